@@ -1,0 +1,120 @@
+# How every target of Sluice is compiled, and the functions that the folders use to declare themselves.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+option(SLUICE_TESTS "Build the tests" ON)
+option(SLUICE_WERROR "Treat warnings as errors" OFF)
+option(SLUICE_FUZZ "Build the libFuzzer targets" OFF)
+set(SLUICE_SANITIZE "" CACHE STRING "Sanitizers to compile with, as in -fsanitize=")
+
+find_program(CCACHE ccache)
+if(CCACHE)
+    # The base directory lets checkouts in different places share the cache.
+    set(launcher ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1
+        CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+    set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+endif()
+
+find_package(Threads REQUIRED)
+find_package(OpenSSL REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+find_package(absl REQUIRED)
+find_package(fmt REQUIRED)
+find_package(ZLIB REQUIRED)
+find_library(UNBOUND unbound REQUIRED)
+pkg_check_modules(IDN2 REQUIRED IMPORTED_TARGET libidn2)
+pkg_check_modules(GSASL REQUIRED IMPORTED_TARGET libgsasl)
+find_library(JEMALLOC jemalloc)
+
+add_library(sluice_flags INTERFACE)
+target_compile_options(sluice_flags INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual
+    -Wimplicit-fallthrough -Wformat=2)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    target_compile_options(sluice_flags INTERFACE "SHELL:-Xclang -fno-pch-timestamp")
+    add_link_options(-fuse-ld=lld)
+endif()
+if(SLUICE_WERROR)
+    target_compile_options(sluice_flags INTERFACE -Werror)
+endif()
+if(SLUICE_SANITIZE)
+    add_compile_options(-fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer)
+    if(SLUICE_SANITIZE MATCHES "undefined")
+        add_compile_options(-fno-sanitize-recover=undefined)
+    endif()
+    add_link_options(-fsanitize=${SLUICE_SANITIZE})
+    # Without this ASan cannot see that a coroutine frame was freed: Asio recycles frames.
+    add_compile_definitions(BOOST_ASIO_DISABLE_AWAITABLE_FRAME_RECYCLING)
+endif()
+if(SLUICE_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+add_compile_definitions(BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_VISIBILITY)
+
+# Header-only libraries that appear in many files, as one target each.
+add_library(sluice_asio INTERFACE)
+target_link_libraries(sluice_asio INTERFACE Boost::headers OpenSSL::SSL Threads::Threads)
+
+# sluice_library(NAME DEPENDS a b ... [LIBS x y ...] [PCH header...])
+#
+# One folder is one library `sluice_NAME`, made of every .cc in the folder except *_test.cc, which
+# become the test `NAME_test`. DEPENDS names other folders of src/ and is what tools/tidy.py compares
+# the includes with; LIBS names libraries from outside.
+function(sluice_library name)
+    cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS;PCH;TEST_LIBS;TEST_DEPENDS" ${ARGN})
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+    set(tests ${sources})
+    list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+    list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+
+    set(links sluice_flags fmt::fmt ${ARG_LIBS})
+    foreach(dependency ${ARG_DEPENDS})
+        list(APPEND links sluice_${dependency})
+    endforeach()
+    if(sources)
+        add_library(sluice_${name} STATIC ${sources})
+        target_include_directories(sluice_${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+        target_link_libraries(sluice_${name} PUBLIC ${links})
+        if(ARG_PCH)
+            target_precompile_headers(sluice_${name} PRIVATE ${ARG_PCH})
+        endif()
+    else()
+        add_library(sluice_${name} INTERFACE)
+        target_include_directories(sluice_${name} INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+        target_link_libraries(sluice_${name} INTERFACE ${links})
+    endif()
+
+    if(tests AND SLUICE_TESTS)
+        find_package(GTest REQUIRED)
+        add_executable(${name}_test ${tests})
+        set(test_links)
+        foreach(dependency ${ARG_TEST_DEPENDS})
+            list(APPEND test_links sluice_${dependency})
+        endforeach()
+        target_link_libraries(${name}_test PRIVATE sluice_${name} ${test_links} ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
+        if(ARG_PCH)
+            target_precompile_headers(${name}_test PRIVATE ${ARG_PCH})
+        endif()
+        add_test(NAME unit.${name} COMMAND ${name}_test)
+        set_tests_properties(unit.${name} PROPERTIES LABELS unit TIMEOUT 300)
+    endif()
+endfunction()
+
+# sluice_fuzz(NAME LIBS...): fuzz/NAME.cc as a libFuzzer target under the `fuzz` preset; in every other
+# build the same file is linked with a driver that replays fuzz/corpus/NAME once, as a test.
+function(sluice_fuzz name)
+    add_executable(fuzz_${name} ${CMAKE_SOURCE_DIR}/fuzz/${name}.cc)
+    target_link_libraries(fuzz_${name} PRIVATE ${ARGN} sluice_flags)
+    if(SLUICE_FUZZ)
+        target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    else()
+        target_sources(fuzz_${name} PRIVATE ${CMAKE_SOURCE_DIR}/fuzz/replay.cc)
+        add_test(NAME fuzz.${name} COMMAND fuzz_${name} ${CMAKE_SOURCE_DIR}/fuzz/corpus/${name})
+        set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 120)
+    endif()
+endfunction()

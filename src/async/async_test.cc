@@ -1,0 +1,89 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+
+#include "async/blocking.h"
+#include "async/mailbox.h"
+#include "async/shard.h"
+#include "async/task_group.h"
+
+namespace sluice::async {
+namespace {
+
+Task<> wait_then_count(Signal& signal, int& count) {
+    co_await signal.wait();
+    ++count;
+}
+
+TEST(Signal, RemembersASetThatCameFirst) {
+    boost::asio::io_context loop;
+    Signal signal(loop.get_executor());
+    TaskGroup group(loop.get_executor());
+    int count = 0;
+    signal.set();
+    group.spawn(wait_then_count(signal, count));
+    loop.run();
+    EXPECT_EQ(count, 1);
+}
+
+Task<> sleep_long(bool& finished, bool& slept) {
+    slept = co_await sleep_for(std::chrono::hours(1));
+    finished = true;
+}
+Task<> close_group(TaskGroup& group) { co_await group.close(); }
+
+TEST(TaskGroup, CloseCancelsAndJoins) {
+    boost::asio::io_context loop;
+    TaskGroup group(loop.get_executor());
+    TaskGroup outer(loop.get_executor());
+    bool finished = false;
+    bool slept = true;
+    group.spawn(sleep_long(finished, slept));
+    loop.poll();
+    outer.spawn(close_group(group));
+    loop.run();
+    EXPECT_TRUE(finished);
+    EXPECT_FALSE(slept);
+    EXPECT_EQ(group.size(), 0U);
+}
+
+TEST(Mailbox, DeliversEverythingFromManyThreadsInBatches) {
+    Shard shard("test");
+    std::atomic<int> sum = 0;
+    std::promise<void> all;
+    constexpr int per_thread = 10'000;
+    Mailbox<int> box(shard.executor(), [&](std::vector<int>& values) {
+        if ((sum += static_cast<int>(values.size())) == 4 * per_thread) all.set_value();
+    });
+    shard.start();
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < per_thread; ++i) box.push(i);
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    all.get_future().wait();
+    shard.stop();
+    EXPECT_EQ(sum, 4 * per_thread);
+}
+
+Task<> add_on_pool(boost::asio::thread_pool& pool, Executor executor, int& result) {
+    const auto work = [] { return 40 + 2; };
+    result = co_await blocking(pool, executor, work);
+}
+
+TEST(Blocking, ResumesOnTheLoopWithTheResult) {
+    boost::asio::thread_pool pool(1);
+    Shard shard("test");
+    TaskGroup group(shard.executor());
+    int result = 0;
+    group.spawn(add_on_pool(pool, shard.executor(), result));
+    shard.start();
+    shard.stop();
+    EXPECT_EQ(result, 42);
+}
+
+}  // namespace
+}  // namespace sluice::async

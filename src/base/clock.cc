@@ -1,0 +1,56 @@
+#include "base/clock.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <ctime>
+
+namespace sluice {
+namespace {
+
+std::int64_t read_ms(clockid_t clock) {
+    timespec ts{};
+    clock_gettime(clock, &ts);
+    return std::int64_t{ts.tv_sec} * 1000 + ts.tv_nsec / 1'000'000;
+}
+
+tm broken_down(std::int64_t wall_ms) {
+    const time_t seconds = static_cast<time_t>(wall_ms / 1000);
+    tm parts{};
+    gmtime_r(&seconds, &parts);
+    return parts;
+}
+
+}  // namespace
+
+SystemClock::SystemClock() : SystemClock(Instant{}) {}
+
+SystemClock::SystemClock(Instant floor)
+    : offset_ms_(std::max(read_ms(CLOCK_REALTIME), to_ms(floor)) - read_ms(CLOCK_MONOTONIC)) {}
+
+Instant SystemClock::now() const { return instant_from_ms(read_ms(CLOCK_MONOTONIC) + offset_ms_); }
+
+std::int64_t wall_clock_ms() { return read_ms(CLOCK_REALTIME); }
+
+std::string rfc5322_date(std::int64_t wall_ms) {
+    static constexpr std::array days = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr std::array months = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    const tm t = broken_down(wall_ms);
+    char text[64];
+    const int length = std::snprintf(
+        text, sizeof text, "%s, %d %s %04d %02d:%02d:%02d +0000", days[static_cast<std::size_t>(t.tm_wday)],
+        t.tm_mday, months[static_cast<std::size_t>(t.tm_mon)], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
+    return std::string(text, static_cast<std::size_t>(length));
+}
+
+std::string rfc3339(std::int64_t wall_ms) {
+    const tm t = broken_down(wall_ms);
+    char text[64];
+    const int length = std::snprintf(
+        text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday,
+        t.tm_hour, t.tm_min, t.tm_sec, static_cast<int>(wall_ms % 1000));
+    return std::string(text, static_cast<std::size_t>(length));
+}
+
+}  // namespace sluice

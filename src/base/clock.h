@@ -1,0 +1,64 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+namespace sluice {
+
+using Duration = std::chrono::milliseconds;
+
+// Engine time: milliseconds since the Unix epoch as read once at start, advanced by a monotonic clock. All
+// schedules and intervals use it, so that a jump of the wall clock neither expires nor releases mail.
+// Persisted as a plain count of milliseconds.
+struct EngineTime {
+    using duration = Duration;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<EngineTime>;
+    static constexpr bool is_steady = true;
+};
+using Instant = EngineTime::time_point;
+
+inline Instant instant_from_ms(std::int64_t milliseconds) { return Instant(Duration(milliseconds)); }
+inline std::int64_t to_ms(Instant instant) { return instant.time_since_epoch().count(); }
+
+// Where engine time comes from. Thread-safe. Tests and the simulator move their own by hand.
+class Clock {
+public:
+    virtual ~Clock() = default;
+    virtual Instant now() const = 0;
+};
+
+// The machine's time: the wall clock at construction plus CLOCK_MONOTONIC since. Thread-safe.
+class SystemClock final : public Clock {
+public:
+    SystemClock();
+    // `floor`: never start before this instant (the latest one in the journal), even if the wall clock was set back.
+    explicit SystemClock(Instant floor);
+    Instant now() const override;
+
+private:
+    std::int64_t offset_ms_;
+};
+
+// A clock that stands still until moved. Not thread-safe.
+class ManualClock final : public Clock {
+public:
+    explicit ManualClock(Instant start) : now_(start) {}
+    Instant now() const override { return now_; }
+    void advance(Duration by) { now_ += by; }
+    void set(Instant to) { now_ = to; }
+
+private:
+    Instant now_;
+};
+
+// The wall clock, for header fields and logs only: milliseconds since the epoch.
+std::int64_t wall_clock_ms();
+
+// RFC 5322 §3.3 date-time with a numeric zone: "Fri, 20 Nov 2026 10:54:00 +0000". UTC.
+std::string rfc5322_date(std::int64_t wall_ms);
+// RFC 3339 with milliseconds, UTC: "2026-11-20T10:54:00.123Z".
+std::string rfc3339(std::int64_t wall_ms);
+
+}  // namespace sluice
