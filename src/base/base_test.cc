@@ -63,7 +63,7 @@ TEST(Text, NumbersTakeTheWholeText) {
 }
 
 TEST(Clock, DatesAreThoseOfTheRfcs) {
-    EXPECT_EQ(rfc5322_date(1'795'000'000'123), "Thu, 18 Nov 2026 11:06:40 +0000");
+    EXPECT_EQ(rfc5322_date(1'795'000'000'123), "Wed, 18 Nov 2026 11:06:40 +0000");
     EXPECT_EQ(rfc3339(1'795'000'000'123), "2026-11-18T11:06:40.123Z");
 }
 
@@ -92,8 +92,9 @@ TEST(Random, RepeatsFromItsSeedAndStaysInBounds) {
     Random a(7), b(7);
     for (int i = 0; i < 1000; ++i) {
         EXPECT_EQ(a.below(10), b.below(10));
-        EXPECT_EQ(a.unit(), b.unit());
-        EXPECT_LT(a.unit(), 1.0);
+        const double unit = a.unit();
+        EXPECT_EQ(unit, b.unit());
+        EXPECT_LT(unit, 1.0);
     }
 }
 
