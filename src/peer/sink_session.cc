@@ -8,7 +8,7 @@
 namespace sluice::peer {
 namespace {
 
-constexpr std::size_t read_bytes = 64 * 1024;
+constexpr std::size_t read_bytes = 16 * 1024;
 constexpr std::chrono::minutes idle_timeout{30};
 constexpr std::string_view end_of_data = "\r\n.\r\n";
 
@@ -311,10 +311,8 @@ private:
     Task<bool> read_more() {
         in_.erase(0, at_);
         at_ = 0;
-        const std::size_t had = in_.size();
-        in_.resize(had + read_bytes);
-        const Result<std::size_t> count = co_await stream_->read_some(std::span<char>(in_.data() + had, read_bytes));
-        in_.resize(had + count.value_or(0));
+        const Result<std::size_t> count = co_await stream_->read_some(std::span<char>(fresh_.get(), read_bytes));
+        in_.append(fresh_.get(), count.value_or(0));
         co_return count.has_value();
     }
 
@@ -330,6 +328,7 @@ private:
     const std::uint64_t connection_;
     const std::string endpoint_;
     Mode mode_ = Mode::commands;
+    std::unique_ptr<char[]> fresh_ = std::make_unique_for_overwrite<char[]>(read_bytes);
     std::string in_, out_;
     std::size_t at_ = 0;
     std::string from_;
