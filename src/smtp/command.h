@@ -98,27 +98,30 @@ std::string format_bdat(std::uint64_t size, bool last);
 std::size_t command_line_max(const Extensions& offered);
 
 // Cuts the bytes of a client into command lines. Not thread-safe.
-// Only CRLF ends a line. A line with a bare CR, bare LF or NUL is told apart, because what smuggles commands looks so.
+// Only CRLF ends a line properly. A line with a bare CR or NUL, or ended by a bare LF, is told apart at once: what
+// smuggles commands looks like that, so the session answers and closes.
 class CommandLines {
 public:
     enum class Kind : std::uint8_t { line, too_long, unclean };
     struct Line {
         Kind kind = Kind::line;
-        std::string_view text;  // without CRLF; empty when too long; valid until the next call
+        std::string_view text;  // without line end; empty when too long; valid until the next call, and as `bytes` is
     };
 
     // Takes octets from the front of `bytes` up to the end of a line. Nothing: more octets are needed. Of a line
-    // longer than `octets_max` (with CRLF) nothing is kept, and it is reported once, at its end.
+    // longer than `octets_max` (with CRLF) nothing is kept, and it is reported once, at its CRLF.
     std::optional<Line> next(std::string_view& bytes, std::size_t octets_max);
-    // Octets of a line that has begun.
-    std::size_t pending() const { return line_.size(); }
+    // True between lines.
+    bool idle() const { return (line_.empty() || taken_) && !too_long_; }
     void reset();
 
 private:
-    std::string line_;
-    bool taken_ = false;     // line_ was handed out by the last call
-    bool too_long_ = false;  // dropping the rest of a line
-    bool last_was_cr_ = false;  // while dropping
+    Line finished(std::string_view line);
+
+    std::string line_;         // begun, or handed out by the last call
+    bool taken_ = false;       // the last call gave a line
+    bool too_long_ = false;    // dropping the rest of a line
+    bool dropped_cr_ = false;  // the last octet dropped was a CR
 };
 
 }  // namespace sluice::smtp
