@@ -4,18 +4,15 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include "base/assert.h"
 #include "base/text.h"
 #include "dns/rdata.h"
+#include "net/wait_token.h"
 
 namespace sluice::dns {
 namespace {
-
-constexpr auto as_values = boost::asio::as_tuple(boost::asio::deferred);
 
 constexpr int class_in = 1;
 constexpr int rcode_nxdomain = 3;
@@ -223,7 +220,7 @@ void UnboundContext::cancel(int number) { ub_cancel(context_, number); }
 Task<> UnboundContext::serve() {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
     while (usable_ && !stopping_) {
-        const auto [error] = co_await answers_.async_wait(answers_.wait_read, as_values);
+        const auto [error] = co_await answers_.async_wait(answers_.wait_read, net::as_values);
         if (error || stopping_) co_return;
         usable_ = check(ub_process(context_), "read its answers");
     }
