@@ -205,12 +205,14 @@ Result<> UnboundContext::forget_local_zones() {
 Result<int> UnboundContext::ask(Asker& asker) {
     if (!usable_) return fail(usable_.error());
     const Question& question = asker.question();
+    // What cannot be written on the wire cannot exist. The library would call it a lack of memory.
+    if (!is_presentable_name(question.name)) {
+        return fail(Errc::dns_no_domain, printable(question.text()) + ": not a domain name");
+    }
     int number = 0;
     const int status = ub_resolve_async(
         context_, question.name.c_str(), static_cast<int>(question.type), class_in, &asker, on_answer, &number
     );
-    // Only a name that cannot be written on the wire is a syntax error: then it cannot exist either.
-    if (status == UB_SYNTAX) return fail(Errc::dns_no_domain, printable(question.text()) + ": not a domain name");
     TRY_VOID(check(status, "ask for " + question.text()));
     return number;
 }
