@@ -47,8 +47,12 @@ Task<Result<>> Session::converse() {
         }
         waiting_for_command_ = false;
         const Next next = obey(*line);
-        if (next != Next::command) CO_TRY_VOID(co_await carry_out(next));
-        if (replies_.size() > replies_held_max) CO_TRY_VOID(co_await flush());
+        if (next != Next::command) {
+            CO_TRY_VOID(co_await carry_out(next));
+        }
+        if (replies_.size() > replies_held_max) {
+            CO_TRY_VOID(co_await flush());
+        }
     }
     co_return co_await flush();
 }

@@ -35,7 +35,9 @@ Task<Result<std::optional<std::string>>> Session::ask(std::string_view challenge
     using Kind = smtp::CommandLines::Kind;
     replies_.append("334 ").append(base64_encode(challenge)).append("\r\n");
     std::optional<smtp::CommandLines::Line> line;
-    while (!(line = lines_.next(input_.rest(), answer_octets_max))) CO_TRY_VOID(co_await wait_for_input());
+    while (!(line = lines_.next(input_.rest(), answer_octets_max))) {
+        CO_TRY_VOID(co_await wait_for_input());
+    }
     waiting_for_command_ = false;
     std::optional<smtp::Reply> refusal;
     std::optional<std::string> answer;

@@ -181,7 +181,7 @@ Session::Next Session::starttls() {
     if (!rules_->offers_starttls(listener_, client_.address)) {
         return refuse(Reply(502, "5.5.1", "STARTTLS is not offered here"), "starttls");
     }
-    if (input_.empty() && lines_.pending() == 0) return Next::starttls;
+    if (input_.empty() && lines_.idle()) return Next::starttls;
     // Somebody in the middle may have put commands behind it, to be carried out inside TLS (TLS-I1).
     refuse(Reply(554, "5.5.1", "Nothing may follow STARTTLS before the handshake; goodbye"), "starttls");
     return Next::hang_up;

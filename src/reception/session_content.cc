@@ -66,7 +66,9 @@ Task<Result<>> Session::receive_data() {
     }
     const bool at_end = decoder.done();
     CO_TRY_VOID(co_await settle(decoder.fault()));
-    if (!at_end) CO_TRY_VOID(co_await linger(decoder));
+    if (!at_end) {
+        CO_TRY_VOID(co_await linger(decoder));
+    }
     co_return Result<>();
 }
 
@@ -125,7 +127,9 @@ Task<Result<>> Session::drop_chunk(smtp::Reply refusal) {
     content_began_ = steady_clock::now();
     content_octets_ = 0;
     while (content_octets_ < chunk_.size) {
-        if (input_.empty()) CO_TRY_VOID(co_await more_content());
+        if (input_.empty()) {
+            CO_TRY_VOID(co_await more_content());
+        }
         const std::size_t used = std::min<std::uint64_t>(input_.rest().size(), chunk_.size - content_octets_);
         input_.rest().remove_prefix(used);
         content_octets_ += used;

@@ -15,19 +15,24 @@ std::size_t header_octets_wanted(std::string_view header) {
     if (header.size() < v1_header_min) return v1_header_min - header.size();
     if (header.front() == 'P') return 1;
     if (header.size() < v2_fixed) return v2_fixed - header.size();
-    const std::size_t length = static_cast<unsigned char>(header[14]) << 8 | static_cast<unsigned char>(header[15]);
-    return v2_fixed + length - header.size();
+    const std::size_t high = static_cast<unsigned char>(header[14]);
+    const std::size_t low = static_cast<unsigned char>(header[15]);
+    return v2_fixed + (high << 8 | low) - header.size();
 }
 
 }  // namespace
 
 Task<Result<>> Session::open() {
-    if (rules_->is_proxy(stream_->remote().address)) CO_TRY_VOID(co_await read_proxy_header());
+    if (rules_->is_proxy(stream_->remote().address)) {
+        CO_TRY_VOID(co_await read_proxy_header());
+    }
     client_text_ = client_.path.empty() ? client_.address.text() : "unix";
     relays_by_address_ = client_.path.empty() && rules_->relays_for(client_.address);
     log_connect();
     if (!enter()) co_return Result<>();
-    if (rules_->implicit_tls(listener_)) CO_TRY_VOID(co_await handshake());
+    if (rules_->implicit_tls(listener_)) {
+        CO_TRY_VOID(co_await handshake());
+    }
     if (!proxied_ && stream_->idle_link_is_dead()) co_return co_await refuse_early_talker();
     greet();
     co_return Result<>();
@@ -118,7 +123,7 @@ Task<Result<>> Session::handshake() {
 
 // Nothing said in clear counts inside TLS (RFC 3207 §4.2, TLS-I3).
 void Session::forget_client() {
-    ASSERT(input_.empty() && lines_.pending() == 0);
+    ASSERT(input_.empty() && lines_.idle());
     helo_.clear();
     extended_ = false;
     offered_ = smtp::Extensions();
