@@ -58,16 +58,17 @@ std::optional<std::string_view> after_keyword(std::string_view argument, std::st
     return argument;
 }
 
-// Where the path ends: after the '>' that is neither quoted nor escaped.
+// Where the path ends: after the '>' that is neither quoted nor escaped; without brackets, at a blank.
 std::size_t path_size(std::string_view text) {
+    if (!text.starts_with('<')) return std::min(text.find(' '), text.size());
     bool quoted = false;
     for (std::size_t i = 0; i < text.size(); ++i) {
         if (quoted && text[i] == '\\') {
             ++i;
         } else if (text[i] == '"') {
             quoted = !quoted;
-        } else if (!quoted && (text[i] == '>' || text[i] == ' ')) {
-            return text[i] == '>' ? i + 1 : i;
+        } else if (!quoted && text[i] == '>') {
+            return i + 1;
         }
     }
     return text.size();

@@ -29,8 +29,11 @@ Reply reply_for(DataFault fault) {
 void DataDecoder::feed(std::string_view& bytes, std::string& out) {
     const std::size_t given = bytes.size();
     while (!bytes.empty() && state_ != State::ended) {
+        const bool owes_cr = state_ == State::cr;
         if (const std::size_t clean = clean_run(bytes); clean > 0) {
-            take(bytes.substr(0, clean), out);
+            // A CR is held back until its LF is seen, here as in the slow way.
+            if (owes_cr) take("\r", out);
+            take(bytes.substr(0, state_ == State::cr ? clean - 1 : clean), out);
             bytes.remove_prefix(clean);
             continue;
         }
