@@ -287,7 +287,7 @@ Task<std::vector<std::string>> Api::reload() {
     config::Loaded loaded = config::load(engine_.settings()->directory);
     std::vector<std::string> problems;
     for (const config::Problem& problem : loaded.problems) problems.push_back(problem.text());
-    if (loaded.settings) engine_.apply(std::move(loaded));
+    if (loaded.settings) engine_.apply(loaded.settings);
     co_return problems;
 }
 
