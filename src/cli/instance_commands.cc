@@ -56,6 +56,26 @@ std::string journal_folder(const std::string& directory) {
     return directory;
 }
 
+void print_survey(const Session& session, const spool::JournalSurvey& survey) {
+    if (session.json) {
+        json::array problems;
+        for (const spool::JournalProblem& problem : survey.problems) {
+            problems.push_back(json::object{{"harmless", problem.harmless}, {"problem", problem.sentence}});
+        }
+        const json::object out{{"sound", survey.sound()},       {"segments", survey.segments}, {"records", survey.records},
+                               {"messages", survey.messages},   {"bytes", survey.bytes},
+                               {"problems", std::move(problems)}};
+        return Session::print_json(out);
+    }
+    for (const spool::JournalProblem& problem : survey.problems) {
+        std::printf("%s: %s\n", problem.harmless ? "harmless" : "problem", problem.sentence.c_str());
+    }
+    std::printf(
+        "%llu segments, %llu records, %llu messages: %s\n", static_cast<unsigned long long>(survey.segments),
+        static_cast<unsigned long long>(survey.records), static_cast<unsigned long long>(survey.messages),
+        survey.sound() ? "sound" : "damaged");
+}
+
 void add_journal_commands(CLI::App& app, Session& session) {
     CLI::App* journal = app.add_subcommand("journal", "read the journal of an instance, running or not");
     journal->require_subcommand(1);
@@ -64,19 +84,18 @@ void add_journal_commands(CLI::App& app, Session& session) {
     CLI::App* dump = journal->add_subcommand("dump", "every record, one JSON object a line");
     dump->add_option("DIR", *directory, "instance or journal directory")->required();
     dump->callback([directory, &session] {
-        const Result<spool::DumpReport> report =
-            spool::dump(journal_folder(*directory), [](const std::string& line) { std::puts(line.c_str()); });
-        if (!report) session.fail_with(report.error());
-        else if (!report->problems.empty()) session.exit_code = exit_failed;
+        const Result<spool::JournalSurvey> survey =
+            spool::dump_journal(journal_folder(*directory), [](const std::string& line) { std::puts(line.c_str()); });
+        if (!survey) session.fail_with(survey.error());
+        else if (!survey->sound()) session.exit_code = exit_failed;
     });
     CLI::App* verify = journal->add_subcommand("verify", "checks every checksum; exit code 1 when something is wrong");
     verify->add_option("DIR", *directory, "instance or journal directory")->required();
     verify->callback([directory, &session] {
-        const Result<spool::DumpReport> report = spool::dump(journal_folder(*directory), [](const std::string&) {});
-        if (!report) return session.fail_with(report.error());
-        if (!report->problems.empty()) session.exit_code = exit_failed;
-        if (session.json) return Session::print_json(spool::report_json(*report));
-        for (const std::string& problem : report->problems) std::puts(problem.c_str());
+        const Result<spool::JournalSurvey> survey = spool::verify_journal(journal_folder(*directory));
+        if (!survey) return session.fail_with(survey.error());
+        if (!survey->sound()) session.exit_code = exit_failed;
+        print_survey(session, *survey);
     });
 }
 
