@@ -49,9 +49,10 @@ void settle_listeners(Settings& settings, const Sources& sources, Problems& prob
 }
 
 void settle_me(Settings& settings, const Sources& sources, Problems& problems) {
-    if (settings.me.empty()) settings.me = host_name();
-    if (settings.me.find('.') != std::string::npos) return;
     const Values lines = sources.lines("me");
+    const bool refused = settings.me.empty() && !lines.empty();  // that was reported already
+    if (settings.me.empty()) settings.me = host_name();
+    if (refused || settings.me.find('.') != std::string::npos) return;
     problems.warning(
         shown_name("me"), lines.empty() ? 0 : lines.front().line,
         "the primary host name `" + settings.me + "` has no domain: expected a name such as mail.example.com that resolves to this host");

@@ -24,11 +24,14 @@ std::string shorten(std::string_view text) {
     return printable(text.substr(0, shown_value_max)) + (long_text ? "..." : "");
 }
 
+bool contains(const std::vector<std::string>& words, const std::string& word) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+}
+
 std::vector<std::string> sections_of(const std::string& file) {
     std::vector<std::string> sections;
     for (const Setting& setting : schema()) {
-        const bool fresh = std::find(sections.begin(), sections.end(), setting.section) == sections.end();
-        if (setting.file == file && fresh) sections.push_back(setting.section);
+        if (setting.file == file && !contains(sections, setting.section)) sections.push_back(setting.section);
     }
     return sections;
 }
@@ -42,16 +45,14 @@ std::vector<std::string> keys_of(const std::string& file, const std::string& sec
     return keys;
 }
 
-// The section of the file that has this key; empty when none has.
+// The section of the file that has this key, or else takes any key of a file that has no other; empty when none does.
 std::string home_of(const std::string& file, const std::string& key) {
-    for (const Setting& setting : schema()) {
-        if (setting.file == file && !setting.key.empty() && setting.key == key) return setting.section;
+    const std::vector<std::string> sections = sections_of(file);
+    for (const std::string& section : sections) {
+        if (contains(keys_of(file, section), key)) return section;
     }
-    return {};
-}
-
-bool contains(const std::vector<std::string>& words, const std::string& word) {
-    return std::find(words.begin(), words.end(), word) != words.end();
+    const bool only = sections.size() == 1 && keys_of(file, sections.front()).front().empty();
+    return only ? sections.front() : std::string();
 }
 
 class Loader {
@@ -107,7 +108,7 @@ void Loader::report_strays(const std::string& file, const Ini& ini) {
     }
     for (const Value& section : ini.sections) {
         if (section.text == "main" || contains(sections, section.text)) continue;
-        problems_.warning(shown_name(file), section.line, "unknown section [" + shorten(section.text) + "]", nearest(section.text, sections));
+        problems_.warning(shown_name(file), section.line, "unknown section [" + shorten(section.text) + "]; its keys are skipped", nearest(section.text, sections));
     }
     for (const IniEntry& entry : ini.entries) {
         if (entry.section == "main" || contains(sections, entry.section)) report_stray_key(file, entry);
@@ -118,6 +119,10 @@ void Loader::report_strays(const std::string& file, const Ini& ini) {
 void Loader::report_stray_key(const std::string& file, const IniEntry& entry) {
     const std::vector<std::string> keys = keys_of(file, entry.section);
     if (contains(keys, entry.key) || contains(keys, "")) return;
+    if (entry.key.starts_with('[')) {
+        problems_.warning(shown_name(file), entry.line, "expected `]` at the end of the section's name, found `" + shorten(entry.key) + "`");
+        return;
+    }
     const std::string home = home_of(file, entry.key);
     std::string meant = home.empty() ? nearest(entry.key, keys) : "[" + home + "] " + entry.key;
     problems_.warning(shown_name(file), entry.line, "unknown key `" + shorten(entry.key) + "` in [" + entry.section + "]", std::move(meant));
@@ -137,9 +142,11 @@ void Loader::report_repetitions(const std::string& file, const Ini& ini) {
 
 void Loader::complain(const Setting& setting, const std::string& file, const Complaints& complaints) {
     for (const Complaint& complaint : complaints) {
-        std::string message = setting.key.empty() ? "" : setting.key + ": ";
+        const std::string& subject = complaint.name.empty() ? setting.key : complaint.name;
+        std::string message = subject.empty() ? "" : shorten(subject) + ": ";
         message += "expected " + complaint.expected;
-        message += setting.kind.secret ? "" : ", found `" + shorten(complaint.text) + "`";
+        if (!complaint.text.empty()) message += ", found `" + shorten(complaint.text) + "`";
+        if (!complaint.consequence.empty()) message += "; " + complaint.consequence;
         const bool warning = setting.lenient || complaint.mild;
         warning ? problems_.warning(shown_name(file), complaint.line, std::move(message))
                 : problems_.error(shown_name(file), complaint.line, std::move(message));

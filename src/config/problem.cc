@@ -1,5 +1,7 @@
 #include "config/problem.h"
 
+#include <algorithm>
+
 namespace sluice::config {
 
 std::string Problem::text() const {
@@ -12,12 +14,17 @@ std::string Problem::text() const {
 }
 
 void Problems::error(std::string file, int line, std::string message, std::string suggestion) {
-    all_.push_back({Severity::error, std::move(file), line, std::move(message), std::move(suggestion)});
+    add({Severity::error, std::move(file), line, std::move(message), std::move(suggestion)});
     any_error_ = true;
 }
 
 void Problems::warning(std::string file, int line, std::string message, std::string suggestion) {
-    all_.push_back({Severity::warning, std::move(file), line, std::move(message), std::move(suggestion)});
+    add({Severity::warning, std::move(file), line, std::move(message), std::move(suggestion)});
+}
+
+void Problems::add(Problem problem) {
+    // A key that two settings read, as those of tls.ini, is worth one line.
+    if (std::find(all_.begin(), all_.end(), problem) == all_.end()) all_.push_back(std::move(problem));
 }
 
 }  // namespace sluice::config

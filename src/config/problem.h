@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sluice::config {
@@ -21,7 +22,7 @@ struct Problem {
     friend bool operator==(const Problem&, const Problem&) = default;
 };
 
-// Gathers problems, all of them rather than the first, in the order in which they were found.
+// Gathers problems, all of them rather than the first, each once, in the order in which they were found.
 class Problems {
 public:
     void error(std::string file, int line, std::string message, std::string suggestion = {});
@@ -31,6 +32,8 @@ public:
     std::vector<Problem> take() { return std::move(all_); }
 
 private:
+    void add(Problem problem);
+
     std::vector<Problem> all_;
     bool any_error_ = false;
 };

@@ -15,6 +15,13 @@ std::optional<std::string> auth_method(std::string_view text) {
     return std::nullopt;
 }
 
+// About an entry of a section, without its value: that may hold a password.
+Complaint about(const Value& entry, std::string expected) {
+    Complaint complaint(entry.line, "", std::move(expected));
+    complaint.name = entry.name;
+    return complaint;
+}
+
 Kind users() {
     Kind kind;
     kind.words = "section of `name=password`, one a line";
@@ -23,7 +30,9 @@ Kind users() {
         Complaints complaints;
         for (const Value& entry : given) {
             if (entry.text.empty()) {
-                complaints.push_back({entry.line, entry.name, "`name=password`; a user without password cannot log in", true});
+                complaints.push_back(about(entry, "`name=password`"));
+                complaints.back().mild = true;
+                complaints.back().consequence = "a user without password cannot log in";
             } else {
                 settings.auth.users[entry.name] = entry.text;
             }
@@ -71,10 +80,12 @@ private:
             if (!hop) return expect("`nexthop` to have " + hop.error().detail);
             rule_.nexthop = trim(*text);
         } else {
-            complaints.push_back({entry_.line, std::string(name), "only `action` and `nexthop`", true});
+            complaints.push_back(about(entry_, "only `action` and `nexthop`"));
+            complaints.back().mild = true;
+            complaints.back().text = name;
         }
     }
-    void expect(std::string what) { complaints.push_back({entry_.line, entry_.text, std::move(what)}); }
+    void expect(std::string what) { complaints.push_back(about(entry_, std::move(what))); }
 
     const Value& entry_;
     DestinationRule rule_;
@@ -96,7 +107,7 @@ Kind domains() {
             } else if (literal || is_host_name(domain)) {
                 settings.relay.domains[domain] = std::move(rule);
             } else {
-                complaints.push_back({entry.line, entry.name, "a domain or `any`"});
+                complaints.push_back(about(entry, "a domain or `any`"));
             }
             complaints.insert(complaints.end(), reader.complaints.begin(), reader.complaints.end());
         }
@@ -121,7 +132,7 @@ void add_auth(std::vector<Setting>& table) {
         {
             lenient(core.live("methods", list(at(&Settings::auth, &AuthSettings::methods), "`CRAM-MD5`, `PLAIN` or `LOGIN`", auth_method),
                               "Methods of AUTH, offered over TLS and to private addresses.")),
-            core.live("constrain_sender", boolean(at(&Settings::auth, &AuthSettings::constrain_sender)),
+            core.live("constrain_sender", truth(at(&Settings::auth, &AuthSettings::constrain_sender)),
                       "The organisational domain of the reverse-path must be the login's."),
             Section("auth_flat_file.ini", "users").live("", users(), "Who may log in. Passwords are in clear: keep the file private."),
         });
@@ -133,10 +144,10 @@ void add_relay(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            relay.live("acl", boolean(at(&Settings::relay, &R::acl)), "Clients listed in relay_acl_allow may relay."),
-            relay.live("force_routing", boolean(at(&Settings::relay, &R::force_routing)), "relay_dest_domains.ini says where mail goes."),
-            relay.live("all", boolean(at(&Settings::relay, &R::all)), "Everybody may relay: an open relay. Never set it on the Internet."),
-            relay.live("dest_domains", boolean(at(&Settings::relay, &R::dest_domains)), "relay_dest_domains.ini says to which domains mail is accepted from anybody."),
+            relay.live("acl", truth(at(&Settings::relay, &R::acl)), "Clients listed in relay_acl_allow may relay."),
+            relay.live("force_routing", truth(at(&Settings::relay, &R::force_routing)), "relay_dest_domains.ini says where mail goes."),
+            relay.live("all", truth(at(&Settings::relay, &R::all)), "Everybody may relay: an open relay. Never set it on the Internet."),
+            relay.live("dest_domains", truth(at(&Settings::relay, &R::dest_domains)), "relay_dest_domains.ini says to which domains mail is accepted from anybody."),
             whole_file("relay_acl_allow", Format::list, list(at(&Settings::relay, &R::acl_allow), "an address or `address/prefix`", parse_cidr), Effect::live,
                        "Clients that may relay, one a line. An address without prefix is one host."),
             Section("relay_dest_domains.ini", "domains").live("", domains(),

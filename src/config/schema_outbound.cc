@@ -19,32 +19,15 @@ Kind count(std::uint32_t O::*field, std::uint32_t low, std::uint32_t high) {
     return number(at(&Settings::outbound, field), {low, high});
 }
 
-// Zero stands for the default, as in Haraka.
-Kind concurrency() {
-    Kind kind = count(&O::concurrency_max, 0, 1'000'000);
-    kind.words += "; 0: the default";
-    kind.assign = [assign = kind.assign](Settings& settings, const Values& given) {
-        const std::uint32_t fallback = settings.outbound.concurrency_max;
-        Complaints complaints = assign(settings, given);
-        if (settings.outbound.concurrency_max == 0) settings.outbound.concurrency_max = fallback;
-        return complaints;
-    };
-    return kind;
-}
-
 // Comes before temp_fail_intervals in the table, because that one takes precedence over what this one derives.
 Kind failures() {
-    Kind kind = number(at(&Settings::outbound, &O::temp_failures_max), {0, 24});
-    kind.words += "; 0: the default";
+    Kind kind = number(at(&Settings::outbound, &O::temp_failures_max), {1, 24});
     kind.assign = [assign = kind.assign](Settings& settings, const Values& given) {
-        const int fallback = settings.outbound.temp_failures_max;
         Complaints complaints = assign(settings, given);
-        int& chosen = settings.outbound.temp_failures_max;
-        if (chosen == 0) chosen = fallback;
-        settings.outbound.temp_fail_intervals = default_intervals(chosen);
+        settings.outbound.temp_fail_intervals = default_intervals(settings.outbound.temp_failures_max);
         return complaints;
     };
-    return kind;
+    return zero_is_default(kind);
 }
 
 Kind intervals() {
@@ -61,7 +44,9 @@ Kind intervals() {
         }
         const std::string_view reason = parsed.error().detail;
         constexpr std::string_view prefix = "expected ";
-        return {{given.front().line, text, std::string(reason.substr(prefix.size())) + "; the default schedule is used"}};
+        Complaint wrong(given.front().line, text, std::string(reason.substr(prefix.size())));
+        wrong.consequence = "the default schedule is used";
+        return {wrong};
     };
     kind.show = [](const Settings& settings) { return format_intervals(settings.outbound.temp_fail_intervals); };
     return kind;
@@ -79,17 +64,17 @@ void add_haraka(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            with_legacy_file(main.live("disabled", flag(&O::disabled), "Accept and queue, but deliver nothing."), "outbound.disabled"),
-            with_legacy_file(main.live("concurrency_max", concurrency(), "Deliveries in flight."), "outbound.concurrency_max"),
-            with_legacy_file(main.live("enable_tls", flag(&O::enable_tls), "Use STARTTLS where it is offered."), "outbound.enable_tls"),
-            main.live("always_split", flag(&O::always_split), "One item for each recipient instead of one for each domain."),
-            main.live("local_mx_ok", flag(&O::local_mx_ok), "MX hosts found by DNS may be this host."),
+            with_legacy_file(main.live("disabled", truth(at(&Settings::outbound, &O::disabled)), "Accept and queue, but deliver nothing."), "outbound.disabled"),
+            with_legacy_file(main.live("concurrency_max", zero_is_default(count(&O::concurrency_max, 1, 1'000'000)), "Deliveries in flight."), "outbound.concurrency_max"),
+            with_legacy_file(main.live("enable_tls", truth(at(&Settings::outbound, &O::enable_tls)), "Use STARTTLS where it is offered."), "outbound.enable_tls"),
+            main.live("always_split", truth(at(&Settings::outbound, &O::always_split)), "One item for each recipient instead of one for each domain."),
+            main.live("local_mx_ok", truth(at(&Settings::outbound, &O::local_mx_ok)), "MX hosts found by DNS may be this host."),
             lenient(main.live(
                 "inet_prefer",
                 choice<O::InetPrefer>(at(&Settings::outbound, &O::inet_prefer),
                        {{"default", O::InetPrefer::standard}, {"v4", O::InetPrefer::v4}, {"v6", O::InetPrefer::v6}}),
                 "Which addresses of equally preferred MX hosts come first.")),
-            main.live("connect_timeout", span(&O::connect_timeout, seconds(1), minutes(10)), "For connecting only."),
+            main.live("connect_timeout", zero_is_default(span(&O::connect_timeout, seconds(1), minutes(10))), "For connecting only."),
             with_legacy_file(
                 main.live("maxTempFailures", failures(),
                           "Attempts before an item is bounced, when `temp_fail_intervals` is not given: after failure i the next attempt "

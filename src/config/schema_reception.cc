@@ -32,11 +32,11 @@ void add_smtp(std::vector<Setting>& table) {
                           return is_ip(text) ? std::optional<std::string>(text) : std::nullopt;
                       }),
                       "The address under which the Internet sees this host behind a NAT; an MX that points there is ourselves."),
-            main.live("inactivity_timeout", duration(at(&Settings::smtp, &S::inactivity_timeout), {seconds(1), hours(24)}),
+            main.live("inactivity_timeout", zero_is_default(duration(at(&Settings::smtp, &S::inactivity_timeout), {seconds(1), hours(24)})),
                       "How long a client may be silent before 421 ends the session."),
             main.restart("user", text(at(&Settings::smtp, &S::user)), "Drop privileges to this user after the ports are bound."),
             main.restart("group", text(at(&Settings::smtp, &S::group)), "Drop privileges to this group."),
-            main.restart("daemonize", boolean(at(&Settings::smtp, &S::daemonize)), "Run in the background."),
+            main.restart("daemonize", truth(at(&Settings::smtp, &S::daemonize)), "Run in the background."),
             main.restart("daemon_log_file", text(at(&Settings::smtp, &S::daemon_log_file)), "Where log lines go in the background."),
             main.restart("daemon_pid_file", text(at(&Settings::smtp, &S::daemon_pid_file)), "Where the process id is written in the background."),
             main.live("force_shutdown_timeout", duration(at(&Settings::smtp, &S::force_shutdown_timeout), {seconds(0), hours(1)}),
@@ -64,7 +64,7 @@ void add_connection_main(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            main.live("smtputf8", boolean(at(&Settings::connection, &C::smtputf8)), "Offer SMTPUTF8 (RFC 6531)."),
+            main.live("smtputf8", truth(at(&Settings::connection, &C::smtputf8)), "Offer SMTPUTF8 (RFC 6531)."),
             main.live("bare_eol", choice(at(&Settings::connection, &C::strict_bare_eol), {{"refuse", true}, {"normalise", false}}),
                       "What happens to a message with bare CR, bare LF or NUL: `refuse` it, or `normalise` line ends to CR LF. "
                       "Only `refuse` closes every way of smuggling a second message in."),
@@ -74,7 +74,7 @@ void add_connection_main(std::vector<Setting>& table) {
             main.none("spool_after", "See `fresh_bytes_max` in spool.ini."),
             main.none("strict_rfc1869", "Commands are always parsed strictly."),
             main.none("postel", "Commands are always parsed strictly."),
-            haproxy.live("enabled", boolean(at(&Settings::connection, &C::proxy_enabled)), "Understand the PROXY protocol, v1 and v2."),
+            haproxy.live("enabled", truth(at(&Settings::connection, &C::proxy_enabled)), "Understand the PROXY protocol, v1 and v2."),
             haproxy.live("hosts", list(at(&Settings::connection, &C::proxy_hosts), "an address or `address/prefix`", parse_cidr),
                          "Load balancers that speak the PROXY protocol; no other client may. An address without prefix is one host."),
         });
@@ -90,8 +90,8 @@ void add_connection_limits(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            headers.live("add_received", boolean(at(&Settings::connection, &C::add_received)), "Add a Received header (RFC 5321 §4.4)."),
-            headers.live("show_version", boolean(at(&Settings::connection, &C::show_version)), "Name the version in greeting and Received."),
+            headers.live("add_received", truth(at(&Settings::connection, &C::add_received)), "Add a Received header (RFC 5321 §4.4)."),
+            headers.live("show_version", truth(at(&Settings::connection, &C::show_version)), "Name the version in greeting and Received."),
             headers.live("max_lines", count(&C::header_lines_max, {1, 1'000'000}), "Header lines of a message; more are refused with 552."),
             headers.live("max_received", count(&C::received_max, {1, 10'000}), "Received headers of a message; more mean a loop (RFC 5321 §6.3)."),
             headers.live("max_bytes", bytes(at(&Settings::connection, &C::header_bytes_max), {1024, 64 << 20}), "Octets of a message's header."),

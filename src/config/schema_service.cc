@@ -32,7 +32,11 @@ Kind log_level() {
     kind.assign = [expected = kind.words](Settings& settings, const Values& given) -> Complaints {
         if (given.back().text.empty()) return {};
         const auto level = level_of(given.back().text);
-        if (!level) return {{given.back().line, given.back().text, expected}};
+        if (!level) {
+            Complaint wrong(given.back(), expected);
+            wrong.consequence = "the default is used";
+            return {wrong};
+        }
         settings.log.level = *level;
         return {};
     };
@@ -47,7 +51,7 @@ void add_log(std::vector<Setting>& table) {
         table.end(),
         {
             with_legacy_file(lenient(main.live("level", log_level(), "The least important lines that are printed.")), "loglevel"),
-            with_legacy_file(main.live("timestamps", boolean(at(&Settings::log, &L::timestamps)), "Begin each line with the time."), "log_timestamps"),
+            with_legacy_file(main.live("timestamps", truth(at(&Settings::log, &L::timestamps)), "Begin each line with the time."), "log_timestamps"),
             main.live("format",
                       choice<LogFormat>(at(&Settings::log, &L::format),
                              {{"default", LogFormat::standard}, {"logfmt", LogFormat::logfmt}, {"json", LogFormat::json}}),

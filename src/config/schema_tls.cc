@@ -26,7 +26,7 @@ Kind tls_version(Group Settings::*group) {
         {{"TLSv1.2", "TLSv1.2"}, {"TLSv1.3", "TLSv1.3"}});
     kind.assign = [assign = kind.assign](Settings& settings, const Values& given) {
         Complaints complaints = assign(settings, given);
-        for (Complaint& complaint : complaints) complaint.expected += "; TLSv1.2 is used";
+        for (Complaint& complaint : complaints) complaint.consequence = "TLSv1.2 is used";
         return complaints;
     };
     return kind;
@@ -50,9 +50,9 @@ void add_inbound(std::vector<Setting>& table) {
                       "Authorities that sign client certificates; the system's when empty."),
             main.live("ciphers", text(at(&Settings::tls, &T::ciphers)), "Ciphers of TLS 1.2 in OpenSSL's notation; its default when empty."),
             lenient(main.live("minVersion", tls_version(&Settings::tls), "The oldest version that may be negotiated.")),
-            main.live("requestCert", boolean(at(&Settings::tls, &T::request_certificate)), "Ask clients for a certificate."),
-            main.live("rejectUnauthorized", boolean(at(&Settings::tls, &T::verify_peer)), "Refuse clients whose certificate does not verify."),
-            main.live("honorCipherOrder", boolean(at(&Settings::tls, &T::prefer_server_ciphers)), "Our order of ciphers counts, not the client's."),
+            main.live("requestCert", truth(at(&Settings::tls, &T::request_certificate)), "Ask clients for a certificate."),
+            main.live("rejectUnauthorized", truth(at(&Settings::tls, &T::verify_peer)), "Refuse clients whose certificate does not verify."),
+            main.live("honorCipherOrder", truth(at(&Settings::tls, &T::prefer_server_ciphers)), "Our order of ciphers counts, not the client's."),
             main.live("no_starttls_ports", ports(at(&Settings::tls, &T::no_starttls_ports)), "STARTTLS is not offered on these listeners."),
             section_hosts.live("", keys(at(&Settings::tls, &T::no_tls_hosts), "an address or `address/prefix`", parse_cidr),
                                "Clients to which STARTTLS is not offered."),
@@ -86,7 +86,7 @@ void add_outbound(std::vector<Setting>& table) {
                    "Authorities that sign the certificates of MX hosts; the system's when empty."),
             shared("ciphers", text(at(&Settings::outbound_tls, &T::ciphers)), "Ciphers of TLS 1.2 in OpenSSL's notation."),
             lenient(shared("minVersion", tls_version(&Settings::outbound_tls), "The oldest version that may be negotiated.")),
-            shared("rejectUnauthorized", boolean(at(&Settings::outbound_tls, &T::verify_peer)),
+            shared("rejectUnauthorized", truth(at(&Settings::outbound_tls, &T::verify_peer)),
                    "Certificates of all MX hosts must verify; otherwise the next host is tried."),
             shared("force_tls_hosts", peers(&T::force_tls_hosts), "Mail to these goes out over verified TLS or not at all."),
             outbound.live("no_tls_hosts", peers(&T::no_tls_hosts), "STARTTLS is not used with these."),

@@ -8,8 +8,15 @@
 namespace sluice::config {
 namespace {
 
-Complaints complaint(const Value& value, std::string expected) {
-    return {{value.line, value.text, std::move(expected)}};
+Complaints complaint(const Value& value, std::string expected) { return {Complaint(value, std::move(expected))}; }
+
+std::optional<bool> truth_of(std::string_view text) {
+    constexpr std::array<std::string_view, 6> truths{"true", "yes", "ok", "enabled", "on", "1"};
+    constexpr std::array<std::string_view, 6> untruths{"false", "no", "off", "disabled", "0", ""};
+    const auto is = [&](std::string_view word) { return iequals(word, text); };
+    if (std::any_of(truths.begin(), truths.end(), is)) return true;
+    if (std::any_of(untruths.begin(), untruths.end(), is)) return false;
+    return std::nullopt;
 }
 
 std::string join(const std::vector<std::string>& items) {
@@ -67,14 +74,26 @@ Kind boolean(Field<bool> field) {
     Kind kind;
     kind.words = "boolean";
     kind.assign = [field](Settings& settings, const Values& given) -> Complaints {
-        constexpr std::array<std::string_view, 6> truths{"true", "yes", "ok", "enabled", "on", "1"};
-        constexpr std::array<std::string_view, 6> untruths{"false", "no", "off", "disabled", "0", ""};
-        const auto is = [&](std::string_view word) { return iequals(word, given.back().text); };
-        field.write(settings) = std::any_of(truths.begin(), truths.end(), is);
-        if (field.read(settings) || std::any_of(untruths.begin(), untruths.end(), is)) return {};
-        return complaint(given.back(), "`true` or `false`; taken as false");
+        const auto value = truth_of(given.back().text);
+        if (!value) return complaint(given.back(), "`true` or `false`");
+        field.write(settings) = *value;
+        return {};
     };
     kind.show = [field](const Settings& settings) { return field.read(settings) ? "true" : "false"; };
+    return kind;
+}
+
+Kind truth(Field<bool> field) {
+    Kind kind = boolean(field);
+    kind.assign = [field, strict = kind.assign](Settings& settings, const Values& given) {
+        Complaints complaints = strict(settings, given);
+        for (Complaint& wrong : complaints) {
+            field.write(settings) = false;
+            wrong.mild = true;
+            wrong.consequence = "taken as false";
+        }
+        return complaints;
+    };
     return kind;
 }
 
@@ -152,7 +171,7 @@ Kind list(Field<std::vector<std::string>> field, std::string expected, ItemRule 
             if (auto accepted = item(piece.text)) {
                 items.push_back(std::move(*accepted));
             } else {
-                complaints.push_back({piece.line, piece.text, expected});
+                complaints.emplace_back(piece, expected);
             }
         }
         if (!items.empty()) field.write(settings) = std::move(items);
@@ -213,7 +232,7 @@ Kind ports(Field<std::vector<std::uint16_t>> field) {
         for (const Value& piece : items) {
             const auto port = parse_port(piece.text);
             if (port) numbers.push_back(*port);
-            if (!port && piece.text != "0") complaints.push_back({piece.line, piece.text, "a port from 1 to 65535"});
+            if (!port && piece.text != "0") complaints.emplace_back(piece, "a port from 1 to 65535");
         }
         if (!items.empty()) field.write(settings) = std::move(numbers);
         return complaints;
@@ -222,6 +241,14 @@ Kind ports(Field<std::vector<std::uint16_t>> field) {
         std::vector<std::string> words;
         for (const std::uint16_t port : field.read(settings)) words.push_back(std::to_string(port));
         return join(words);
+    };
+    return kind;
+}
+
+Kind zero_is_default(Kind kind) {
+    kind.words += "; 0: the default";
+    kind.assign = [assign = kind.assign](Settings& settings, const Values& given) {
+        return given.back().text == "0" ? Complaints() : assign(settings, given);
     };
     return kind;
 }

@@ -17,9 +17,16 @@ namespace sluice::config {
 // A value that does not fit its setting: where it stands and what was expected. Value.
 struct Complaint {
     int line = 0;
-    std::string text;      // what was found
-    std::string expected;  // continues "expected ..."
-    bool mild = false;     // a warning even where the setting is not lenient
+    std::string text;         // what was found; empty when it may be secret
+    std::string expected;     // continues "expected ..."
+    std::string consequence;  // what happens instead, where the setting is lenient; may be empty
+    bool mild = false;        // a warning even where the setting is not lenient
+    std::string name;         // of the entry, where the setting is a whole section
+
+    Complaint(const Value& value, std::string expected_)
+        : line(value.line), text(value.text), expected(std::move(expected_)) {}
+    Complaint(int line_, std::string text_, std::string expected_)
+        : line(line_), text(std::move(text_)), expected(std::move(expected_)) {}
 };
 using Complaints = std::vector<Complaint>;
 
@@ -87,7 +94,10 @@ struct Bounds {
     T low, high;
 };
 
+// `true` or `false` in Haraka's words.
 Kind boolean(Field<bool> field);
+// The same, and whatever else is said means false, with a warning: what Haraka makes of its own booleans.
+Kind truth(Field<bool> field);
 Kind number(Field<std::uint32_t> field, Bounds<std::uint32_t> bounds);
 Kind number(Field<std::uint64_t> field, Bounds<std::uint64_t> bounds);
 Kind number(Field<std::uint16_t> field, Bounds<std::uint16_t> bounds);
@@ -112,6 +122,8 @@ Kind verbatim(Field<std::vector<std::string>> field);
 Kind keys(Field<std::vector<std::string>> field, std::string expected, ItemRule item);
 Kind ports(Field<std::vector<std::uint16_t>> field);
 
+// `kind` with 0 for its default, as many of Haraka's numbers have it.
+Kind zero_is_default(Kind kind);
 // Kept for Haraka; whatever the value, nothing happens.
 Kind anything();
 // Read by the loader together with other settings, which show what came of it.
@@ -130,7 +142,7 @@ Kind choice(Field<T> field, std::vector<std::pair<std::string, T>> words) {
             field.write(settings) = value;
             return {};
         }
-        return {{given.back().line, given.back().text, expected}};
+        return {Complaint(given.back(), expected)};
     };
     kind.show = [field, words](const Settings& settings) {
         for (const auto& [word, value] : words) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <set>
 #include <system_error>
 
 #include "config/schema.h"
@@ -73,8 +74,9 @@ Result<std::optional<std::string>> read_text(const std::string& path, std::size_
 
 Sources Sources::read(const std::string& config_folder, Problems& problems) {
     Sources sources;
+    std::set<std::string> seen;
     const auto read_one = [&](const std::string& name, Format format) {
-        if (name.empty() || sources.has(name)) return;
+        if (name.empty() || !seen.insert(name).second) return;
         const auto text = read_text(config_folder + "/" + name, config_file_bytes_max);
         if (!text) {
             problems.error(shown_name(name), 0, text.error().detail);

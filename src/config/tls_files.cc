@@ -76,11 +76,20 @@ public:
     void outbound();
 
 private:
+    bool speaks_tls(const std::string& listener) const;
+    void refuse_demands_by_port();
+    void report_no_certificate(bool implicit);
     void add_listed_pairs();
     void add_bundles();
     void check_ciphers(const std::string& section, const std::string& ciphers);
-    // Makes `file` absolute; when it does not exist, reports that and empties it.
-    void settle(std::string& file, const std::string& section, const std::string& key, bool required);
+    // Makes `file` absolute; when it does not exist, reports that (unless `quiet`) and empties it.
+    enum class Missing { error, warning, quiet };
+    void settle(std::string& file, const std::string& section, const std::string& key, Missing missing);
+    // How a missing file of [outbound] is reported: one that comes from [main] was reported with inbound TLS.
+    Missing outbound_missing(const std::string& key) const {
+        return inbound_checked_ && outbound_section(key) == "main" ? Missing::quiet : Missing::warning;
+    }
+    void settle_client_certificate();
     int line(const std::string& section, const std::string& key) const { return sources_.line_of(ini, section, key); }
     // The section in which a key of [outbound] was given.
     std::string outbound_section(const std::string& key) const {
@@ -93,14 +102,16 @@ private:
     const Sources& sources_;
     Problems& problems_;
     std::string folder_;
+    bool inbound_checked_ = false;
 };
 
-void Resolver::settle(std::string& file, const std::string& section, const std::string& key, bool required) {
+void Resolver::settle(std::string& file, const std::string& section, const std::string& key, Missing missing) {
     if (file.empty()) return;
     file = absolute_in(folder_, file);
     if (const auto text = read_pem(file); !text) {
         const std::string message = key + ": " + text.error().detail;
-        required ? error(line(section, key), message) : warn(line(section, key), message + "; it is left out");
+        if (missing == Missing::error) error(line(section, key), message);
+        if (missing == Missing::warning) warn(line(section, key), message + "; it is left out");
         file.clear();
     }
 }
@@ -155,59 +166,82 @@ void Resolver::add_bundles() {
     }
 }
 
+bool Resolver::speaks_tls(const std::string& listener) const {
+    const auto& ports = settings_.smtp.smtps_ports;
+    return std::find(ports.begin(), ports.end(), port_of(listener)) != ports.end();
+}
+
 void Resolver::inbound(bool plugin_listed) {
     InboundTlsSettings& tls = settings_.tls;
     const std::vector<std::string>& listen = settings_.smtp.listen;
-    const auto& implicit = settings_.smtp.smtps_ports;
-    const auto speaks_tls = [&](const std::string& listener) {
-        return std::find(implicit.begin(), implicit.end(), port_of(listener)) != implicit.end();
-    };
-    const bool implicit_listener = std::any_of(listen.begin(), listen.end(), speaks_tls);
-    if (!plugin_listed && !implicit_listener) {
+    const bool implicit = std::any_of(listen.begin(), listen.end(), [&](const std::string& listener) {
+        return speaks_tls(listener);
+    });
+    if (!plugin_listed && !implicit) {
         tls = InboundTlsSettings();
         return;
     }
-    for (const Value& port : sources_.given(ini, "main", "requireAuthorized")) {
-        if (port.text.empty()) continue;
-        error(port.line, "requireAuthorized: certificates cannot be demanded by port; `rejectUnauthorized` demands them on all");
-    }
+    inbound_checked_ = true;
+    refuse_demands_by_port();
+    const std::size_t problems_before = problems_.all().size();
     add_listed_pairs();
+    const bool failed = problems_.all().size() > problems_before && tls.certificates.empty();
     add_bundles();
     if (tls.dh_params.empty() && exists(folder_ + "/dhparams.pem")) tls.dh_params = "dhparams.pem";
-    settle(tls.dh_params, "main", "dhparam", false);
-    settle(tls.ca_file, "main", "ca", true);
+    settle(tls.dh_params, "main", "dhparam", Missing::warning);
+    settle(tls.ca_file, "main", "ca", Missing::error);
     check_ciphers("main", tls.ciphers);
     tls.enabled = !tls.certificates.empty();
-    if (!tls.enabled && implicit_listener) {
-        error(0, "a listener speaks TLS at once (`smtps_port`), but there is no certificate: expected config/tls_cert.pem and config/tls_key.pem");
-    } else if (!tls.enabled) {
-        warn(0, "plugin `tls` is listed, but there is no certificate: STARTTLS is not offered until config/tls_cert.pem and config/tls_key.pem exist");
-    }
+    if (!tls.enabled && !failed) report_no_certificate(implicit);
     if (plugin_listed) return;
+    // STARTTLS is what the plugin offers; implicit TLS needs no plugin.
     for (const std::string& listener : listen) tls.no_starttls_ports.push_back(port_of(listener));
+}
+
+void Resolver::refuse_demands_by_port() {
+    for (const Value& port : sources_.given(ini, "main", "requireAuthorized")) {
+        if (port.text.empty()) continue;
+        error(
+            port.line,
+            "requireAuthorized: expected nothing: certificates cannot be demanded by port; `rejectUnauthorized` demands them on all");
+    }
+}
+
+void Resolver::report_no_certificate(bool implicit) {
+    const std::string remedy = "expected config/tls_cert.pem and config/tls_key.pem";
+    if (implicit) {
+        error(0, "a listener speaks TLS at once (`smtps_port`), but there is no certificate: " + remedy);
+    } else {
+        warn(0, "plugin `tls` is listed, but there is no certificate, so STARTTLS is not offered: " + remedy);
+    }
+}
+
+// The pair that was named, or the default pair when both of its files exist. A client certificate is harmless and rarely
+// asked for, so a missing one is left out; one that does not fit its key is a mistake.
+void Resolver::settle_client_certificate() {
+    OutboundTlsSettings& tls = settings_.outbound_tls;
+    const bool named = !tls.certificate.empty() || !tls.key.empty();
+    if (!named && !(exists(folder_ + "/tls_cert.pem") && exists(folder_ + "/tls_key.pem"))) return;
+    if (tls.certificate.empty()) tls.certificate = "tls_cert.pem";
+    if (tls.key.empty()) tls.key = "tls_key.pem";
+    settle(tls.certificate, outbound_section("cert"), "cert", outbound_missing("cert"));
+    settle(tls.key, outbound_section("key"), "key", outbound_missing("key"));
+    if (!tls.certificate.empty() && !tls.key.empty()) {
+        const auto facts = check_pair(tls.certificate, tls.key);
+        if (facts) return;
+        // Without plugin `tls` Haraka does not look at the default files, so what lies there need not be usable.
+        if (named) error(line(outbound_section("cert"), "cert"), facts.error().detail);
+    }
+    tls.certificate.clear();
+    tls.key.clear();
 }
 
 void Resolver::outbound() {
     OutboundTlsSettings& tls = settings_.outbound_tls;
-    if (tls.certificate.empty() && tls.key.empty() && exists(folder_ + "/tls_cert.pem") && exists(folder_ + "/tls_key.pem")) {
-        tls.certificate = "tls_cert.pem";
-        tls.key = "tls_key.pem";
-    }
-    if (tls.certificate.empty() != tls.key.empty()) {
-        (tls.certificate.empty() ? tls.certificate : tls.key) = tls.certificate.empty() ? "tls_cert.pem" : "tls_key.pem";
-    }
-    const bool named = !tls.certificate.empty();
-    settle(tls.certificate, outbound_section("cert"), "cert", false);
-    settle(tls.key, outbound_section("key"), "key", false);
-    if (tls.certificate.empty() || tls.key.empty()) {
-        tls.certificate.clear();
-        tls.key.clear();
-    } else if (const auto facts = check_pair(tls.certificate, tls.key); named && !facts) {
-        error(line(outbound_section("cert"), "cert"), facts.error().detail);
-    }
+    settle_client_certificate();
     if (tls.dh_params.empty() && exists(folder_ + "/dhparams.pem")) tls.dh_params = "dhparams.pem";
-    settle(tls.dh_params, outbound_section("dhparam"), "dhparam", false);
-    settle(tls.ca_file, outbound_section("ca"), "ca", true);
+    settle(tls.dh_params, outbound_section("dhparam"), "dhparam", outbound_missing("dhparam"));
+    settle(tls.ca_file, outbound_section("ca"), "ca", Missing::error);
     check_ciphers(outbound_section("ciphers"), tls.ciphers);
 }
 

@@ -33,6 +33,14 @@ void append_label_octet(std::string& out, char c) {
     }
 }
 
+// How many characters the escape at the front of `text` takes; 0 when it is none.
+std::size_t escape_length(std::string_view text) {
+    if (text.size() < 2) return 0;
+    if (!is_digit(text[1])) return 2;
+    const auto octet = text.size() < 4 ? std::nullopt : parse_number<std::uint8_t>(text.substr(1, 3));
+    return octet ? 4 : 0;
+}
+
 // A name that fills `wire` to its last octet; empty for the root.
 Result<std::string> parse_whole_name(std::string_view wire) {
     if (wire.size() > name_octets_max) return fail(Errc::bad_input, "name is longer than 255 octets");
@@ -104,6 +112,27 @@ Result<net::IpAddress> parse_aaaa(std::string_view rdata) {
     if (rdata.size() != bytes.size()) return fail(Errc::bad_input, "AAAA record does not have 16 octets");
     for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = octet_at(rdata, i);
     return net::IpAddress::v6(bytes);
+}
+
+bool is_presentable_name(std::string_view text) {
+    std::size_t octets = 1;  // the root's
+    std::size_t label = 0;
+    for (std::size_t at = 0; at < text.size(); ++at) {
+        if (text[at] <= ' ' || text[at] >= 0x7F) return false;
+        if (text[at] == '.') {
+            if (label == 0) return false;
+            octets += 1 + label;
+            label = 0;
+            continue;
+        }
+        if (text[at] == '\\') {
+            const std::size_t taken = escape_length(text.substr(at));
+            if (taken == 0) return false;
+            at += taken - 1;
+        }
+        if (++label > label_octets_max) return false;
+    }
+    return label > 0 && octets + 1 + label <= name_octets_max;
 }
 
 Result<std::size_t> count_aliases(std::string_view message) {

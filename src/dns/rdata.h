@@ -19,6 +19,10 @@ Result<MxRecord> parse_mx(std::string_view rdata);
 Result<net::IpAddress> parse_a(std::string_view rdata);
 Result<net::IpAddress> parse_aaaa(std::string_view rdata);
 
+// True for text in presentation form that stands for a name on the wire: labels of 1 to 63 octets, 255 in all, no raw
+// octet that parse_mx() would have escaped. Not for the root.
+bool is_presentable_name(std::string_view text);
+
 // How many CNAME records stand in the answer section of a DNS message.
 Result<std::size_t> count_aliases(std::string_view message);
 

@@ -3,9 +3,7 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/basic_waitable_timer.hpp>
-#include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <deque>
 
@@ -16,6 +14,7 @@
 #include "base/text.h"
 #include "dns/cache.h"
 #include "dns/unbound.h"
+#include "net/wait_token.h"
 
 namespace sluice::dns {
 namespace {
@@ -26,8 +25,6 @@ constexpr std::size_t under_way_max = 512;
 constexpr std::size_t cache_weight_max = 200'000;
 // How long a context that broke, or could not be set up, stays away before a new one is tried.
 constexpr std::chrono::seconds repair_pause(5);
-
-constexpr auto as_values = boost::asio::as_tuple(boost::asio::deferred);
 
 using SteadyClock = std::chrono::steady_clock;
 using Timer = boost::asio::basic_waitable_timer<SteadyClock, boost::asio::wait_traits<SteadyClock>, async::Executor>;
@@ -178,7 +175,7 @@ Task<> UnboundResolver::take_turn(Flight& flight) {
     in_line_.push_back(&flight);
     while (!flight.has_turn && !closing_ && clock_.now() < flight.deadline) {
         flight.alarm.expires_after(flight.deadline - clock_.now());
-        co_await flight.alarm.async_wait(as_values);
+        co_await flight.alarm.async_wait(net::as_values);
     }
     if (!flight.has_turn) std::erase(in_line_, &flight);
 }
@@ -203,7 +200,7 @@ Task<> UnboundResolver::ask_once(Flight& flight) {
         co_return;
     }
     flight.alarm.expires_after(std::min<Duration>(settings_.timeout, flight.deadline - clock_.now()));
-    co_await flight.alarm.async_wait(as_values);
+    co_await flight.alarm.async_wait(net::as_values);
     if (!flight.finding && !flight.superseded) context_->cancel(*number);
 }
 

@@ -15,6 +15,7 @@ namespace {
 
 using std::chrono::seconds;
 
+constexpr seconds no_limit(2'147'483'647);  // the longest TTL there is (RFC 2181 §8)
 // A route that lacks hosts because DNS was in trouble is made anew soon.
 constexpr seconds incomplete_route_ttl(60);
 
@@ -175,7 +176,7 @@ Result<queue::RoutePtr> Router::by_literal(const std::string& key, const config:
     queue::Route route;
     route.key = key;
     route.candidates = arrange(hosts, settings.outbound.inet_prefer, settings.outbound.smtp_port);
-    return finish(std::move(route), seconds::max(), settings.dns);
+    return finish(std::move(route), no_limit, settings.dns);
 }
 
 // The operator's own word: nothing is removed, and no answer of DNS about the nexthop is final for the mail.
@@ -222,7 +223,7 @@ Task<Result<Router::MxPlan>> Router::ask_nexthop(Nexthop nexthop) {
 }
 
 seconds Router::shortest_ttl(const MxPlan& plan) const {
-    seconds ttl = plan.ttl.value_or(seconds::max());
+    seconds ttl = plan.ttl.value_or(no_limit);
     for (const MxHost& host : plan.hosts) {
         if (host.ttl) ttl = std::min(ttl, *host.ttl);
         if (host.trouble) ttl = std::min(ttl, incomplete_route_ttl);

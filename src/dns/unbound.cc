@@ -4,18 +4,15 @@
 
 #include <algorithm>
 #include <array>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/deferred.hpp>
 #include <boost/asio/this_coro.hpp>
 
 #include "base/assert.h"
 #include "base/text.h"
 #include "dns/rdata.h"
+#include "net/wait_token.h"
 
 namespace sluice::dns {
 namespace {
-
-constexpr auto as_values = boost::asio::as_tuple(boost::asio::deferred);
 
 constexpr int class_in = 1;
 constexpr int rcode_nxdomain = 3;
@@ -208,12 +205,14 @@ Result<> UnboundContext::forget_local_zones() {
 Result<int> UnboundContext::ask(Asker& asker) {
     if (!usable_) return fail(usable_.error());
     const Question& question = asker.question();
+    // What cannot be written on the wire cannot exist. The library would call it a lack of memory.
+    if (!is_presentable_name(question.name)) {
+        return fail(Errc::dns_no_domain, printable(question.text()) + ": not a domain name");
+    }
     int number = 0;
     const int status = ub_resolve_async(
         context_, question.name.c_str(), static_cast<int>(question.type), class_in, &asker, on_answer, &number
     );
-    // Only a name that cannot be written on the wire is a syntax error: then it cannot exist either.
-    if (status == UB_SYNTAX) return fail(Errc::dns_no_domain, printable(question.text()) + ": not a domain name");
     TRY_VOID(check(status, "ask for " + question.text()));
     return number;
 }
@@ -223,7 +222,7 @@ void UnboundContext::cancel(int number) { ub_cancel(context_, number); }
 Task<> UnboundContext::serve() {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
     while (usable_ && !stopping_) {
-        const auto [error] = co_await answers_.async_wait(answers_.wait_read, as_values);
+        const auto [error] = co_await answers_.async_wait(answers_.wait_read, net::as_values);
         if (error || stopping_) co_return;
         usable_ = check(ub_process(context_), "read its answers");
     }

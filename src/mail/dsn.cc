@@ -189,8 +189,8 @@ bool can_return_full(const DsnRequest& request) {
 std::string join_parts(const std::vector<Part>& parts, const std::string& boundary) {
     std::string out;
     for (const Part& part : parts) {
-        out += "--" + boundary + "\r\n" + part.header + "\r\n" + part.body;
-        if (!out.ends_with("\r\n")) out += "\r\n";
+        // The CRLF before a boundary belongs to the boundary (RFC 2046 §5.1.1), so the body keeps its own.
+        out += "--" + boundary + "\r\n" + part.header + "\r\n" + part.body + "\r\n";
     }
     return out + "--" + boundary + "--\r\n";
 }
@@ -329,7 +329,7 @@ Dsn compose_dsn(const DsnRequest& request) {
         status_part(request, me, utf8),
         full ? full_part(original, utf8) : header_part(original, utf8),
     };
-    const Part report = multipart("report; report-type=delivery-status", parts, stem);
+    const Part report = multipart("report; report-type=delivery-status", parts, stem + "c");
 
     Dsn dsn;
     dsn.content = top_header(words, original, utf8) + report.header;

@@ -47,6 +47,7 @@ public:
 
 private:
     union {
+        sockaddr_storage whole;  // the first member, for it is the one that {} sets to zero
         sockaddr any;
         sockaddr_in v4;
         sockaddr_in6 v6;

@@ -13,6 +13,7 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 constexpr std::chrono::minutes answer_timeout{10};
 constexpr std::chrono::milliseconds reconnect_pause{50};
+constexpr std::string_view data_line = "DATA\r\n";
 constexpr std::size_t read_bytes = 4 * 1024;
 
 // One message on its way.
@@ -124,9 +125,11 @@ private:
         flight.waits_for_354 = !chunking;
         flights_.push_back(flight);
         std::string head = header_of(number);
-        if (!chunking) co_return co_await send({envelope, "DATA\r\n"});
         const std::string bdat = "BDAT " + std::to_string(head.size() + filler_.size()) + " LAST\r\n";
-        co_return co_await send({envelope, bdat, head, filler_});
+        const std::vector<std::string_view> slices =
+            chunking ? std::vector<std::string_view>{envelope, bdat, head, filler_}
+                     : std::vector<std::string_view>{envelope, data_line};
+        co_return co_await send(slices);
     }
 
     // Without PIPELINING: one command, one answer.
@@ -142,7 +145,8 @@ private:
             start = end + 1;
         }
         flights_.push_back(flight);
-        co_return co_await send({"DATA\r\n"});
+        const std::vector<std::string_view> slices{data_line};
+        co_return co_await send(slices);
     }
 
     bool fail_link(const Flight& flight) {
@@ -172,7 +176,8 @@ private:
                 co_return true;
             }
             const std::string head = header_of(flight.number);
-            co_return co_await send({head, filler_, ".\r\n"});
+            const std::vector<std::string_view> slices{head, filler_, ".\r\n"};
+            co_return co_await send(slices);
         }
         if (code / 100 != 2) flight.refused = note_refusal(code);
         co_return true;
@@ -213,7 +218,7 @@ private:
         if (left.count() > 0) co_await async::sleep_for(left);
     }
 
-    Task<bool> send(std::vector<std::string_view> slices) {
+    Task<bool> send(const std::vector<std::string_view>& slices) {
         stream_->set_timeout(answer_timeout);
         const Result<> written = co_await stream_->write_all(slices);
         if (!written) stream_.reset();

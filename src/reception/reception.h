@@ -11,6 +11,7 @@
 #include "event/log.h"
 #include "mail/message.h"
 #include "net/stream.h"
+#include "reception/census.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
 
@@ -34,6 +35,7 @@ struct Surroundings {
     Acceptance& acceptance;
     event::Recorder& events;
     event::Log& log;
+    Census* census = nullptr;  // shared by the shards of an instance; null: this shard counts for itself
 };
 
 // Listens on all of smtp.listen with one socket a shard, and serves clients.
