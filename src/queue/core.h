@@ -1,0 +1,230 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "mail/message.h"
+#include "policy/policy.h"
+#include "queue/route.h"
+
+namespace sluice::queue {
+
+// A connection to a remote host, from the moment it is asked for until it is reported closed. Never reused as a number.
+using SessionId = std::uint64_t;
+
+enum class ItemState : std::uint8_t { scheduled, ready, sending, held };
+
+// ---- events: what the core is told -----------------------------------------------------------------------------
+
+// An item entered the queue: just accepted, or found at start. Its id is in no other item that is still queued.
+struct Admit {
+    ItemId id;
+    std::string domain;        // routing key
+    std::string tenant;
+    Instant arrival;
+    Instant due;               // first attempt not before
+    std::uint32_t size = 0;    // octets of the message
+    std::uint32_t recipient_count = 1;
+    std::uint32_t source_hash = 0;  // CRC-32 of reverse-path and forward-paths: the same correspondents keep the same source
+    std::uint16_t attempts = 0;
+    std::uint8_t priority = 4;  // 0 (lowest) .. 7 (highest); more counts as 7
+    bool held = false;
+    bool delay_notified = false;
+    mail::MessagePtr fresh;                // the message while it is still in memory; may be null
+    std::vector<std::uint32_t> pending;    // recipients still undecided; empty: all of the item's
+};
+
+// The answer to Resolve. An error decides every item that waits for this key (see Conclude). May also come unasked.
+struct RouteResolved {
+    std::string key;
+    Result<RoutePtr> route;
+};
+
+// A session asked for by Deliver{open} is up: greeting and EHLO are done on this candidate of its route.
+struct SessionOpened {
+    SessionId session;
+    std::uint32_t candidate;
+};
+
+// How an attempt ended. Everything durable about it (outcomes, schedule) was handed to the journal before.
+struct AttemptEnded {
+    enum class Verdict : std::uint8_t {
+        done,            // every recipient of the item is decided
+        deferred,        // try again at `next`
+        next_candidate,  // these candidates failed as hosts or sessions; nothing is decided: try the others now
+        fresh_session,   // a reused connection turned out dead: same again on a new one, without any penalty
+    };
+    ItemId item;
+    SessionId session = 0;  // 0 after Conclude
+    Verdict verdict = Verdict::done;
+    Instant next;                          // deferred: when
+    std::vector<std::uint32_t> pending;    // deferred: recipients still undecided; empty: unchanged
+    bool delay_notified = false;
+    bool reusable = false;                 // the session stays open and idle, for the core to use or close
+    bool permanent = false;                // next_candidate: this host refused for good (5yz greeting)
+    std::vector<std::uint32_t> unhealthy;  // candidates of the route that could not be reached: avoid them for a while
+    Duration source_unusable{0};           // the local address failed, not the peer: avoid it this long
+};
+
+// The connection is gone (asked for by Close or not) and its slots are free again. Said once for every session. When an idle
+// session ends while the core just gives it an item, this comes first and AttemptEnded{fresh_session} follows.
+struct SessionClosed {
+    SessionId session;
+};
+
+// Operator commands; each concerns one item, or all of a domain, or everything (both empty).
+struct Selection {
+    std::optional<ItemId> item;
+    std::string domain;
+};
+// A sending item is held when its attempt ends, unless that decides it; HoldChanged says so at once, to be recorded.
+struct Hold { Selection which; };
+struct Release { Selection which; };  // back to the schedule: overdue items are ready at once
+struct Flush { Selection which; };   // scheduled items become due now; sending and held ones are left alone
+struct Remove { Selection which; };  // answered by Removed actions; sending items are removed when their attempt ends
+struct Tick {};                      // only time has passed
+
+// ---- actions: what the core asks for ---------------------------------------------------------------------------
+
+struct Resolve {
+    std::string key;
+};
+
+// What an executor needs to know of an item.
+struct Work {
+    ItemId item;
+    Instant arrival;
+    std::uint16_t attempts = 0;  // failed ones before this
+    bool delay_notified = false;
+    mail::MessagePtr message;    // null: load it from the spool
+    std::vector<std::uint32_t> pending;  // empty: all recipients of the item
+};
+
+// Attempt this item on the session, which is opened first when `open` is set: connect to one of `candidates` (indexes
+// into the route, all of one level, in order of preference; race them).
+struct Deliver {
+    SessionId session;
+    std::uint32_t shard;
+    bool open = false;
+    RoutePtr route;
+    std::vector<std::uint32_t> candidates;  // with open
+    std::string bind;                       // local address for IPv4/IPv6 remotes: "" for any
+    std::string bind6;
+    bool last_resort = false;     // no other candidate is left: host failures are decided now, not handed back
+    bool permanent_so_far = true; // every host tried in this attempt before refused for good (true when none was tried)
+    Work work;
+};
+
+// Decide this item without an attempt: there is no route, or its time is over.
+struct Conclude {
+    std::uint32_t shard;
+    Work work;
+    Error error;
+};
+
+struct Close {
+    SessionId session;
+    std::uint32_t shard;
+};
+
+struct Removed {
+    ItemId item;
+    std::vector<std::uint32_t> pending;  // whom it concerned; empty: all
+};
+struct HoldChanged {
+    ItemId item;
+    bool held;
+};
+
+using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged>;
+
+// ---- options ---------------------------------------------------------------------------------------------------
+
+struct Options {
+    std::uint32_t shards = 1;
+    std::uint32_t concurrency_max = 10'000;        // sessions in all; 0: no limit
+    std::uint32_t destination_concurrency = 50;    // sessions per destination domain; 0: no limit
+    bool disabled = false;                         // accept and queue, start nothing
+    Duration idle_session{5'000};                  // an idle pooled connection is closed after this
+    std::uint32_t session_messages_max = 1'000;    // then the connection is closed
+    Duration unhealthy_for{60'000};                // how long an unreachable candidate is avoided
+    Duration lifetime{5 * 24 * 3'600'000};         // a ready item that never got a slot is concluded after this age
+    Duration last_chance{600'000};                 // but not before it was ready this long (a restart after days, a release)
+    std::uint64_t fresh_bytes_max = 256ull << 20;  // bodies kept in memory until the first attempt
+    std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
+    std::uint64_t seed = 1;                        // shuffling equal candidates
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
+    std::vector<policy::Policy> policies;          // beside the two limits above, which are policies too
+};
+// New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
+// are asked for again. `shards` and `seed` stay as they were.
+struct Configure {
+    Options options;
+};
+
+using Event = std::variant<
+    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Hold, Release, Flush, Remove, Configure, Tick>;
+
+// ---- views -----------------------------------------------------------------------------------------------------
+
+
+// An item as the core sees it now; the texts are valid until the next handle().
+struct ItemView {
+    ItemId id;
+    std::string_view domain, tenant;
+    ItemState state;
+    Instant arrival, due;
+    std::uint16_t attempts;
+    std::uint8_t priority;
+    std::uint32_t size, recipient_count;
+};
+struct Stats {
+    std::uint64_t items = 0, scheduled = 0, ready = 0, sending = 0, held = 0;
+    std::uint64_t sessions = 0, idle_sessions = 0, lanes = 0, buckets = 0, routes = 0, fresh_bytes = 0;
+};
+struct DomainStats {
+    std::string_view domain;
+    std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
+};
+
+// Decides when, from where and over which path each item is tried.
+//
+// Deterministic: the same events at the same times give the same actions. Owned by one thread; no locks, no I/O.
+// A decision costs the same whatever is queued, deferred or suspended; nothing is scanned or polled.
+// Limits are exact: a session holds its slots from Deliver{open} until SessionClosed.
+class Core {
+public:
+    explicit Core(const Options& options);
+    ~Core();
+
+    // `now` never goes back and is not before the epoch. Actions are appended, to be carried out in order.
+    void handle(Event event, Instant now, std::vector<Action>& actions);
+    // When handle(Tick) must be called at the latest; Instant::max() when nothing waits for time.
+    Instant next_timer() const;
+
+    Stats stats() const;
+    std::optional<ItemView> find(ItemId id) const;
+    // Visits items until `visit` returns false, in no particular order; with a domain only its items.
+    void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
+    // Visits the domains that have items or sessions, until `visit` returns false.
+    void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+
+    // Checks every invariant from scratch; aborts with a message on the first violation. For tests and the simulator.
+    void audit() const;
+
+private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sluice::queue
