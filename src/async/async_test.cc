@@ -48,6 +48,38 @@ TEST(TaskGroup, CloseCancelsAndJoins) {
     EXPECT_EQ(group.size(), 0U);
 }
 
+Task<> sleep_thrice(int& cut_short) {
+    for (int i = 0; i < 3; ++i) {
+        const bool slept = co_await sleep_for(std::chrono::hours(1));
+        if (!slept) ++cut_short;
+    }
+}
+
+TEST(TaskGroup, CancelledTaskGoesOnButWaitsNoMore) {
+    boost::asio::io_context loop;
+    TaskGroup group(loop.get_executor());
+    TaskGroup outer(loop.get_executor());
+    int cut_short = 0;
+    group.spawn(sleep_thrice(cut_short));
+    loop.poll();
+    outer.spawn(close_group(group));
+    loop.run();
+    EXPECT_EQ(cut_short, 3);
+}
+
+TEST(TaskGroup, TaskCancelledBeforeItBeganEndsInItsOwnWay) {
+    boost::asio::io_context loop;
+    TaskGroup group(loop.get_executor());
+    TaskGroup outer(loop.get_executor());
+    int cut_short = 0;
+    group.spawn(sleep_thrice(cut_short));
+    outer.spawn(close_group(group));
+    group.cancel();
+    loop.run();
+    EXPECT_EQ(cut_short, 3);
+    EXPECT_EQ(group.size(), 0U);
+}
+
 TEST(Mailbox, DeliversEverythingFromManyThreadsInBatches) {
     Shard shard("test");
     std::atomic<int> sum = 0;

@@ -8,6 +8,8 @@ namespace sluice::async {
 
 Task<bool> sleep_for(std::chrono::milliseconds delay) {
     const Executor executor = co_await boost::asio::this_coro::executor;
+    const auto cancellation = co_await boost::asio::this_coro::cancellation_state;
+    if (cancellation.cancelled() != boost::asio::cancellation_type::none) co_return false;
     boost::asio::basic_waitable_timer<
         std::chrono::steady_clock, boost::asio::wait_traits<std::chrono::steady_clock>, Executor>
         timer(executor, delay);

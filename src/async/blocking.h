@@ -25,7 +25,7 @@ auto blocking(boost::asio::thread_pool& pool, Executor executor, Function functi
     co_return std::move(*result);
 }
 
-// Returns after `delay`, or early with false when the task was cancelled.
+// Returns after `delay`, or early with false when the task is or was cancelled.
 Task<bool> sleep_for(std::chrono::milliseconds delay);
 
 }  // namespace sluice::async

@@ -2,6 +2,7 @@
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <cstdio>
 #include <exception>
 
@@ -19,13 +20,19 @@ namespace {
     UNREACHABLE();
 }
 
+// By default Asio throws from every co_await of a cancelled task. A cancelled task is to end in its own way instead.
+Task<> end_in_its_own_way(Task<> task) {
+    co_await boost::asio::this_coro::throw_if_cancelled(false);
+    co_await std::move(task);
+}
+
 }  // namespace
 
 void TaskGroup::spawn(Task<> task) {
     ASSERT(!closing_);
     const auto entry = tasks_.emplace(tasks_.end());
     boost::asio::co_spawn(
-        executor_, std::move(task),
+        executor_, end_in_its_own_way(std::move(task)),
         boost::asio::bind_cancellation_slot(entry->cancel.slot(), [this, entry](const std::exception_ptr& error) {
             if (error) report_and_abort(error);
             tasks_.erase(entry);

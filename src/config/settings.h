@@ -151,6 +151,7 @@ struct DnsSettings {
     std::vector<std::string> servers;              // address[:port]; empty: the system's
     Milliseconds cache_ttl_max{3'600'000};
     Milliseconds cache_ttl_min{1'000};
+    std::string trust_anchor_file;                 // DS or DNSKEY records to validate from; empty: the servers validate
 };
 
 // http.ini

@@ -11,8 +11,8 @@
 
 namespace sluice::net {
 
-// An IPv4 or IPv6 address. IPv4-mapped IPv6 addresses become IPv4 when parsed or received, so that rules written for
-// one form hold for the other. Value; hashable; 17 bytes.
+// An IPv4 or IPv6 address. IPv4-mapped IPv6 addresses become IPv4 when parsed or received, so that rules
+// written for one form hold for the other. Value; hashable; 17 bytes.
 class IpAddress {
 public:
     IpAddress() = default;  // 0.0.0.0
@@ -24,7 +24,8 @@ public:
     const std::array<std::uint8_t, 16>& bytes() const { return bytes_; }  // IPv4: the first four
     bool is_loopback() const;
     bool is_unspecified() const;
-    // RFC 1918, 4193 (ULA), link-local, loopback, unspecified, CGNAT (RFC 6598): never a mail host on the Internet.
+    // RFC 1918, 4193 (ULA), link-local, loopback, unspecified, CGNAT (RFC 6598): never a mail host on the
+    // Internet.
     bool is_private() const;
     std::string text() const;
 
@@ -59,7 +60,8 @@ struct Endpoint {
     explicit Endpoint(std::string path_) : path(std::move(path_)) {}
     // "192.0.2.1:25", "[2001:db8::1]:25" or the path.
     std::string text() const;
-    // Accepts "host:port" with an IP address for host, "[v6]:port", and "/path". The port defaults when absent.
+    // Accepts "host:port" with an IP address for host, "[v6]:port", and "/path". The port defaults when
+    // absent.
     static std::optional<Endpoint> parse(std::string_view text, std::uint16_t default_port);
 
     friend bool operator==(const Endpoint&, const Endpoint&) = default;

@@ -18,15 +18,15 @@ struct TlsOptions {
     bool verify_peer = false;               // abort the handshake when the certificate does not verify
     bool request_certificate = false;       // server: ask the client for one
     bool prefer_server_ciphers = true;
-    std::string ca_file;                    // empty: the system's
+    std::string ca_file;  // empty: the system's
 };
 
-// An immutable OpenSSL context, shared by shards. Client contexts keep sessions for resumption, by peer and policy.
-// No compression, no renegotiation, no 0-RTT. Thread-safe.
+// An immutable OpenSSL context, shared by shards. Client contexts keep sessions for resumption, by peer and
+// policy. No compression, no renegotiation, no 0-RTT. Thread-safe.
 class TlsContext {
 public:
-    // Reads and checks all files; the error names the file and what is wrong with it (missing, unreadable, key does not
-    // match certificate, expired is only a warning elsewhere).
+    // Reads and checks all files; the error names the file and what is wrong with it (missing, unreadable,
+    // key does not match certificate, expired is only a warning elsewhere).
     static Result<std::shared_ptr<TlsContext>> client(const TlsOptions& options);
     static Result<std::shared_ptr<TlsContext>> server(const TlsOptions& options);
     virtual ~TlsContext() = default;

@@ -1,0 +1,103 @@
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#include <boost/asio/io_context.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "async/signal.h"
+#include "async/task_group.h"
+#include "base/assert.h"
+#include "net/line_reader.h"
+#include "net/listener.h"
+#include "net/stream.h"
+
+// What one exchange of a dialogue costs: a line of 40 bytes goes over loopback TCP and comes back, read by a
+// LineReader and under a deadline that is set anew each time, as in a session. Both ends share one thread, so
+// the figure holds two sends and two receives with everything around them. Usage: net_bench [connections]
+// [exchanges per connection]
+
+namespace sluice::net {
+namespace {
+
+constexpr std::string_view line = "MAIL FROM:<somebody@example.test> X=12\r\n";
+constexpr std::chrono::minutes deadline(5);
+
+Task<> echo(StreamPtr stream) {
+    LineReader reader(*stream);
+    while (true) {
+        stream->set_timeout(deadline);
+        const auto received = co_await reader.read_line(1000);
+        if (!received) break;
+        const auto sent = co_await stream->write(*received);
+        if (!sent) break;
+    }
+}
+
+Task<> serve(Listener& listener, async::TaskGroup& group) {
+    const Listener::OnAccept start = [&group](StreamPtr stream) { group.spawn(echo(std::move(stream))); };
+    co_await listener.run(start);
+}
+
+Task<> talk(Endpoint where, int exchanges, int& running, async::Signal& all_done) {
+    const ConnectOptions options(where);
+    auto stream = co_await connect(options);
+    ASSERT(stream);
+    LineReader reader(**stream);
+    for (int i = 0; i < exchanges; ++i) {
+        (*stream)->set_timeout(deadline);
+        const auto sent = co_await (*stream)->write(line);
+        ASSERT(sent);
+        const auto received = co_await reader.read_line(1000);
+        ASSERT(received && *received == line);
+    }
+    co_await (*stream)->close();
+    if (--running == 0) all_done.set();
+}
+
+Task<> run_all(async::Executor executor, Listener& listener, int connections, int exchanges) {
+    async::TaskGroup servers(executor);
+    async::TaskGroup clients(executor);
+    async::Signal all_done(executor);
+    int running = connections;
+    servers.spawn(serve(listener, servers));
+    for (int i = 0; i < connections; ++i)
+        clients.spawn(talk(listener.local(), exchanges, running, all_done));
+    co_await all_done.wait();
+    co_await clients.close();
+    co_await servers.close();
+}
+
+double cpu_us() {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const auto microseconds = [](const timeval& t) { return double(t.tv_sec) * 1e6 + double(t.tv_usec); };
+    return microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+}
+
+int bench(int connections, int exchanges) {
+    boost::asio::io_context loop(1);
+    auto listener = Listener::open(loop.get_executor(), Endpoint(IpAddress::v4(0x7F000001), 0));
+    ASSERT(listener);
+    async::TaskGroup group(loop.get_executor());
+    const double before = cpu_us();
+    group.spawn(run_all(loop.get_executor(), **listener, connections, exchanges));
+    loop.run();
+    const double spent = cpu_us() - before;
+    std::printf(
+        "%d connections, %d exchanges each: %.2f us of CPU per exchange, both ends\n", connections, exchanges,
+        spent / connections / exchanges
+    );
+    return 0;
+}
+
+}  // namespace
+}  // namespace sluice::net
+
+int main(int argc, char** argv) {
+    const int connections = argc > 1 ? std::atoi(argv[1]) : 50;
+    const int exchanges = argc > 2 ? std::atoi(argv[2]) : 20'000;
+    return sluice::net::bench(connections, exchanges);
+}

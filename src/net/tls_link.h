@@ -1,0 +1,66 @@
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "net/stream.h"
+#include "net/tls_context.h"
+
+namespace sluice::net {
+
+// The TLS engine on one socket. Nothing here waits: a call that would says what to wait for and is then
+// repeated with the same arguments. Reads and writes the non-blocking socket itself, so no byte is copied
+// twice. Shard-owned.
+class TlsLink {
+public:
+    enum class Progress { done, wants_read, wants_write, ended, failed };
+    struct Moved {
+        Progress progress;
+        std::size_t size = 0;
+    };
+
+    // server_name: a DNS name or an IP address; with `remote` it also names the session to resume.
+    static Result<std::unique_ptr<TlsLink>> client(
+        std::shared_ptr<TlsContext> context, int fd, const std::string& server_name, const Endpoint& remote
+    );
+    static Result<std::unique_ptr<TlsLink>> server(std::shared_ptr<TlsContext> context, int fd);
+
+    Progress handshake();
+    Moved read(std::span<char> into);
+    // May take fewer bytes than offered.
+    Moved write(std::string_view bytes);
+    // Sends close_notify if that is possible without waiting.
+    void say_goodbye();
+    // Looks without waiting: the peer has closed or sent application bytes.
+    bool is_dead_or_readable();
+
+    // Null until the handshake is done.
+    const TlsSession* session() const { return finished_ ? &session_ : nullptr; }
+    // Why the last call failed.
+    const std::string& failure() const { return failure_; }
+
+private:
+    struct FreeSsl {
+        void operator()(SSL* ssl) const { SSL_free(ssl); }
+    };
+
+    TlsLink(std::shared_ptr<OpenSslContext> context, int fd);
+    Result<> expect_name(std::string name);
+    Progress progress_of(int status);
+    void describe_session();
+    void describe_verification();
+
+    std::shared_ptr<OpenSslContext> context_;
+    std::unique_ptr<SSL, FreeSsl> ssl_;
+    std::string session_key_;  // the SSL's app data on a client: what its sessions are stored under
+    bool checks_name_ = false;
+    bool finished_ = false;
+    TlsSession session_;
+    std::string failure_;
+};
+
+}  // namespace sluice::net

@@ -1,0 +1,165 @@
+#include "reception/composition.h"
+
+#include "base/text.h"
+
+namespace sluice::reception {
+namespace {
+
+// What one walk over the header section finds.
+struct HeaderFacts {
+    std::uint32_t received = 0, from = 0, date = 0, message_id = 0, lines = 0;
+    bool return_path = false;
+    bool empty_message_id = false;
+    bool mbox_line = false;          // "From someone Mon Jan ..." in front, as mailbox files have it
+    bool starts_with_body = false;   // the first line is no field
+};
+
+std::uint32_t count_lines(std::string_view raw) {
+    std::uint32_t lines = 0;
+    for (std::size_t at = raw.find('\n'); at != std::string_view::npos; at = raw.find('\n', at + 1)) ++lines;
+    return lines;
+}
+
+void note_field(HeaderFacts& facts, const mail::HeaderField& field) {
+    // The first letter tells most fields apart without comparing.
+    switch (field.name.empty() ? '\0' : ascii_lower(field.name.front())) {
+        case 'r':
+            if (iequals(field.name, "Received")) ++facts.received;
+            if (iequals(field.name, "Return-Path")) facts.return_path = true;
+            break;
+        case 'f':
+            if (iequals(field.name, "From")) ++facts.from;
+            break;
+        case 'd':
+            if (iequals(field.name, "Date")) ++facts.date;
+            break;
+        case 'm':
+            if (!iequals(field.name, "Message-ID")) break;
+            ++facts.message_id;
+            if (const auto value = trim(field.value); value.empty() || value == "<>") facts.empty_message_id = true;
+            break;
+        default:
+            break;
+    }
+}
+
+HeaderFacts read_header(std::string_view content) {
+    HeaderFacts facts;
+    mail::HeaderReader reader(content);
+    bool first = true;
+    while (const auto field = reader.next()) {
+        if (first) {
+            facts.mbox_line = field->raw.starts_with("From ") || field->raw.starts_with(">From ");
+            facts.starts_with_body = !facts.mbox_line && (field->name.empty() || is_space(field->raw.front()));
+        }
+        first = false;
+        facts.lines += count_lines(field->raw);
+        note_field(facts, *field);
+    }
+    return facts;
+}
+
+std::optional<smtp::Reply> refuse_header(
+    const HeaderFacts& facts, const Parts& parts, const mail::ContentTraits& traits, const Bearer& bearer,
+    const config::ConnectionSettings& limits) {
+    if (facts.received > limits.received_max) {
+        return smtp::Reply(554, "5.4.6", "Too many Received fields: this message loops");
+    }
+    if (limits.header_bytes_max != 0 && traits.header_size > limits.header_bytes_max) {
+        return smtp::Reply(552, "5.3.4", "Header section is larger than this server accepts");
+    }
+    if (limits.header_lines_max != 0 && facts.lines > limits.header_lines_max) {
+        return smtp::Reply(554, "5.6.0", "Header section has too many lines");
+    }
+    if (bearer.strict_header && (facts.from > 1 || facts.date > 1)) {
+        return smtp::Reply(554, "5.6.0", "Header section has more than one From or Date field");
+    }
+    if (bearer.knows_smtputf8 && traits.has_8bit_header && !parts.envelope.smtputf8) {
+        return smtp::Reply(553, "5.6.7", "Header section has non-ASCII text, which needs SMTPUTF8");
+    }
+    return std::nullopt;
+}
+
+// Return-Path is written at final delivery only (RFC 5321 §4.4).
+bool clean_header(std::string& content, const HeaderFacts& facts) {
+    bool changed = false;
+    if (facts.mbox_line) {
+        content.erase(0, content.find('\n') + 1);
+        changed = true;
+    }
+    if (facts.return_path) changed |= mail::remove_fields(content, "Return-Path");
+    if (facts.empty_message_id) changed |= mail::remove_fields(content, "Message-ID");
+    return changed;
+}
+
+// Content without header fields has an empty header section.
+mail::ContentTraits scan(std::string_view content, const HeaderFacts& facts) {
+    mail::ContentTraits traits = mail::scan_content(content);
+    if (facts.starts_with_body) {
+        traits.header_size = 0;
+        traits.has_8bit_header = false;
+    }
+    return traits;
+}
+
+std::string received_of(const Parts& parts, const Bearer& bearer, MessageId id, const config::Settings& settings,
+                        std::int64_t wall_ms) {
+    const std::string id_text = id.text();
+    mail::ReceivedTrace trace;
+    trace.helo = bearer.helo;
+    trace.client_ip = bearer.client_ip;
+    trace.by = settings.me;
+    trace.with = bearer.with;
+    trace.id = id_text;
+    trace.tls = bearer.tls;
+    trace.wall_ms = wall_ms;
+    if (parts.envelope.recipients.size() == 1) trace.only_recipient = &parts.envelope.recipients.front().address;
+    return mail::format_received(trace);
+}
+
+// The newest trace field is the first: the outbound side's own, then ours (haraka.md 6.2).
+std::string trace_of(const Parts& parts, const Bearer& bearer, const HeaderFacts& facts, MessageId id,
+                     const config::Settings& settings) {
+    const std::int64_t wall_ms = wall_clock_ms();
+    std::string trace;
+    if (const std::string& text = settings.outbound.received_header; text != "disabled" && !text.empty()) {
+        trace.append("Received: (").append(text).append(");\r\n\t").append(rfc5322_date(wall_ms)).append("\r\n");
+    }
+    if (settings.connection.add_received) trace += received_of(parts, bearer, id, settings, wall_ms);
+    if (bearer.submits && (facts.message_id == 0 || facts.empty_message_id)) {
+        trace += mail::format_message_id_field(id, settings.me);
+    }
+    if (bearer.submits && facts.date == 0) trace += mail::format_date_field(wall_ms);
+    // Without this line the first lines of the body would pass for our fields.
+    if (facts.starts_with_body) trace += "\r\n";
+    return trace;
+}
+
+}  // namespace
+
+tl::expected<mail::MessagePtr, smtp::Reply> compose(
+    Parts&& parts, const Bearer& bearer, MessageId id, Instant arrival, const config::Settings& settings) {
+    const HeaderFacts facts = read_header(parts.content);
+    mail::ContentTraits traits = scan(parts.content, facts);
+    if (auto refusal = refuse_header(facts, parts, traits, bearer, settings.connection)) {
+        return tl::unexpected<smtp::Reply>(std::move(*refusal));
+    }
+    if (clean_header(parts.content, facts)) traits = scan(parts.content, facts);
+
+    auto message = std::make_shared<mail::Message>();
+    message->id = id;
+    message->arrival = arrival;
+    message->trace = trace_of(parts, bearer, facts, id, settings);
+    message->traits = mail::with_trace(traits, message->trace);
+    message->items = mail::split_items(parts.envelope.recipients, settings.outbound.always_split);
+    message->envelope = std::move(parts.envelope);
+    message->content = std::move(parts.content);
+    message->tenant = std::move(parts.tenant);
+    message->notes = std::move(parts.notes);
+    message->priority = parts.priority;
+    message->origin = bearer.origin;
+    message->auth_user = bearer.auth_user;
+    return mail::MessagePtr(std::move(message));
+}
+
+}  // namespace sluice::reception

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <tl/expected.hpp>
+
+#include "config/settings.h"
+#include "mail/header.h"
+#include "mail/message.h"
+#include "smtp/reply.h"
+
+namespace sluice::reception {
+
+// Who brings a message, as its trace tells. Views live for the call.
+struct Bearer {
+    std::string_view client_ip;  // empty for the API
+    std::string_view helo;
+    std::string_view tls;        // "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
+    std::string with;            // the keyword of Received
+    std::string origin;          // Message::origin
+    std::string auth_user;
+    // Ours to complete: a relaying client hands in new mail, so a missing Date or Message-ID is added (RFC 6409 §8).
+    bool submits = false;
+    // A user, not a program that relays: what no user agent may send is refused (F5322-01).
+    bool strict_header = false;
+    // The client could have said SMTPUTF8, so a header with octets above 127 without it is refused (EA-1).
+    bool knows_smtputf8 = false;
+};
+
+// What makes a message of an envelope and clean content (CRLF lines only).
+struct Parts {
+    mail::Envelope envelope;
+    std::string content;
+    std::string tenant;
+    std::string notes;
+    std::uint8_t priority = 4;
+};
+
+// Checks the header section against the limits, adds what the standards ask for on top, removes Return-Path, and
+// splits the recipients into items. A refusal is the reply to the end of the content: 554 5.4.6 for a loop, 552 5.3.4
+// for a header too large, 554 5.6.0 for one with too many lines or two From fields, 553 5.6.7 for EA-1. The parts
+// are used up only when a message comes of them.
+tl::expected<mail::MessagePtr, smtp::Reply> compose(
+    Parts&& parts, const Bearer& bearer, MessageId id, Instant arrival, const config::Settings& settings);
+
+}  // namespace sluice::reception
