@@ -121,6 +121,13 @@ void settle_relay(
         relay = RelaySettings();
         return;
     }
+    // What is switched off leaves nothing behind that a reader of the settings could take for a rule.
+    if (!relay.acl) relay.acl_allow.clear();
+    if (!relay.force_routing) {
+        relay.any.reset();
+        for (auto& [domain, rule] : relay.domains)
+            rule.nexthop.clear();
+    }
     if (relay.all) {
         problems.warning(
             shown_name("relay.ini"), sources.line_of("relay.ini", "relay", "all"),

@@ -354,6 +354,25 @@ TEST(Loading, WithoutTheirPluginsFilesHaveNoEffect) {
     EXPECT_THAT(loaded.settings->auth.users, IsEmpty());
 }
 
+TEST(Loading, WhatRelayIniSwitchesOffHasNoEffect) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "relay\n");
+    instance.write("config/relay.ini", "[relay]\nacl=false\nforce_routing=false\ndest_domains=true\n");
+    instance.write("config/relay_acl_allow", "10.0.0.0/8\n");
+    instance.write(
+        "config/relay_dest_domains.ini",
+        "[domains]\na.example={\"action\":\"accept\",\"nexthop\":\"192.0.2.1\"}\nany={\"nexthop\":\"192.0.2."
+        "2\"}\n"
+    );
+    const Loaded loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr);
+    const RelaySettings& relay = loaded.settings->relay;
+    EXPECT_THAT(relay.acl_allow, IsEmpty());
+    EXPECT_EQ(relay.domains.at("a.example").action, "accept");
+    EXPECT_EQ(relay.domains.at("a.example").nexthop, "");
+    EXPECT_FALSE(relay.any);
+}
+
 TEST(Loading, ProblemsNeverShowPasswords) {
     const TemporaryFolder instance;
     instance.write("config/plugins", "relay\nauth/flat_file\n");

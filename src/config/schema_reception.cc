@@ -266,8 +266,9 @@ std::vector<Setting> reception_schema() {
     table.push_back(whole_file(
         "host_list", Format::list, list(at(&Settings::local_domains), "a domain", lower_host_name),
         Effect::live,
-        "Domains of inbound mail. Sluice has no mailboxes: mail to them is refused unless "
-        "relay_dest_domains.ini routes it."
+        "Haraka's domains of inbound mail. Sluice has no mailboxes: mail to them is refused from clients "
+        "that may not "
+        "relay, unless relay_dest_domains.ini takes the domain, and goes where that file or DNS says."
     ));
     add_smtp(table);
     add_connection_main(table);

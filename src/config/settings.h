@@ -184,8 +184,8 @@ struct Settings {
     std::string directory;             // of the instance, absolute
     std::string me;                    // primary host name
     std::vector<std::string> plugins;  // as listed
-    // host_list, lower case. Mail to these is inbound mail, which Sluice has no mailboxes for: reception
-    // refuses it unless relay_dest_domains.ini says where it goes.
+    // host_list, lower case: Haraka's inbound domains. Sluice has no mailboxes: who may not relay is refused
+    // here too, unless relay_dest_domains.ini takes the domain; the mail goes where that file or DNS says.
     std::vector<std::string> local_domains;
     SmtpSettings smtp;
     ConnectionSettings connection;
