@@ -1,11 +1,7 @@
-#include <sys/resource.h>
-#include <sys/time.h>
+#include <benchmark/benchmark.h>
 
 #include <boost/asio/io_context.hpp>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
-#include <vector>
 
 #include "async/signal.h"
 #include "async/task_group.h"
@@ -70,34 +66,25 @@ Task<> run_all(async::Executor executor, Listener& listener, int connections, in
     co_await servers.close();
 }
 
-double cpu_us() {
-    rusage usage{};
-    ::getrusage(RUSAGE_SELF, &usage);
-    const auto microseconds = [](const timeval& t) { return double(t.tv_sec) * 1e6 + double(t.tv_usec); };
-    return microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
-}
-
-int bench(int connections, int exchanges) {
-    boost::asio::io_context loop(1);
-    auto listener = Listener::open(loop.get_executor(), Endpoint(IpAddress::v4(0x7F000001), 0));
-    ASSERT(listener);
-    async::TaskGroup group(loop.get_executor());
-    const double before = cpu_us();
-    group.spawn(run_all(loop.get_executor(), **listener, connections, exchanges));
-    loop.run();
-    const double spent = cpu_us() - before;
-    std::printf(
-        "%d connections, %d exchanges each: %.2f us of CPU per exchange, both ends\n", connections, exchanges,
-        spent / connections / exchanges
+// One iteration is 20,000 exchanges spread over so many connections at once.
+void exchange(benchmark::State& state) {
+    constexpr int exchanges = 20'000;
+    const int connections = static_cast<int>(state.range(0));
+    for (auto iteration : state) {
+        boost::asio::io_context loop(1);
+        auto listener = Listener::open(loop.get_executor(), Endpoint(IpAddress::v4(0x7F000001), 0));
+        ASSERT(listener);
+        async::TaskGroup group(loop.get_executor());
+        group.spawn(run_all(loop.get_executor(), **listener, connections, exchanges / connections));
+        loop.run();
+    }
+    state.SetItemsProcessed(state.iterations() * exchanges);
+    state.counters["per_exchange"] = benchmark::Counter(
+        static_cast<double>(state.iterations()) * exchanges,
+        benchmark::Counter::kIsRate | benchmark::Counter::kInvert
     );
-    return 0;
 }
+BENCHMARK(exchange)->Arg(1)->Arg(50)->Arg(500)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace sluice::net
-
-int main(int argc, char** argv) {
-    const int connections = argc > 1 ? std::atoi(argv[1]) : 50;
-    const int exchanges = argc > 2 ? std::atoi(argv[2]) : 20'000;
-    return sluice::net::bench(connections, exchanges);
-}

@@ -48,9 +48,11 @@ std::string_view leading_status(std::string_view text) {
     return at == text.size() || is_space(text[at]) ? text.substr(0, at) : std::string_view();
 }
 
+// "550 text", "550-text" of a reply with more lines, or "550" alone.
 bool starts_with_reply_code(std::string_view text) {
-    return text.size() >= 3 && text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]) &&
-           (text.size() == 3 || text[3] == ' ');
+    const bool code =
+        text.size() >= 3 && text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]);
+    return code && (text.size() == 3 || text[3] == ' ' || text[3] == '-');
 }
 
 // A typed address for Final-Recipient: RFC 3464 §2.3.2, RFC 6533 §3.

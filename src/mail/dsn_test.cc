@@ -180,6 +180,7 @@ TEST(Dsn, StatusFollowsPeerAndAction_DS_07) {
         {DsnAction::failed, "", "550 5.7.26 no", "5.7.26"},
         {DsnAction::failed, "", "550 no", "5.0.0"},
         {DsnAction::failed, "", "550", "5.0.0"},
+        {DsnAction::failed, "", "550-5.1.1 No such user\r\n550 5.1.1 here", "5.1.1"},
         {DsnAction::failed, "", "550 4.2.1 contradiction", "5.2.1"},
         {DsnAction::failed, "4.4.7", "451 4.7.1 greylisted", "4.4.7"},
         {DsnAction::failed, "5.1.2", "", "5.1.2"},

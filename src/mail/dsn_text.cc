@@ -121,19 +121,19 @@ std::string headline(const DsnRequest& request) {
 std::string_view built_in_text(const DsnRequest& request) {
     if (any_with(request, DsnAction::failed)) {
         return "This is the mail system at {me}.\r\n\r\n"
-               "Your message could not be delivered to the recipients below. This is final: it will\r\n"
-               "not be tried again for them.\r\n\r\n"
+               "Your message could not be delivered to the recipients below. This is\r\n"
+               "final: it will not be tried again for them.\r\n\r\n"
                "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
     }
     if (any_with(request, DsnAction::delayed)) {
         return "This is the mail system at {me}.\r\n\r\n"
-               "Your message has not been delivered yet to the recipients below. You need not send it\r\n"
-               "again: delivery will be tried for some time longer.\r\n\r\n"
+               "Your message has not been delivered yet to the recipients below. You\r\n"
+               "need not send it again: we keep trying for some time longer.\r\n\r\n"
                "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
     }
     return "This is the mail system at {me}.\r\n\r\n"
-           "As you asked, we report that your message was passed on for the recipients below.\r\n"
-           "A mail system behind us may not send reports of its own.\r\n\r\n"
+           "As you asked, we report that your message was passed on for the\r\n"
+           "recipients below. The next mail system may not send reports.\r\n\r\n"
            "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
 }
 
