@@ -188,10 +188,12 @@ void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
     entry.fate = fate;
     if (!event.pending.empty()) entry.admit.pending = event.pending;
     if (event.delay_notified) entry.admit.delay_notified = true;
-    const auto session = sessions_.find(event.session);
+    auto session = sessions_.find(event.session);
+    if (session == sessions_.end()) session = overtaken_.find(event.session);
+    const bool known = event.session != 0;
     const bool undecided = event.verdict == AttemptEnded::Verdict::next_candidate ||
                            event.verdict == AttemptEnded::Verdict::fresh_session;
-    if (undecided && !entry.admit.held && session != sessions_.end()) {
+    if (undecided && !entry.admit.held && known) {
         note_tried(entry, event, session->second);
     } else {
         entry.route = nullptr;
@@ -203,7 +205,8 @@ void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
         ++entry.admit.attempts;
         entry.admit.due = std::max(event.next, now);
     }
-    if (session != sessions_.end()) session->second.item.reset();
+    if (known) session->second.item.reset();
+    overtaken_.erase(event.session);
 }
 
 void Judge::note_tried(Entry& entry, const AttemptEnded& event, const Session& session) {
@@ -222,7 +225,10 @@ void Judge::note_tried(Entry& entry, const AttemptEnded& event, const Session& s
 }
 
 void Judge::closed(queue::SessionId session) {
-    if (sessions_.erase(session) == 0) violate("the simulator closed a session twice");
+    const auto found = sessions_.find(session);
+    if (found == sessions_.end()) return violate("the simulator closed a session twice");
+    if (found->second.item) overtaken_.insert(*found);
+    sessions_.erase(found);
 }
 
 template <class Visit>
@@ -277,6 +283,7 @@ void Judge::configured(const queue::Options& options) {
 // Only what was recorded stays; sessions and attempts are gone.
 void Judge::crashed() {
     sessions_.clear();
+    overtaken_.clear();
     windows_.clear();
     last_session_ = 0;
     for (auto& [id, entry] : entries_) {

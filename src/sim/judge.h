@@ -88,6 +88,7 @@ private:
     queue::Options options_;
     std::map<ItemId, Entry> entries_;
     std::map<queue::SessionId, Session> sessions_;
+    std::map<queue::SessionId, Session> overtaken_;  // closed before the end of their attempt was told
     std::map<std::pair<std::size_t, std::string>, Window> windows_;
     queue::SessionId last_session_ = 0;
     std::optional<std::string> violation_;
