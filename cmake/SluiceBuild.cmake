@@ -54,6 +54,7 @@ endif()
 if(SLUICE_FUZZ)
     add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+add_compile_definitions(SLUICE_VERSION="${PROJECT_VERSION}")
 add_compile_definitions(BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_VISIBILITY)
 
 # Header-only libraries that appear in many files, as one target each.
@@ -62,14 +63,14 @@ target_link_libraries(sluice_asio INTERFACE Boost::headers OpenSSL::SSL Threads:
 
 # sluice_library(NAME DEPENDS a b ... [LIBS x y ...] [PCH header...])
 #
-# One folder is one library `sluice_NAME`, made of every .cc in the folder except *_test.cc, which
-# become the test `NAME_test`. DEPENDS names other folders of src/ and is what tools/tidy.py compares
+# One folder is one library `sluice_NAME`, made of every .cc in the folder except main.cc and *_test.cc;
+# the latter become the test `NAME_test`. DEPENDS names other folders of src/ and is what tools/tidy.py compares
 # the includes with; LIBS names libraries from outside.
 function(sluice_library name)
     cmake_parse_arguments(ARG "" "" "DEPENDS;LIBS;PCH;TEST_LIBS;TEST_DEPENDS" ${ARGN})
     file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
     set(tests ${sources})
-    list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+    list(FILTER sources EXCLUDE REGEX "(_test|/main)\\.cc$")
     list(FILTER tests INCLUDE REGEX "_test\\.cc$")
 
     set(links sluice_flags fmt::fmt ${ARG_LIBS})

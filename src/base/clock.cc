@@ -1,6 +1,5 @@
 #include "base/clock.h"
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <ctime>
@@ -23,12 +22,14 @@ tm broken_down(std::int64_t wall_ms) {
 
 }  // namespace
 
-SystemClock::SystemClock() : SystemClock(Instant{}) {}
-
-SystemClock::SystemClock(Instant floor)
-    : offset_ms_(std::max(read_ms(CLOCK_REALTIME), to_ms(floor)) - read_ms(CLOCK_MONOTONIC)) {}
+SystemClock::SystemClock() : offset_ms_(read_ms(CLOCK_REALTIME) - read_ms(CLOCK_MONOTONIC)) {}
 
 Instant SystemClock::now() const { return instant_from_ms(read_ms(CLOCK_MONOTONIC) + offset_ms_); }
+
+void SystemClock::not_before(Instant floor) {
+    const std::int64_t behind = to_ms(floor) - to_ms(now());
+    if (behind > 0) offset_ms_ += behind;
+}
 
 std::int64_t wall_clock_ms() { return read_ms(CLOCK_REALTIME); }
 

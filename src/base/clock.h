@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <string>
 
@@ -33,12 +34,13 @@ public:
 class SystemClock final : public Clock {
 public:
     SystemClock();
-    // `floor`: never start before this instant (the latest one in the journal), even if the wall clock was set back.
-    explicit SystemClock(Instant floor);
     Instant now() const override;
+    // Jumps forward to `floor` (the latest instant in the journal) if the clock is behind it: the wall clock may have
+    // been set back while the engine was down.
+    void not_before(Instant floor);
 
 private:
-    std::int64_t offset_ms_;
+    std::atomic<std::int64_t> offset_ms_;
 };
 
 // A clock that stands still until moved. Not thread-safe.

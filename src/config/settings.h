@@ -25,14 +25,14 @@ struct SmtpSettings {
     std::uint32_t shards = 0;                     // I/O threads; 0: one a core
     std::uint32_t connections_max = 15'000;
     std::uint32_t connections_per_client_max = 0; // 0: no limit
-    std::uint32_t submission_requires_auth = 1;   // ports 587 and 465: 530 before AUTH unless relaying (SU-1)
+    bool submission_requires_auth = true;         // ports 587 and 465: 530 before AUTH unless relaying (SU-1)
 };
 
 // connection.ini
 struct ConnectionSettings {
     std::uint64_t message_bytes_max = 26'214'400;  // [max] bytes
     std::uint32_t command_line_max = 512;          // [max] line_length; MAIL/RCPT may be longer by their extensions
-    std::uint32_t data_line_max = 0;               // [max] data_line_length: longer lines are refused; 0: no limit
+    std::uint32_t data_line_max = 0;               // [max] data_line_max: longer lines are refused; 0: no limit
     std::uint32_t recipients_max = 10'000;         // [max] recipients
     std::uint32_t errors_max = 20;                 // [max] errors: then 421
     std::uint32_t messages_max = 0;                // [max] messages a connection; 0: no limit
@@ -56,8 +56,11 @@ struct InboundTlsSettings {
     bool enabled = false;                          // plugin `tls` is listed and a certificate could be read
     std::vector<std::string> certificates, keys;   // absolute paths, pairs by index; tls/*.pem bundles included
     std::string ciphers, min_version = "TLSv1.2", dh_params;
-    bool request_certificate = false;
+    std::string ca_file;                           // absolute; empty: the system's
+    bool request_certificate = true;               // ask; whether it must verify is verify_peer
     bool verify_peer = false;
+    bool prefer_server_ciphers = true;
+    std::uint32_t files_crc = 0;                   // of the files named above: differs when one was renewed in place
     std::vector<std::uint16_t> no_starttls_ports;
     std::vector<std::string> no_tls_hosts;         // CIDRs: STARTTLS is not offered to them
 };
@@ -71,6 +74,7 @@ struct OutboundTlsSettings {
     std::vector<std::string> force_tls_hosts;
     Milliseconds broken_tls_expiry{604'800'000};   // how long a host with broken TLS is remembered
     std::string ca_file;
+    std::uint32_t files_crc = 0;                   // as above
 };
 
 // auth_flat_file.ini
@@ -114,6 +118,7 @@ struct OutboundSettings {
     bool local_mx_ok = false;
     enum class InetPrefer { standard, v4, v6 } inet_prefer = InetPrefer::standard;
     Milliseconds connect_timeout{30'000};
+    int temp_failures_max = 13;                    // maxTempFailures; already part of temp_fail_intervals
     std::vector<Milliseconds> temp_fail_intervals; // from temp_fail_intervals, or derived from maxTempFailures
     bool retry_jitter = true;                      // ±10 % on every interval
     Milliseconds queue_lifetime{432'000'000};      // 5 days
@@ -146,6 +151,7 @@ struct DnsSettings {
     std::vector<std::string> servers;              // address[:port]; empty: the system's
     Milliseconds cache_ttl_max{3'600'000};
     Milliseconds cache_ttl_min{1'000};
+    std::string trust_anchor_file;                 // DS or DNSKEY records to validate from; empty: the servers validate
 };
 
 // http.ini
@@ -173,6 +179,9 @@ struct Settings {
     std::string directory;                         // of the instance, absolute
     std::string me;                                // primary host name
     std::vector<std::string> plugins;              // as listed
+    // host_list, lower case. Mail to these is inbound mail, which Sluice has no mailboxes for: reception refuses it
+    // unless relay_dest_domains.ini says where it goes.
+    std::vector<std::string> local_domains;
     SmtpSettings smtp;
     ConnectionSettings connection;
     InboundTlsSettings tls;

@@ -46,7 +46,7 @@ struct ItemFact {
     ItemId item;
     std::span<const std::uint32_t> recipients;
     std::uint16_t attempts = 0;    // this one included
-    Link link;
+    Link link{};
     std::string_view stage;        // where it was decided: "connect", "greeting", "rcpt", "dot", "dns" ...
     std::string_view reply;        // deciding reply, or the error's text
     std::string_view status;       // enhanced code "2.0.0"
@@ -57,10 +57,10 @@ struct Delivered : ItemFact {
     std::uint32_t deferred_count = 0, bounced_count = 0;  // of the same attempt
 };
 struct Deferred : ItemFact {
-    Instant next;
+    Instant next{};
 };
 struct Bounced : ItemFact {
-    MessageId dsn;                 // 0: none was sent (NOTIFY=NEVER, null sender)
+    MessageId dsn{};               // 0: none was sent (NOTIFY=NEVER, null sender)
 };
 struct Expired : ItemFact {
     MessageId dsn;

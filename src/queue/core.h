@@ -1,9 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -11,6 +14,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "mail/message.h"
+#include "policy/policy.h"
 #include "queue/route.h"
 
 namespace sluice::queue {
@@ -22,7 +26,7 @@ enum class ItemState : std::uint8_t { scheduled, ready, sending, held };
 
 // ---- events: what the core is told -----------------------------------------------------------------------------
 
-// An item entered the queue: just accepted, or found at start.
+// An item entered the queue: just accepted, or found at start. Its id is in no other item that is still queued.
 struct Admit {
     ItemId id;
     std::string domain;        // routing key
@@ -33,14 +37,14 @@ struct Admit {
     std::uint32_t recipient_count = 1;
     std::uint32_t source_hash = 0;  // CRC-32 of reverse-path and forward-paths: the same correspondents keep the same source
     std::uint16_t attempts = 0;
-    std::uint8_t priority = 4;
+    std::uint8_t priority = 4;  // 0 (lowest) .. 7 (highest); more counts as 7
     bool held = false;
     bool delay_notified = false;
     mail::MessagePtr fresh;                // the message while it is still in memory; may be null
     std::vector<std::uint32_t> pending;    // recipients still undecided; empty: all of the item's
 };
 
-// The answer to Resolve. An error decides every item that waits for this key (see Conclude).
+// The answer to Resolve. An error decides every item that waits for this key (see Conclude). May also come unasked.
 struct RouteResolved {
     std::string key;
     Result<RoutePtr> route;
@@ -72,7 +76,8 @@ struct AttemptEnded {
     Duration source_unusable{0};           // the local address failed, not the peer: avoid it this long
 };
 
-// The connection is gone (asked for by Close or not) and its slots are free again.
+// The connection is gone (asked for by Close or not) and its slots are free again. Said once for every session. When an idle
+// session ends while the core just gives it an item, this comes first and AttemptEnded{fresh_session} follows.
 struct SessionClosed {
     SessionId session;
 };
@@ -82,11 +87,11 @@ struct Selection {
     std::optional<ItemId> item;
     std::string domain;
 };
+// A sending item is held when its attempt ends, unless that decides it; HoldChanged says so at once, to be recorded.
 struct Hold { Selection which; };
-struct Release { Selection which; };
+struct Release { Selection which; };  // back to the schedule: overdue items are ready at once
 struct Flush { Selection which; };   // scheduled items become due now; sending and held ones are left alone
 struct Remove { Selection which; };  // answered by Removed actions; sending items are removed when their attempt ends
-struct Configure;                    // new options (below)
 struct Tick {};                      // only time has passed
 
 // ---- actions: what the core asks for ---------------------------------------------------------------------------
@@ -147,17 +152,22 @@ using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChan
 
 struct Options {
     std::uint32_t shards = 1;
-    std::uint32_t concurrency_max = 10'000;        // sessions in all
-    std::uint32_t destination_concurrency = 50;    // sessions per destination domain
+    std::uint32_t concurrency_max = 10'000;        // sessions in all; 0: no limit
+    std::uint32_t destination_concurrency = 50;    // sessions per destination domain; 0: no limit
     bool disabled = false;                         // accept and queue, start nothing
     Duration idle_session{5'000};                  // an idle pooled connection is closed after this
     std::uint32_t session_messages_max = 1'000;    // then the connection is closed
     Duration unhealthy_for{60'000};                // how long an unreachable candidate is avoided
     Duration lifetime{5 * 24 * 3'600'000};         // a ready item that never got a slot is concluded after this age
+    Duration last_chance{600'000};                 // but not before it was ready this long (a restart after days, a release)
     std::uint64_t fresh_bytes_max = 256ull << 20;  // bodies kept in memory until the first attempt
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
     std::uint64_t seed = 1;                        // shuffling equal candidates
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
+    std::vector<policy::Policy> policies;          // beside the two limits above, which are policies too
 };
+// New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
+// are asked for again. `shards` and `seed` stay as they were.
 struct Configure {
     Options options;
 };
@@ -167,6 +177,8 @@ using Event = std::variant<
 
 // ---- views -----------------------------------------------------------------------------------------------------
 
+
+// An item as the core sees it now; the texts are valid until the next handle().
 struct ItemView {
     ItemId id;
     std::string_view domain, tenant;
@@ -195,7 +207,7 @@ public:
     explicit Core(const Options& options);
     ~Core();
 
-    // `now` never goes back. Actions are appended.
+    // `now` never goes back and is not before the epoch. Actions are appended, to be carried out in order.
     void handle(Event event, Instant now, std::vector<Action>& actions);
     // When handle(Tick) must be called at the latest; Instant::max() when nothing waits for time.
     Instant next_timer() const;
@@ -203,10 +215,9 @@ public:
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     // Visits items until `visit` returns false, in no particular order; with a domain only its items.
-    template <class Visit>
-    void each(std::string_view domain, Visit visit) const;
-    template <class Visit>
-    void each_domain(Visit visit) const;
+    void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
+    // Visits the domains that have items or sessions, until `visit` returns false.
+    void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
 
     // Checks every invariant from scratch; aborts with a message on the first violation. For tests and the simulator.
     void audit() const;

@@ -81,7 +81,7 @@ struct RecoveredItem {
     std::span<const std::uint32_t> pending;
     std::uint32_t recipient_count = 0;  // of the item as accepted
     std::uint32_t size = 0;             // of the message, octets
-    std::uint32_t source_hash = 0;      // CRC-32 (zlib) of reverse-path and the item's forward-paths
+    std::uint32_t source_hash = 0;      // see source_hash() below
     Instant arrival;
     Instant next;
     std::uint16_t attempts = 0;
@@ -89,6 +89,10 @@ struct RecoveredItem {
     bool held = false;
     bool delay_notified = false;
 };
+
+// CRC-32 (zlib) over "local@domain" of the reverse-path (nothing when it is null) and then of each forward-path of the
+// item, as written. The same sender and recipients give the same number for ever: a source address is chosen by it.
+std::uint32_t source_hash(const mail::Envelope& envelope, const mail::ItemSpec& item);
 
 struct RecoveryReport {
     std::uint64_t messages = 0, items = 0, segments = 0;

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "cli/session.h"
+
+namespace sluice::cli {
+
+// Each adds its subcommands to `app`; they run when the line is parsed and leave their exit code in the session.
+void add_instance_commands(CLI::App& app, Session& session);  // init, check, journal
+void add_engine_commands(CLI::App& app, Session& session);    // status, reload, queue, inject
+void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
+
+// Haraka's spellings, which need no subcommand.
+struct HarakaOptions {
+    std::string init_directory;
+    bool list = false, stat = false, empty = false;
+    std::string unstick, remove;
+    bool unstick_given = false;
+};
+void add_haraka_options(CLI::App& app, HarakaOptions& options);
+// Carries out what was asked for in Haraka's way; false when nothing was.
+bool run_haraka_options(const HarakaOptions& options, Session& session);
+
+// Shared by both spellings.
+void print_queue_list(Session& session, const std::string& query, bool haraka_style);
+void print_queue_stats(Session& session, bool haraka_style);
+void send_queue_command(Session& session, const std::string& command, const std::string& item, const std::string& domain,
+                        bool all);
+
+}  // namespace sluice::cli

@@ -1,0 +1,275 @@
+#include <unistd.h>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <sstream>
+
+#include "base/text.h"
+#include "cli/commands.h"
+
+namespace sluice::cli {
+namespace {
+
+namespace json = boost::json;
+
+std::string text_of(const json::value& value) {
+    if (const auto* text = value.if_string()) return std::string(text->data(), text->size());
+    if (const auto* number = value.if_int64()) return std::to_string(*number);
+    if (const auto* number = value.if_uint64()) return std::to_string(*number);
+    if (const auto* flag = value.if_bool()) return *flag ? "yes" : "no";
+    if (const auto* list = value.if_array()) {
+        std::string out;
+        for (const json::value& one : *list) out += (out.empty() ? "" : ",") + text_of(one);
+        return out;
+    }
+    return "";
+}
+
+std::string member(const json::object& object, std::string_view key) {
+    const auto* value = object.if_contains(key);
+    return value != nullptr ? printable(text_of(*value)) : "";
+}
+
+// A table for people: columns as wide as their widest cell.
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+    if (rows.empty()) return;
+    std::vector<std::size_t> widths(rows.front().size());
+    for (const auto& row : rows) {
+        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    for (const auto& row : rows) {
+        std::string line;
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            line += row[i];
+            if (i + 1 < row.size()) line.append(widths[i] - row[i].size() + 2, ' ');
+        }
+        std::puts(line.c_str());
+    }
+}
+
+// One command's options; lives as long as the application.
+struct ListOptions {
+    std::string domain, sender, recipient, state;
+    std::size_t limit = 100;
+};
+
+void show_status(Session& session) {
+    const Result<json::value> status = session.client().get_json("/v1/status");
+    if (!status) return session.fail_with(status.error());
+    if (session.json) return Session::print_json(*status);
+    const json::object& all = status->as_object();
+    const json::object& queue = all.at("queue").as_object();
+    const json::object& journal = all.at("journal").as_object();
+    print_table({
+        {"sluice", member(all, "version") + " at " + member(all, "me") + ", " + member(all, "directory")},
+        {"listening", member(all, "listeners")},
+        {"accepting", all.at("accepting").as_bool() ? "yes" : "no: " + member(all, "why_not")},
+        {"connections in", member(all, "connections_in")},
+        {"connections out", member(queue, "sessions") + " (" + member(queue, "idle_sessions") + " idle)"},
+        {"queued items", member(queue, "items") + ": " + member(queue, "scheduled") + " scheduled, " +
+                             member(queue, "ready") + " ready, " + member(queue, "sending") + " sending, " +
+                             member(queue, "held") + " held"},
+        {"journal", member(journal, "segments") + " segments, " + member(journal, "disk_bytes") + " octets on disk, " +
+                        member(journal, "live_bytes") + " live"},
+        {"syncs", member(journal, "syncs") + " (" + member(journal, "sync_failures") + " failed)"},
+        {"memory", member(all, "resident_bytes") + " octets"},
+    });
+    for (const json::value& warning : all.at("warnings").as_array()) std::printf("warning: %s\n", printable(text_of(warning)).c_str());
+}
+
+void show_item(Session& session, const std::string& id) {
+    const Result<json::value> item = session.client().get_json("/v1/queue/items/" + percent_encode(id));
+    if (!item) return session.fail_with(item.error());
+    if (session.json) return Session::print_json(*item);
+    const json::object& all = item->as_object();
+    std::vector<std::vector<std::string>> rows;
+    for (const char* key : {"id", "state", "domain", "sender", "recipients", "subject", "arrival", "next", "attempts", "size",
+                            "priority", "tenant"}) {
+        if (all.contains(key)) rows.push_back({key, member(all, key)});
+    }
+    print_table(rows);
+    std::istringstream headers(text_of(all.at("headers")));
+    std::puts("");
+    for (std::string line; std::getline(headers, line);) std::puts(printable(trim(line)).c_str());
+}
+
+std::string query_of(const ListOptions& options) {
+    std::string query = "?limit=" + std::to_string(options.limit);
+    const auto add = [&](const char* key, const std::string& value) {
+        if (!value.empty()) query += std::string("&") + key + "=" + percent_encode(value);
+    };
+    add("domain", options.domain);
+    add("sender", options.sender);
+    add("recipient", options.recipient);
+    add("state", options.state);
+    return query;
+}
+
+struct InjectOptions {
+    std::string from, file, key;
+    std::vector<std::string> to;
+};
+
+void inject(Session& session, const InjectOptions& options) {
+    std::string message;
+    if (options.file.empty() || options.file == "-") {
+        message.assign(std::istreambuf_iterator<char>(std::cin), {});
+    } else {
+        std::ifstream file(options.file, std::ios::binary);
+        if (!file) return session.fail_with(Error(Errc::bad_input, options.file + ": cannot be read"));
+        message.assign(std::istreambuf_iterator<char>(file), {});
+    }
+    std::string target = "/v1/messages?from=" + percent_encode(options.from);
+    for (const std::string& to : options.to) target += "&to=" + percent_encode(to);
+    const Result<json::value> queued = json_of(session.client().post(target, "message/rfc822", message, options.key));
+    if (!queued) return session.fail_with(queued.error());
+    if (session.json) return Session::print_json(*queued);
+    const bool repeated = queued->as_object().at("repeated").as_bool();
+    std::printf("%s %s\n", repeated ? "already queued as" : "queued as", member(queued->as_object(), "id").c_str());
+}
+
+void add_queue_command(CLI::App& queue, Session& session, const char* name, const char* description) {
+    struct Options {
+        std::string item, domain;
+        bool all = false;
+    };
+    const auto options = std::make_shared<Options>();
+    CLI::App* command = queue.add_subcommand(name, description);
+    command->add_option("WHICH", options->item, "an item id, or a domain");
+    command->add_flag("--all", options->all, "everything that is queued");
+    command->callback([options, &session, name] {
+        const bool is_item = ItemId::parse(options->item).has_value();
+        send_queue_command(
+            session, name, is_item ? options->item : "", is_item ? "" : options->item,
+            options->all || (options->item.empty() && std::string_view(name) == "flush"));
+    });
+}
+
+void add_queue_commands(CLI::App& app, Session& session) {
+    CLI::App* queue = app.add_subcommand("queue", "look at and change what is queued");
+    queue->require_subcommand(1);
+    queue->fallthrough();
+
+    const auto options = std::make_shared<ListOptions>();
+    CLI::App* list = queue->add_subcommand("list", "queued items");
+    list->add_option("--domain", options->domain, "only this destination");
+    list->add_option("--sender", options->sender, "part of the reverse-path");
+    list->add_option("--recipient", options->recipient, "part of a forward-path");
+    list->add_option("--state", options->state, "scheduled, ready, sending or held");
+    list->add_option("--limit", options->limit, "at most this many")->capture_default_str();
+    list->callback([options, &session] { print_queue_list(session, query_of(*options), false); });
+
+    queue->add_subcommand("stats", "counts in all and by destination")->callback([&session] {
+        print_queue_stats(session, false);
+    });
+
+    const auto id = std::make_shared<std::string>();
+    CLI::App* show = queue->add_subcommand("show", "one item with its header section");
+    show->add_option("ID", *id, "item id")->required();
+    show->callback([id, &session] { show_item(session, *id); });
+
+    add_queue_command(*queue, session, "flush", "try scheduled items now (all, when nothing is named)");
+    add_queue_command(*queue, session, "hold", "stop trying items until they are released");
+    add_queue_command(*queue, session, "release", "release held items");
+    add_queue_command(*queue, session, "delete", "remove items for good, without a notification");
+}
+
+}  // namespace
+
+void print_queue_list(Session& session, const std::string& query, bool haraka_style) {
+    const Result<json::value> answer = session.client().get_json("/v1/queue" + query);
+    if (!answer) return session.fail_with(answer.error());
+    if (session.json) return Session::print_json(*answer);
+    std::vector<std::vector<std::string>> rows{{"ID", "STATE", "TRIES", "NEXT", "SIZE", "SENDER", "RECIPIENTS"}};
+    for (const json::value& value : answer->as_object().at("items").as_array()) {
+        const json::object& item = value.as_object();
+        if (haraka_style) {
+            std::printf(
+                "Q: %s rcpt:%zu from:<%s> domain:<%s>\n", member(item, "id").c_str(), item.at("recipients").as_array().size(),
+                member(item, "sender").c_str(), member(item, "domain").c_str());
+            continue;
+        }
+        rows.push_back({member(item, "id"), member(item, "state"), member(item, "attempts"), member(item, "next"),
+                        member(item, "size"), "<" + member(item, "sender") + ">", member(item, "recipients")});
+    }
+    if (!haraka_style) print_table(rows);
+}
+
+void print_queue_stats(Session& session, bool haraka_style) {
+    const Result<json::value> answer = session.client().get_json("/v1/queue/stats");
+    if (!answer) return session.fail_with(answer.error());
+    if (session.json) return Session::print_json(*answer);
+    const json::object& all = answer->as_object();
+    if (haraka_style) {
+        std::printf("{ queue_dir: '%s', queue_count: %s }\n", session.directory.c_str(), member(all, "items").c_str());
+        return;
+    }
+    std::vector<std::vector<std::string>> rows{{"DOMAIN", "SCHEDULED", "READY", "SENDING", "HELD", "CONNECTIONS"}};
+    rows.push_back({"(all)", member(all, "scheduled"), member(all, "ready"), member(all, "sending"), member(all, "held"),
+                    member(all, "sessions")});
+    for (const json::value& value : all.at("domains").as_array()) {
+        const json::object& domain = value.as_object();
+        rows.push_back({member(domain, "domain"), member(domain, "scheduled"), member(domain, "ready"),
+                        member(domain, "sending"), member(domain, "held"), member(domain, "sessions")});
+    }
+    print_table(rows);
+}
+
+void send_queue_command(
+    Session& session, const std::string& command, const std::string& item, const std::string& domain, bool all) {
+    json::object body;
+    if (!item.empty()) body["item"] = item;
+    else if (!domain.empty()) body["domain"] = domain;
+    else if (all) body["all"] = true;
+    else return session.fail_with(Error(Errc::bad_input, "name an item, a domain, or --all"));
+    const Result<json::value> answer = session.client().post_json("/v1/queue/" + command, body);
+    if (!answer) return session.fail_with(answer.error());
+    if (session.json) return Session::print_json(*answer);
+    std::printf("%s: %s items\n", command.c_str(), member(answer->as_object(), "items").c_str());
+}
+
+void add_engine_commands(CLI::App& app, Session& session) {
+    app.add_subcommand("status", "state of a running instance")->callback([&session] { show_status(session); });
+    app.add_subcommand("reload", "read the configuration again")->callback([&session] {
+        const Result<json::value> answer = session.client().post_json("/v1/reload", {});
+        if (!answer) return session.fail_with(answer.error());
+        if (session.json) return Session::print_json(*answer);
+        for (const json::value& problem : answer->as_object().at("problems").as_array()) {
+            std::puts(printable(text_of(problem)).c_str());
+        }
+    });
+    add_queue_commands(app, session);
+
+    const auto options = std::make_shared<InjectOptions>();
+    CLI::App* command = app.add_subcommand("inject", "queue a message; exit code 0 means that it is durable");
+    command->add_option("-f,--from", options->from, "reverse-path; empty for the null one")->required();
+    command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->take_all();
+    command->add_option("--key", options->key, "idempotency key: the same key queues once a day");
+    command->add_option("FILE", options->file, "message, RFC 5322; standard input when absent or -");
+    command->callback([options, &session] { inject(session, *options); });
+}
+
+void add_haraka_options(CLI::App& app, HarakaOptions& options) {
+    const std::string group = "Haraka's spellings";
+    app.add_option("-i", options.init_directory, "make an instance in this directory (= init)")->group(group);
+    app.add_flag("--qlist", options.list, "= queue list")->group(group);
+    app.add_flag("--qstat", options.stat, "= queue stats")->group(group);
+    app.add_option_function<std::string>(
+           "--qunstick",
+           [&options](const std::string& domain) {
+               options.unstick = domain;
+               options.unstick_given = true;
+           },
+           "= queue flush [DOMAIN]")
+        ->expected(0, 1)
+        ->group(group);
+    app.add_option("--qdelete", options.remove, "= queue delete DOMAIN")->group(group);
+    app.add_flag("--qempty", options.empty, "= queue delete --all")->group(group);
+}
+
+}  // namespace sluice::cli

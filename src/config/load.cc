@@ -1,0 +1,202 @@
+#include "config/load.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <set>
+
+#include "base/text.h"
+#include "config/checks.h"
+#include "config/nearest.h"
+#include "config/schema.h"
+#include "config/sources.h"
+#include "config/tls_files.h"
+
+namespace sluice::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t shown_value_max = 60;
+
+std::string shorten(std::string_view text) {
+    const bool long_text = text.size() > shown_value_max;
+    return printable(text.substr(0, shown_value_max)) + (long_text ? "..." : "");
+}
+
+bool contains(const std::vector<std::string>& words, const std::string& word) {
+    return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+std::vector<std::string> sections_of(const std::string& file) {
+    std::vector<std::string> sections;
+    for (const Setting& setting : schema()) {
+        if (setting.file == file && !contains(sections, setting.section)) sections.push_back(setting.section);
+    }
+    return sections;
+}
+
+// The keys of a section; one empty key when the section takes any.
+std::vector<std::string> keys_of(const std::string& file, const std::string& section) {
+    std::vector<std::string> keys;
+    for (const Setting& setting : schema()) {
+        if (setting.file == file && setting.section == section) keys.push_back(setting.key);
+    }
+    return keys;
+}
+
+// The section of the file that has this key, or else takes any key of a file that has no other; empty when none does.
+std::string home_of(const std::string& file, const std::string& key) {
+    const std::vector<std::string> sections = sections_of(file);
+    for (const std::string& section : sections) {
+        if (contains(keys_of(file, section), key)) return section;
+    }
+    const bool only = sections.size() == 1 && keys_of(file, sections.front()).front().empty();
+    return only ? sections.front() : std::string();
+}
+
+class Loader {
+public:
+    explicit Loader(const std::string& directory) {
+        std::error_code error;
+        const fs::path path = fs::absolute(directory, error).lexically_normal();
+        settings_.directory = path.has_filename() ? path.string() : path.parent_path().string();
+        folder_ = settings_.directory + "/config";
+    }
+    Loaded run();
+
+private:
+    void report_stray_files();
+    void report_strays(const std::string& file, const Ini& ini);
+    void report_stray_key(const std::string& file, const IniEntry& entry);
+    void report_repetitions(const std::string& file, const Ini& ini);
+    void apply(const Setting& setting);
+    void apply_legacy(const Setting& setting, const Values& given);
+    void complain(const Setting& setting, const std::string& file, const Complaints& complaints);
+
+    Settings settings_ = default_settings();
+    std::string folder_;
+    Sources sources_;
+    Problems problems_;
+};
+
+// Files whose names look like slips of the pen; others belong to plugins.
+void Loader::report_stray_files() {
+    const std::vector<std::string> known = known_files();
+    // Names of Haraka's own that are near ours.
+    const std::vector<std::string> others{"dns.ini", "rspamd.ini", "limit.ini", "smtp.json", "smtp.yaml", "tls.yaml"};
+    std::set<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator entry(folder_, error), end; !error && entry != end; entry.increment(error)) {
+        names.insert(entry->path().filename().string());
+    }
+    for (const std::string& name : names) {
+        if (name == "policy.yaml" || name == "suspend.yaml" || name == "delivery.yaml") {
+            problems_.warning(shown_name(name), 0, "is not read yet: policies by file are not available");
+        }
+        if (contains(known, name) || contains(others, name)) continue;
+        const std::string meant = nearest(name, known);
+        if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) || names.contains(meant)) continue;
+        problems_.warning(shown_name(name), 0, "no settings file has this name", meant);
+    }
+}
+
+void Loader::report_strays(const std::string& file, const Ini& ini) {
+    const std::vector<std::string> sections = sections_of(file);
+    for (const Value& line : ini.bad) {
+        problems_.warning(shown_name(file), line.line, "expected `key = value` or `[section]`, found `" + shorten(line.text) + "`; the line is skipped");
+    }
+    for (const Value& section : ini.sections) {
+        if (section.text == "main" || contains(sections, section.text)) continue;
+        problems_.warning(shown_name(file), section.line, "unknown section [" + shorten(section.text) + "]; its keys are skipped", nearest(section.text, sections));
+    }
+    for (const IniEntry& entry : ini.entries) {
+        if (entry.section == "main" || contains(sections, entry.section)) report_stray_key(file, entry);
+    }
+    report_repetitions(file, ini);
+}
+
+void Loader::report_stray_key(const std::string& file, const IniEntry& entry) {
+    const std::vector<std::string> keys = keys_of(file, entry.section);
+    if (contains(keys, entry.key) || contains(keys, "")) return;
+    if (entry.key.starts_with('[')) {
+        problems_.warning(shown_name(file), entry.line, "expected `]` at the end of the section's name, found `" + shorten(entry.key) + "`");
+        return;
+    }
+    const std::string home = home_of(file, entry.key);
+    std::string meant = home.empty() ? nearest(entry.key, keys) : "[" + home + "] " + entry.key;
+    problems_.warning(shown_name(file), entry.line, "unknown key `" + shorten(entry.key) + "` in [" + entry.section + "]", std::move(meant));
+}
+
+void Loader::report_repetitions(const std::string& file, const Ini& ini) {
+    std::map<std::pair<std::string, std::string>, int> seen;
+    for (const IniEntry& entry : ini.entries) {
+        const auto [at, fresh] = seen.try_emplace({entry.section, entry.key}, entry.line);
+        if (fresh || entry.is_array) continue;
+        problems_.warning(
+            shown_name(file), entry.line,
+            "`" + shorten(entry.key) + "` was given before, on line " + std::to_string(at->second) + "; this one counts");
+        at->second = entry.line;
+    }
+}
+
+void Loader::complain(const Setting& setting, const std::string& file, const Complaints& complaints) {
+    for (const Complaint& complaint : complaints) {
+        const std::string& subject = complaint.name.empty() ? setting.key : complaint.name;
+        std::string message = subject.empty() ? "" : shorten(subject) + ": ";
+        message += "expected " + complaint.expected;
+        if (!complaint.text.empty()) message += ", found `" + shorten(complaint.text) + "`";
+        if (!complaint.consequence.empty()) message += "; " + complaint.consequence;
+        const bool warning = setting.lenient || complaint.mild;
+        warning ? problems_.warning(shown_name(file), complaint.line, std::move(message))
+                : problems_.error(shown_name(file), complaint.line, std::move(message));
+    }
+}
+
+void Loader::apply(const Setting& setting) {
+    const Values given = sources_.given(setting);
+    if (!given.empty()) complain(setting, setting.file, setting.kind.assign(settings_, given));
+    if (!setting.legacy_file.empty()) apply_legacy(setting, given);
+}
+
+// Haraka asks the one-value file when the value from the ini file is false in JavaScript's sense, and lets a file that
+// says no change nothing.
+void Loader::apply_legacy(const Setting& setting, const Values& given) {
+    const Values legacy = sources_.lines(setting.legacy_file);
+    if (legacy.empty()) return;
+    const std::string current = setting.kind.show(settings_);
+    const bool is_boolean = current == "true" || current == "false";
+    const bool said = !given.empty() && !given.back().text.empty() && given.back().text != "0";
+    if (is_boolean ? current == "true" : said) return;
+    complain(setting, setting.legacy_file, setting.kind.assign(settings_, legacy));
+}
+
+Loaded Loader::run() {
+    std::error_code error;
+    if (!fs::is_directory(folder_, error)) {
+        problems_.error("config", 0, "expected the folder " + folder_ + "; `sluice init` creates an instance");
+        return {nullptr, problems_.take()};
+    }
+    sources_ = Sources::read(folder_, problems_);
+    report_stray_files();
+    for (const auto& [file, ini] : sources_.inis()) report_strays(file, ini);
+    for (const Setting& setting : schema()) apply(setting);
+
+    const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
+    settle_me(settings_, sources_, problems_);
+    settle_listeners(settings_, sources_, problems_);
+    settle_spool(settings_, sources_, problems_);
+    settle_auth(settings_, plugins, sources_, problems_);
+    settle_relay(settings_, plugins, sources_, problems_);
+    settle_http(settings_, sources_, problems_);
+    resolve_tls(settings_, plugins, sources_, problems_);
+
+    const bool usable = !problems_.any_error();
+    return {usable ? std::make_shared<const Settings>(std::move(settings_)) : nullptr, problems_.take()};
+}
+
+}  // namespace
+
+Loaded load(const std::string& directory) { return Loader(directory).run(); }
+
+}  // namespace sluice::config

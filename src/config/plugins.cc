@@ -1,0 +1,110 @@
+#include "config/plugins.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include "config/nearest.h"
+
+namespace sluice::config {
+namespace {
+
+using Pair = std::pair<std::string_view, std::string_view>;
+
+// Names that Haraka replaced, with what it loads instead.
+constexpr std::array<Pair, 32> renames{{
+    {"auth/auth_ldap", "auth-ldap"},
+    {"backscatterer", "dns-list"},
+    {"connect.asn", "asn"},
+    {"connect.fcrdns", "fcrdns"},
+    {"connect.geoip", "geoip"},
+    {"connect.p0f", "p0f"},
+    {"connect.rdns_access", "access"},
+    {"data.headers", "headers"},
+    {"data.nomsgid", "headers"},
+    {"data.noreceived", "headers"},
+    {"data.rfc5322_header_checks", "headers"},
+    {"data.uribl", "uribl"},
+    {"dkim_sign", "dkim"},
+    {"dkim_verify", "dkim"},
+    {"dnsbl", "dns-list"},
+    {"dnswl", "dns-list"},
+    {"log.syslog", "syslog"},
+    {"mail_from.access", "access"},
+    {"mail_from.blocklist", "access"},
+    {"mail_from.nobounces", "bounce"},
+    {"max_unrecognized_commands", "limit"},
+    {"rate_limit", "limit"},
+    {"rcpt_to.access", "access"},
+    {"rcpt_to.blocklist", "access"},
+    {"rcpt_to.ldap", "rcpt-ldap"},
+    {"rcpt_to.max_count", "limit"},
+    {"rcpt_to.qmail_deliverable", "qmail-deliverable"},
+    {"rdns.regexp", "access"},
+    {"relay_acl", "relay"},
+    {"relay_all", "relay"},
+    {"relay_dest_domains", "relay"},
+    {"relay_force_routing", "relay"},
+}};
+
+// Plugins whose job the engine does itself.
+constexpr std::array<std::string_view, 7> native{
+    "tls", "auth/flat_file", "relay", "process_title", "status", "rcpt_to.in_host_list", "toobusy"};
+
+// What to do instead of waiting for a plugin.
+constexpr std::array<Pair, 5> advice{{
+    {"limit", "; `errors`, `recipients` and `messages` in connection.ini limit connections"},
+    {"queue/lmtp", "; relay_dest_domains.ini with an `lmtp://` next hop does this job"},
+    {"queue/smtp_forward", "; mail goes where DNS or relay_dest_domains.ini says"},
+    {"queue/smtp_proxy", "; mail goes where DNS or relay_dest_domains.ini says"},
+    {"syslog", "; log lines go to standard output"},
+}};
+
+std::string_view find(const auto& table, std::string_view name) {
+    const auto found = std::find_if(table.begin(), table.end(), [&](const Pair& row) { return row.first == name; });
+    return found == table.end() ? std::string_view() : found->second;
+}
+
+bool is_native(std::string_view name) { return std::find(native.begin(), native.end(), name) != native.end(); }
+
+// The first place where Haraka would look for a plugin of this name.
+bool has_own_file(const std::string& instance, const std::string& name) {
+    std::error_code ignored;
+    return std::filesystem::exists(instance + "/plugins/" + name + ".js", ignored);
+}
+
+}  // namespace
+
+std::string current_plugin_name(std::string_view listed) {
+    constexpr std::string_view prefix = "haraka-plugin-";
+    if (listed.starts_with(prefix)) listed.remove_prefix(prefix.size());
+    const std::string_view renamed = find(renames, listed);
+    return std::string(renamed.empty() ? listed : renamed);
+}
+
+NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems) {
+    NativePlugins on;
+    const std::string file = "config/plugins";
+    for (const Value& line : listed) {
+        const std::string name = current_plugin_name(line.text);
+        on.tls |= name == "tls";
+        on.auth |= name == "auth/flat_file";
+        on.relay |= name == "relay";
+        if (is_native(name)) {
+            if (!has_own_file(instance, name)) continue;
+            problems.warning(file, line.line, "plugin `" + name + "` is native: plugins/" + name + ".js is not used");
+            continue;
+        }
+        const std::string shown = name == line.text ? "`" + name + "`" : "`" + line.text + "` (now `" + name + "`)";
+        const std::string known_typo = nearest(name, {native.begin(), native.end()});
+        problems.warning(
+            file, line.line,
+            "plugin " + shown + " needs JavaScript, which is not available yet; it is left out" +
+                std::string(find(advice, name)),
+            known_typo);
+    }
+    return on;
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "config/lines.h"
+#include "config/problem.h"
+
+namespace sluice::config {
+
+// What the plugin list switches on. Value.
+struct NativePlugins {
+    bool tls = false, auth = false, relay = false;
+};
+
+// Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
+std::string current_plugin_name(std::string_view listed);
+
+// Sorts the lines of config/plugins into what is native here and what needs JavaScript; the latter is reported by name
+// and line, as a warning: the engine runs without it. `instance` is looked at for plugins of the same names.
+NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems);
+
+}  // namespace sluice::config

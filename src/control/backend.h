@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/task.h"
+#include "base/ids.h"
+#include "base/result.h"
+#include "queue/core.h"
+#include "spool/spool.h"
+
+namespace sluice::control {
+
+// What an item looks like from outside. Value.
+struct ItemDetail {
+    ItemId id;
+    std::string state;  // "scheduled", "ready", "sending", "held"
+    std::string domain, tenant, sender;
+    std::vector<std::string> recipients;  // still undecided
+    Instant arrival, due;
+    std::uint32_t attempts = 0, size = 0;
+    std::uint8_t priority = 4;
+    std::string subject;  // show only
+    std::string headers;  // show only: the header section
+};
+
+// Which items; empty fields match all. Value.
+struct ItemFilter {
+    std::string domain, sender, recipient, state;
+    std::size_t limit = 100;
+};
+
+struct DomainCount {
+    std::string domain;
+    std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
+};
+
+struct EngineStatus {
+    std::string version, me, directory;
+    std::int64_t uptime_ms = 0;
+    std::vector<std::string> listeners;
+    std::uint64_t connections_in = 0;
+    queue::Stats queue;
+    spool::Status spool;
+    bool accepting = true;
+    std::string why_not;
+    std::uint64_t resident_bytes = 0;
+    std::vector<std::string> warnings;  // configuration problems of the last load
+};
+
+struct InjectRequest {
+    std::string from;
+    std::vector<std::string> to;
+    std::string message;          // RFC 5322, LF or CRLF line ends
+    std::string idempotency_key;  // empty: none
+    std::string client;           // for events: "http", "cli"
+    std::string tenant;
+    std::uint8_t priority = 4;
+};
+struct InjectReply {
+    MessageId id;
+    bool repeated = false;  // the key was seen before: nothing was queued now
+};
+
+enum class Command { flush, hold, release, remove };
+
+// What the API can ask of the engine. Called on the control shard.
+class Backend {
+public:
+    virtual ~Backend() = default;
+    virtual Task<EngineStatus> status() = 0;
+    virtual Task<std::vector<DomainCount>> domains() = 0;
+    virtual Task<std::vector<ItemDetail>> list(ItemFilter filter) = 0;
+    virtual Task<Result<ItemDetail>> show(ItemId id) = 0;
+    // Carries out the command on one item, on a domain, or on everything (both empty); returns how many items it concerned.
+    virtual Task<Result<std::uint64_t>> command(Command command, queue::Selection which) = 0;
+    virtual Task<Result<InjectReply>> inject(InjectRequest request) = 0;
+    // Reads the configuration again; returns problems, one a line.
+    virtual Task<std::vector<std::string>> reload() = 0;
+    virtual Task<std::string> metrics() = 0;
+};
+
+}  // namespace sluice::control

@@ -1,0 +1,125 @@
+#include "control/http.h"
+
+#include <array>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+#include "base/text.h"
+
+namespace sluice::control {
+namespace {
+
+namespace http = boost::beast::http;
+using Parser = http::request_parser<http::string_body>;
+
+constexpr std::uint32_t head_bytes_max = 16 * 1024;
+constexpr std::size_t read_bytes = 16 * 1024;
+
+std::string text_of(boost::beast::string_view view) { return std::string(view.data(), view.size()); }
+
+std::optional<int> hex_value(char c) {
+    if (is_digit(c)) return c - '0';
+    const char lower = ascii_lower(c);
+    if (lower >= 'a' && lower <= 'f') return lower - 'a' + 10;
+    return std::nullopt;
+}
+
+Result<> parse_target(std::string_view target, HttpRequest& request) {
+    const std::size_t question = target.find('?');
+    const auto path = percent_decode(target.substr(0, question), false);
+    if (!path || path->empty() || path->front() != '/') return fail(Errc::bad_input, "bad request target");
+    request.path = *path;
+    if (question == std::string_view::npos) return {};
+    for (const std::string_view pair : split(target.substr(question + 1), '&')) {
+        if (pair.empty()) continue;
+        const std::size_t equals = pair.find('=');
+        const auto key = percent_decode(pair.substr(0, equals), true);
+        const auto value =
+            equals == std::string_view::npos ? std::optional<std::string>("") : percent_decode(pair.substr(equals + 1), true);
+        if (!key || !value) return fail(Errc::bad_input, "bad escape in the query");
+        request.query.emplace_back(*key, *value);
+    }
+    return {};
+}
+
+Result<HttpRequest> request_of(Parser& parser) {
+    auto& message = parser.get();
+    HttpRequest request;
+    request.method = text_of(message.method_string());
+    request.host = text_of(message[http::field::host]);
+    request.content_type = text_of(message[http::field::content_type]);
+    request.authorization = text_of(message[http::field::authorization]);
+    request.origin = text_of(message[http::field::origin]);
+    request.idempotency_key = text_of(message["Idempotency-Key"]);
+    request.keep_alive = message.keep_alive();
+    request.body = std::move(message.body());
+    TRY_VOID(parse_target(text_of(message.target()), request));
+    return request;
+}
+
+std::string_view reason_of(int status) {
+    const auto reason = http::obsolete_reason(http::int_to_status(static_cast<unsigned>(status)));
+    return std::string_view(reason.data(), reason.size());
+}
+
+}  // namespace
+
+std::string_view HttpRequest::query_value(std::string_view key) const {
+    for (const auto& [name, value] : query) {
+        if (name == key) return value;
+    }
+    return {};
+}
+
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '+' && plus_is_space) {
+            out += ' ';
+        } else if (text[i] == '%') {
+            if (i + 2 >= text.size()) return std::nullopt;
+            const auto high = hex_value(text[i + 1]);
+            const auto low = hex_value(text[i + 2]);
+            if (!high || !low) return std::nullopt;
+            out += static_cast<char>(*high * 16 + *low);
+            i += 2;
+        } else {
+            out += text[i];
+        }
+    }
+    return out;
+}
+
+Task<Result<HttpRequest>> read_request(net::Stream& stream, std::string& unread, std::uint64_t body_bytes_max) {
+    Parser parser;
+    parser.eager(true);
+    parser.header_limit(head_bytes_max);
+    parser.body_limit(body_bytes_max);
+    std::array<char, read_bytes> buffer;
+    for (;;) {
+        boost::beast::error_code error;
+        const std::size_t used = parser.put(boost::asio::const_buffer(unread.data(), unread.size()), error);
+        unread.erase(0, used);
+        if (error == http::error::body_limit || error == http::error::header_limit) {
+            co_return fail(Errc::too_large, error.message());
+        }
+        if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
+        if (parser.is_done()) co_return request_of(parser);
+        CO_TRY(const std::size_t count, co_await stream.read_some(buffer));
+        unread.append(buffer.data(), count);
+    }
+}
+
+Task<Result<>> write_reply(net::Stream& stream, const HttpReply& reply, bool keep_alive) {
+    std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " ";
+    head += reason_of(reply.status);
+    head += "\r\nContent-Type: " + reply.content_type;
+    head += "\r\nContent-Length: " + std::to_string(reply.body.size());
+    head += "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff";
+    head += "\r\nContent-Security-Policy: default-src 'none'";
+    head += keep_alive ? "\r\nConnection: keep-alive\r\n\r\n" : "\r\nConnection: close\r\n\r\n";
+    const std::array<std::string_view, 2> slices = {head, reply.body};
+    co_return co_await stream.write_all(slices);
+}
+
+}  // namespace sluice::control

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <boost/json/value.hpp>
+
+#include "control/backend.h"
+
+// The JSON of the API, in one place: what the server writes here the client reads.
+namespace sluice::control {
+
+boost::json::value to_json(const EngineStatus& status);
+boost::json::value to_json(const DomainCount& count);
+boost::json::value to_json(const ItemDetail& item);
+
+}  // namespace sluice::control

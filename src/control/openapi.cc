@@ -1,0 +1,96 @@
+#include "control/routes.h"
+
+namespace sluice::control {
+
+std::string_view openapi_document() {
+    return R"json({
+  "openapi": "3.1.0",
+  "info": {
+    "title": "Sluice control API",
+    "version": "1",
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "description": "Served on DIR/run/control.sock and, where http.ini says so, on TCP. Errors are {\"error\": sentence, \"field\": name}."
+  },
+  "security": [{}, {"token": []}],
+  "paths": {
+    "/health": {"get": {"summary": "Whether new mail is accepted", "responses": {"200": {"description": "accepting"}, "503": {"description": "not accepting; why_not says why"}}}},
+    "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "text exposition format 0.0.4"}}}},
+    "/v1/openapi.json": {"get": {"summary": "This document", "responses": {"200": {"description": "OpenAPI 3.1"}}}},
+    "/v1/status": {"get": {"summary": "State of the engine", "responses": {"200": {"description": "version, queue, journal, listeners, warnings"}}}},
+    "/v1/reload": {"post": {"summary": "Read the configuration again", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "problems found, one a line"}}}},
+    "/v1/messages": {
+      "post": {
+        "summary": "Inject a message",
+        "description": "202 means that the message is durable. As message/rfc822 the envelope comes in the query.",
+        "parameters": [
+          {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}, "description": "the same key within a day queues once"},
+          {"name": "from", "in": "query", "schema": {"type": "string"}},
+          {"name": "to", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
+          {"name": "tenant", "in": "query", "schema": {"type": "string"}}
+        ],
+        "requestBody": {
+          "required": true,
+          "content": {
+            "message/rfc822": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Injection"}}
+          }
+        },
+        "responses": {
+          "200": {"description": "the key was seen before; id of the earlier message"},
+          "202": {"description": "queued; id of the message"},
+          "400": {"description": "the request does not parse"},
+          "413": {"description": "too large"},
+          "422": {"description": "a field is wrong; error names it"},
+          "503": {"description": "nothing is accepted now; try again later"}
+        }
+      }
+    },
+    "/v1/queue": {
+      "get": {
+        "summary": "Queued items",
+        "parameters": [
+          {"name": "domain", "in": "query", "schema": {"type": "string"}},
+          {"name": "sender", "in": "query", "schema": {"type": "string"}, "description": "part of the reverse-path"},
+          {"name": "recipient", "in": "query", "schema": {"type": "string"}, "description": "part of a forward-path"},
+          {"name": "state", "in": "query", "schema": {"enum": ["scheduled", "ready", "sending", "held"]}},
+          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}}
+        ],
+        "responses": {"200": {"description": "items"}}
+      }
+    },
+    "/v1/queue/stats": {"get": {"summary": "Counts in all and by domain", "responses": {"200": {"description": "counts"}}}},
+    "/v1/queue/items/{id}": {"get": {"summary": "One item with its header section", "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}], "responses": {"200": {"description": "the item"}, "404": {"description": "no such item"}}}},
+    "/v1/queue/flush": {"post": {"summary": "Make scheduled items due now", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}},
+    "/v1/queue/hold": {"post": {"summary": "Hold items", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}},
+    "/v1/queue/release": {"post": {"summary": "Release held items", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}},
+    "/v1/queue/delete": {"post": {"summary": "Remove items for good, without a notification", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}}
+  },
+  "components": {
+    "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+    "requestBodies": {"Selection": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Selection"}}}}},
+    "schemas": {
+      "Selection": {
+        "description": "exactly one of the three",
+        "type": "object",
+        "properties": {"item": {"type": "string"}, "domain": {"type": "string"}, "all": {"const": true}},
+        "additionalProperties": false
+      },
+      "Injection": {
+        "type": "object",
+        "required": ["from", "to", "message"],
+        "properties": {
+          "from": {"type": "string", "description": "reverse-path; empty for the null one"},
+          "to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+          "message": {"type": "string", "description": "RFC 5322 text"},
+          "tenant": {"type": "string"},
+          "priority": {"type": "integer", "minimum": 0, "maximum": 7}
+        },
+        "additionalProperties": false
+      }
+    }
+  }
+}
+)json";
+}
+
+}  // namespace sluice::control

@@ -1,0 +1,233 @@
+#include "control/routes.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
+#include "base/text.h"
+#include "control/json.h"
+
+namespace sluice::control {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::size_t list_max = 10'000;
+constexpr std::size_t key_bytes_max = 255;
+
+HttpReply reply(const json::value& value, int status = 200) {
+    HttpReply out;
+    out.status = status;
+    out.body = json::serialize(value) + "\n";
+    return out;
+}
+
+HttpReply refuse(int status, std::string_view sentence, std::string_view field = {}) {
+    json::object body{{"error", sentence}};
+    if (!field.empty()) body["field"] = field;
+    return reply(body, status);
+}
+
+HttpReply refuse(const Error& error) {
+    switch (error.code) {
+        case Errc::not_found: return refuse(404, error.detail);
+        case Errc::bad_input: return refuse(422, error.detail);
+        case Errc::too_large: return refuse(413, error.detail);
+        case Errc::disk_full:
+        case Errc::disk_failed: return refuse(503, error.detail);
+        default: return refuse(500, error.text());
+    }
+}
+
+Task<HttpReply> get_status(Backend& backend) {
+    const EngineStatus status = co_await backend.status();
+    co_return reply(to_json(status));
+}
+
+Task<HttpReply> get_stats(Backend& backend) {
+    const EngineStatus status = co_await backend.status();
+    const std::vector<DomainCount> domains = co_await backend.domains();
+    json::array list;
+    for (const DomainCount& domain : domains) {
+        if (list.size() < list_max) list.push_back(to_json(domain));
+    }
+    json::object body = to_json(status).at("queue").as_object();
+    body["domains"] = std::move(list);
+    co_return reply(body);
+}
+
+Task<HttpReply> get_list(Backend& backend, const HttpRequest& request) {
+    ItemFilter filter;
+    for (const auto& [key, value] : request.query) {
+        if (key == "domain") filter.domain = to_lower(value);
+        else if (key == "sender") filter.sender = value;
+        else if (key == "recipient") filter.recipient = value;
+        else if (key == "state") filter.state = value;
+        else if (key == "limit") {
+            const auto limit = parse_number<std::size_t>(value);
+            if (!limit || *limit == 0 || *limit > list_max) co_return refuse(422, "a number from 1 to 10000 is expected", "limit");
+            filter.limit = *limit;
+        } else co_return refuse(422, "unknown filter", key);
+    }
+    for (const char* known : {"", "scheduled", "ready", "sending", "held"}) {
+        if (filter.state != known) continue;
+        const std::vector<ItemDetail> items = co_await backend.list(filter);
+        json::array list;
+        for (const ItemDetail& item : items) list.push_back(to_json(item));
+        const json::object body{{"items", std::move(list)}};
+        co_return reply(body);
+    }
+    co_return refuse(422, "one of scheduled, ready, sending, held is expected", "state");
+}
+
+Task<HttpReply> get_item(Backend& backend, std::string_view text) {
+    const auto id = ItemId::parse(text);
+    if (!id) co_return refuse(422, "an item id like 01h5m3k9w2xyz.1 is expected", "id");
+    const Result<ItemDetail> item = co_await backend.show(*id);
+    if (!item) co_return refuse(item.error());
+    co_return reply(to_json(*item));
+}
+
+bool is_type(const HttpRequest& request, std::string_view type) {
+    return iequals(trim(std::string_view(request.content_type).substr(0, request.content_type.find(';'))), type);
+}
+
+// The body as a JSON object, or the reply that says why not.
+Result<json::object> object_of(const HttpRequest& request) {
+    if (!is_type(request, "application/json")) return fail(Errc::unsupported, "Content-Type: application/json is expected");
+    json::error_code error;
+    json::value value = json::parse(request.body, error);
+    if (error) return fail(Errc::bad_input, "the body is not JSON: " + error.message());
+    if (!value.is_object()) return fail(Errc::bad_input, "the body is not a JSON object");
+    return std::move(value.as_object());
+}
+
+HttpReply refuse_body(const Error& error) { return refuse(error.code == Errc::unsupported ? 415 : 400, error.detail); }
+
+Task<HttpReply> post_command(Backend& backend, Command command, const HttpRequest& request) {
+    const Result<json::object> body = object_of(request);
+    if (!body) co_return refuse_body(body.error());
+    queue::Selection which;
+    bool all = false;
+    for (const auto& member : *body) {
+        const std::string key(member.key());
+        if (key == "item" && member.value().is_string()) {
+            which.item = ItemId::parse(std::string_view(member.value().as_string()));
+            if (!which.item) co_return refuse(422, "not an item id", "item");
+        } else if (key == "domain" && member.value().is_string()) {
+            which.domain = to_lower(std::string_view(member.value().as_string()));
+        } else if (key == "all" && member.value().is_bool()) {
+            all = member.value().as_bool();
+        } else {
+            co_return refuse(422, "unknown member or wrong type", key);
+        }
+    }
+    // Everything is concerned only when that is said.
+    const int given = (which.item ? 1 : 0) + (which.domain.empty() ? 0 : 1) + (all ? 1 : 0);
+    if (given != 1) co_return refuse(422, "exactly one of item, domain or \"all\": true is expected");
+    const Result<std::uint64_t> count = co_await backend.command(command, which);
+    if (!count) co_return refuse(count.error());
+    const json::object answer_body{{"items", *count}};
+    co_return reply(answer_body);
+}
+
+Result<InjectRequest> injection_of(const HttpRequest& request) {
+    InjectRequest inject;
+    inject.idempotency_key = request.idempotency_key;
+    inject.client = "http";
+    if (is_type(request, "message/rfc822")) {
+        for (const auto& [key, value] : request.query) {
+            if (key == "from") inject.from = value;
+            else if (key == "to") inject.to.push_back(value);
+            else if (key == "tenant") inject.tenant = value;
+            else return fail(Errc::bad_input, "unknown parameter: " + key);
+        }
+        inject.message = request.body;
+        return inject;
+    }
+    TRY(const json::object body, object_of(request));
+    for (const auto& member : body) {
+        const std::string key(member.key());
+        const json::value& value = member.value();
+        if (key == "from" && value.is_string()) inject.from = value.as_string().c_str();
+        else if (key == "message" && value.is_string()) inject.message.assign(value.as_string().data(), value.as_string().size());
+        else if (key == "tenant" && value.is_string()) inject.tenant = value.as_string().c_str();
+        else if (key == "priority" && value.is_int64() && value.as_int64() >= 0 && value.as_int64() <= 7) {
+            inject.priority = static_cast<std::uint8_t>(value.as_int64());
+        } else if (key == "to" && value.is_array()) {
+            for (const json::value& one : value.as_array()) {
+                if (!one.is_string()) return fail(Errc::bad_input, "to: an array of addresses is expected");
+                inject.to.emplace_back(one.as_string().data(), one.as_string().size());
+            }
+        } else return fail(Errc::bad_input, key + ": unknown member or wrong type");
+    }
+    return inject;
+}
+
+Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
+    if (request.idempotency_key.size() > key_bytes_max) co_return refuse(422, "at most 255 octets", "Idempotency-Key");
+    Result<InjectRequest> inject = injection_of(request);
+    if (!inject) co_return refuse_body(inject.error());
+    const Result<InjectReply> queued = co_await backend.inject(std::move(*inject));
+    if (!queued) co_return refuse(queued.error());
+    const json::object body{{"id", queued->id.text()}, {"repeated", queued->repeated}};
+    co_return reply(body, queued->repeated ? 200 : 202);
+}
+
+Task<HttpReply> post_reload(Backend& backend) {
+    const std::vector<std::string> problems = co_await backend.reload();
+    json::array list;
+    for (const std::string& problem : problems) list.emplace_back(problem);
+    const json::object body{{"problems", std::move(list)}};
+    co_return reply(body);
+}
+
+Task<HttpReply> answer_get(Backend& backend, const HttpRequest& request) {
+    constexpr std::string_view items = "/v1/queue/items/";
+    if (request.path == "/v1/status") co_return co_await get_status(backend);
+    if (request.path == "/v1/queue") co_return co_await get_list(backend, request);
+    if (request.path == "/v1/queue/stats") co_return co_await get_stats(backend);
+    if (request.path.starts_with(items)) co_return co_await get_item(backend, std::string_view(request.path).substr(items.size()));
+    HttpReply out;
+    if (request.path == "/v1/openapi.json") {
+        out.body = openapi_document();
+        co_return out;
+    }
+    if (request.path == "/metrics") {
+        out.content_type = "text/plain; version=0.0.4; charset=utf-8";
+        out.body = co_await backend.metrics();
+        co_return out;
+    }
+    if (request.path == "/health") {
+        const EngineStatus status = co_await backend.status();
+        const json::object body{{"accepting", status.accepting}, {"why_not", status.why_not}};
+        co_return reply(body, status.accepting ? 200 : 503);
+    }
+    co_return refuse(404, "no such resource");
+}
+
+Task<HttpReply> answer_post(Backend& backend, const HttpRequest& request) {
+    if (request.path == "/v1/messages") co_return co_await post_message(backend, request);
+    if (request.path == "/v1/queue/flush") co_return co_await post_command(backend, Command::flush, request);
+    if (request.path == "/v1/queue/hold") co_return co_await post_command(backend, Command::hold, request);
+    if (request.path == "/v1/queue/release") co_return co_await post_command(backend, Command::release, request);
+    if (request.path == "/v1/queue/delete") co_return co_await post_command(backend, Command::remove, request);
+    if (request.path == "/v1/reload") {
+        // A form cannot send JSON: the type is what keeps foreign pages out.
+        const Result<json::object> body = object_of(request);
+        if (!body) co_return refuse_body(body.error());
+        co_return co_await post_reload(backend);
+    }
+    co_return refuse(404, "no such resource");
+}
+
+}  // namespace
+
+Task<HttpReply> answer(Backend& backend, HttpRequest request) {
+    if (request.method == "GET") co_return co_await answer_get(backend, request);
+    if (request.method == "POST") co_return co_await answer_post(backend, request);
+    co_return refuse(405, "GET or POST is expected");
+}
+
+}  // namespace sluice::control

@@ -1,0 +1,120 @@
+#include "daemon/acceptance.h"
+
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cstdio>
+
+namespace sluice::daemon {
+namespace {
+
+constexpr std::int64_t sample_every_ms = 1000;
+
+std::uint64_t physical_memory() {
+    return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+std::uint64_t read_resident() {
+    std::FILE* file = std::fopen("/proc/self/statm", "re");
+    if (file == nullptr) return 0;
+    unsigned long long total = 0;
+    unsigned long long resident = 0;
+    const int fields = std::fscanf(file, "%llu %llu", &total, &resident);
+    std::fclose(file);
+    return fields == 2 ? resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+}
+
+std::uint32_t crc(std::uint32_t seed, std::string_view text) {
+    return static_cast<std::uint32_t>(
+        ::crc32(seed, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
+}
+
+}  // namespace
+
+Pressure::Pressure(const config::SpoolSettings& settings)
+    : memory_bytes_max_(settings.memory_bytes_max != 0 ? settings.memory_bytes_max : physical_memory() / 2),
+      messages_max_(settings.queued_messages_max) {}
+
+std::uint64_t Pressure::resident_bytes() const { return read_resident(); }
+
+std::optional<std::string> Pressure::reason(const spool::Spool& spool) const {
+    const std::int64_t now = wall_clock_ms();
+    std::int64_t last = sampled_at_ms_.load(std::memory_order_relaxed);
+    if (now - last >= sample_every_ms && sampled_at_ms_.compare_exchange_strong(last, now)) {
+        resident_ = read_resident();
+        messages_ = spool.status().live_messages;
+    }
+    if (resident_ > memory_bytes_max_) return "memory is at its bound";
+    if (messages_ > messages_max_) return "the queue is at its bound";
+    return std::nullopt;
+}
+
+std::uint32_t source_hash(const mail::Message& message, const mail::ItemSpec& item) {
+    std::uint32_t hash = crc(0, message.envelope.reverse_path.text());
+    for (const std::uint32_t index : item.recipients) hash = crc(hash, message.envelope.recipients[index].address.text());
+    return hash;
+}
+
+std::vector<queue::Event> admissions(const mail::MessagePtr& message) {
+    std::vector<queue::Event> events;
+    events.reserve(message->items.size());
+    for (std::uint32_t index = 0; index < message->items.size(); ++index) {
+        const mail::ItemSpec& item = message->items[index];
+        queue::Admit admit;
+        admit.id = ItemId{message->id, index};
+        admit.domain = item.domain;
+        admit.tenant = message->tenant;
+        admit.arrival = message->arrival;
+        admit.due = message->arrival;
+        admit.size = static_cast<std::uint32_t>(message->size());
+        admit.recipient_count = static_cast<std::uint32_t>(item.recipients.size());
+        admit.source_hash = source_hash(*message, item);
+        admit.priority = message->priority;
+        admit.fresh = message;
+        events.emplace_back(std::move(admit));
+    }
+    return events;
+}
+
+SpoolAcceptance::SpoolAcceptance(
+    async::Executor executor, spool::Spool& spool, CoreThread& core, const Pressure& pressure)
+    : executor_(executor), spool_(spool), core_(core), pressure_(pressure), finished_(executor, [](auto& waiting) {
+          for (Waiting* one : waiting) one->done.set();
+      }) {}
+
+Task<Result<>> SpoolAcceptance::accept(mail::MessagePtr message) {
+    spool::Batch none;
+    co_return co_await accept_with(std::move(message), std::move(none));
+}
+
+Task<Result<>> SpoolAcceptance::accept_with(mail::MessagePtr message, spool::Batch batch) {
+    Waiting waiting(std::move(message), executor_);
+    batch.emplace_back(spool::MessageRecord{waiting.message});
+    spool_.append(std::move(batch), this, reinterpret_cast<std::uint64_t>(&waiting));
+    co_await waiting.done.wait();
+    co_return std::move(waiting.result);
+}
+
+std::optional<std::string> SpoolAcceptance::refusal() const {
+    if (!spool_.accepting()) return spool_.status().why_not;
+    return pressure_.reason(spool_);
+}
+
+void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
+    std::vector<queue::Event> events;
+    std::vector<Waiting*> finished;
+    events.reserve(commits.size());
+    finished.reserve(commits.size());
+    for (spool::Committed& commit : commits) {
+        auto* waiting = reinterpret_cast<Waiting*>(commit.ticket);
+        waiting->result = std::move(commit.result);
+        if (waiting->result) {
+            for (queue::Event& event : admissions(waiting->message)) events.push_back(std::move(event));
+        }
+        finished.push_back(waiting);
+    }
+    core_.push_all(events);
+    finished_.push_all(finished);
+}
+
+}  // namespace sluice::daemon

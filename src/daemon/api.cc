@@ -1,0 +1,331 @@
+#include "daemon/api.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "async/blocking.h"
+#include "base/text.h"
+#include "config/load.h"
+#include "daemon/engine.h"
+#include "mail/header.h"
+#include "reception/injection.h"
+
+namespace sluice::daemon {
+namespace {
+
+constexpr std::string_view key_prefix = "idempotency:";
+constexpr Duration key_lifetime{24 * 3'600'000};
+// A filter on addresses reads messages from disk: no more than this many for one answer.
+constexpr std::size_t examined_max = 20'000;
+
+const char* name_of(queue::ItemState state) {
+    switch (state) {
+        case queue::ItemState::scheduled: return "scheduled";
+        case queue::ItemState::ready: return "ready";
+        case queue::ItemState::sending: return "sending";
+        case queue::ItemState::held: return "held";
+    }
+    UNREACHABLE();
+}
+
+control::ItemDetail detail_of(const queue::ItemView& view) {
+    control::ItemDetail item;
+    item.id = view.id;
+    item.state = name_of(view.state);
+    item.domain = view.domain;
+    item.tenant = view.tenant;
+    item.arrival = view.arrival;
+    item.due = view.due;
+    item.attempts = view.attempts;
+    item.size = view.size;
+    item.priority = view.priority;
+    return item;
+}
+
+bool selected(const queue::ItemView& item, const queue::Selection& which) {
+    if (which.item) return item.id == *which.item;
+    return which.domain.empty() || item.domain == which.domain;
+}
+
+bool concerned(const queue::ItemView& item, control::Command command) {
+    switch (command) {
+        case control::Command::flush: return item.state == queue::ItemState::scheduled;
+        case control::Command::hold: return item.state != queue::ItemState::held;
+        case control::Command::release: return item.state == queue::ItemState::held;
+        case control::Command::remove: return true;
+    }
+    UNREACHABLE();
+}
+
+std::uint64_t count_concerned(const queue::Core& core, control::Command command, const queue::Selection& which) {
+    if (which.item) {
+        const auto item = core.find(*which.item);
+        return item && concerned(*item, command) ? 1 : 0;
+    }
+    std::uint64_t count = 0;
+    core.each(which.domain, [&](const queue::ItemView& item) {
+        if (selected(item, which) && concerned(item, command)) ++count;
+        return true;
+    });
+    return count;
+}
+
+queue::Event event_of(control::Command command, queue::Selection which) {
+    switch (command) {
+        case control::Command::flush: return queue::Flush{std::move(which)};
+        case control::Command::hold: return queue::Hold{std::move(which)};
+        case control::Command::release: return queue::Release{std::move(which)};
+        case control::Command::remove: return queue::Remove{std::move(which)};
+    }
+    UNREACHABLE();
+}
+
+bool mentions(const std::string& text, const std::string& wanted) {
+    return to_lower(text).find(to_lower(wanted)) != std::string::npos;
+}
+
+bool passes(const control::ItemDetail& item, const control::ItemFilter& filter) {
+    if (!filter.sender.empty() && !mentions(item.sender, filter.sender)) return false;
+    return filter.recipient.empty() || std::any_of(
+                                           item.recipients.begin(), item.recipients.end(),
+                                           [&](const std::string& one) { return mentions(one, filter.recipient); });
+}
+
+}  // namespace
+
+Api::Api(Engine& engine, async::Executor executor)
+    : engine_(engine),
+      executor_(executor),
+      acceptance_(executor, *engine.spool_, *engine.core_, *engine.pressure_),
+      tasks_(executor) {
+    recover_keys();
+}
+
+template <class Answer>
+Task<Answer> Api::ask(std::function<Answer(const queue::Core&)> question) {
+    std::optional<Answer> answer;
+    async::Signal answered(executor_);
+    engine_.core_->ask([&](const queue::Core& core) {
+        answer.emplace(question(core));
+        boost::asio::post(executor_, [&answered] { answered.set(); });
+    });
+    co_await answered.wait();
+    co_return std::move(*answer);
+}
+
+Task<control::EngineStatus> Api::status() {
+    control::EngineStatus status;
+    status.version = version;
+    const config::SettingsPtr settings = engine_.settings();
+    status.me = settings->me;
+    status.directory = settings->directory;
+    status.uptime_ms = (engine_.clock_.now() - engine_.started_).count();
+    for (const net::Endpoint& endpoint : engine_.endpoints()) status.listeners.push_back(endpoint.text());
+    for (const auto& shard : engine_.shards_) status.connections_in += shard->connections();
+    status.spool = engine_.spool_->status();
+    const auto refusal = acceptance_.refusal();
+    status.accepting = !refusal.has_value();
+    status.why_not = refusal.value_or("");
+    status.resident_bytes = engine_.pressure_->resident_bytes();
+    status.warnings = engine_.warnings_;
+    std::function<queue::Stats(const queue::Core&)> question = [](const queue::Core& core) { return core.stats(); };
+    status.queue = co_await ask<queue::Stats>(std::move(question));
+    co_return status;
+}
+
+Task<std::vector<control::DomainCount>> Api::domains() {
+    using Counts = std::vector<control::DomainCount>;
+    std::function<Counts(const queue::Core&)> question = [](const queue::Core& core) {
+        Counts counts;
+        core.each_domain([&](const queue::DomainStats& domain) {
+            counts.push_back(
+                {std::string(domain.domain), domain.scheduled, domain.ready, domain.sending, domain.held, domain.sessions});
+            return true;
+        });
+        return counts;
+    };
+    Counts counts = co_await ask<Counts>(std::move(question));
+    std::sort(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
+        const auto total = [](const control::DomainCount& c) { return c.scheduled + c.ready + c.sending + c.held; };
+        return std::pair(total(b), a.domain) < std::pair(total(a), b.domain);
+    });
+    co_return counts;
+}
+
+Task<std::vector<control::ItemDetail>> Api::list(control::ItemFilter filter) {
+    using Items = std::vector<control::ItemDetail>;
+    const bool by_address = !filter.sender.empty() || !filter.recipient.empty();
+    const std::size_t examined = by_address ? examined_max : std::min(filter.limit, examined_max);
+    std::function<Items(const queue::Core&)> question = [&filter, examined](const queue::Core& core) {
+        Items items;
+        core.each(filter.domain, [&](const queue::ItemView& view) {
+            if (filter.state.empty() || filter.state == name_of(view.state)) items.push_back(detail_of(view));
+            return items.size() < examined;
+        });
+        return items;
+    };
+    Items candidates = co_await ask<Items>(std::move(question));
+    Items items;
+    for (control::ItemDetail& candidate : candidates) {
+        if (items.size() >= filter.limit) break;
+        Result<control::ItemDetail> item = co_await detail(std::move(candidate));
+        if (!item || !passes(*item, filter)) continue;
+        item->headers.clear();
+        items.push_back(std::move(*item));
+    }
+    std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+    co_return items;
+}
+
+Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
+    const auto load = [this, id = item.id.message] { return engine_.spool_->load(id); };
+    const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.disk_pool_, executor_, load);
+    if (!loaded) co_return fail(loaded.error());
+    const mail::Message& message = **loaded;
+    item.sender = message.envelope.reverse_path.text();
+    if (item.id.index >= message.items.size()) co_return fail(Errc::not_found, "no such item");
+    for (const std::uint32_t index : message.items[item.id.index].recipients) {
+        item.recipients.push_back(message.envelope.recipients[index].address.text());
+    }
+    item.headers = message.trace + message.content.substr(0, message.traits.header_size);
+    if (const auto subject = mail::find_header(message.content, "Subject")) item.subject = trim(*subject);
+    co_return item;
+}
+
+Task<Result<control::ItemDetail>> Api::show(ItemId id) {
+    using Found = std::optional<control::ItemDetail>;
+    std::function<Found(const queue::Core&)> question = [id](const queue::Core& core) -> Found {
+        const auto view = core.find(id);
+        return view ? Found(detail_of(*view)) : std::nullopt;
+    };
+    Found found = co_await ask<Found>(std::move(question));
+    if (!found) co_return fail(Errc::not_found, "no queued item " + id.text());
+    co_return co_await detail(std::move(*found));
+}
+
+Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Selection which) {
+    std::function<std::uint64_t(const queue::Core&)> question = [command, &which](const queue::Core& core) {
+        return count_concerned(core, command, which);
+    };
+    const std::uint64_t count = co_await ask<std::uint64_t>(std::move(question));
+    if (which.item && count == 0) co_return fail(Errc::not_found, "no such item in a state that this concerns");
+    queue::Event event = event_of(command, std::move(which));
+    engine_.core_->push(std::move(event));
+    // The answer comes after the core has taken the command.
+    std::function<bool(const queue::Core&)> barrier = [](const queue::Core&) { return true; };
+    co_await ask<bool>(std::move(barrier));
+    co_return count;
+}
+
+Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
+    if (const auto refusal = acceptance_.refusal()) co_return fail(Errc::disk_full, *refusal);
+    if (!request.idempotency_key.empty()) {
+        forget_old_keys();
+        const auto known = seen_.find(request.idempotency_key);
+        if (known != seen_.end()) {
+            control::InjectReply repeated;
+            repeated.id = known->second.id;
+            repeated.repeated = true;
+            co_return repeated;
+        }
+    }
+    reception::Injection injection;
+    injection.reverse_path = std::move(request.from);
+    injection.forward_paths = std::move(request.to);
+    injection.message = std::move(request.message);
+    injection.origin = request.client.empty() ? "http" : request.client;
+    injection.tenant = std::move(request.tenant);
+    injection.priority = request.priority;
+    CO_TRY(
+        const mail::MessagePtr message,
+        reception::build_message(injection, *engine_.settings(), engine_.clock_.now(), engine_.ids_->next()));
+
+    spool::Batch batch;
+    if (!request.idempotency_key.empty()) {
+        // Taken at once, so that the same key sent twice at the same time queues one message.
+        seen_[request.idempotency_key] = Seen{message->id, engine_.clock_.now()};
+        batch.emplace_back(spool::PolicyRecord{
+            std::string(key_prefix) + request.idempotency_key,
+            message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
+    }
+    const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
+    if (!accepted) {
+        seen_.erase(request.idempotency_key);
+        co_return fail(accepted.error());
+    }
+    event::Accepted fact{*message, message->origin, {}, {}, engine_.clock_.now() - message->arrival};
+    engine_.events_->record(fact);
+    control::InjectReply reply;
+    reply.id = message->id;
+    co_return reply;
+}
+
+void Api::recover_keys() {
+    for (const spool::PolicyRecord& record : engine_.recovery_.policies) {
+        if (!record.key.starts_with(key_prefix)) continue;
+        const auto parts = split(record.value, ' ');
+        if (parts.size() != 2) continue;
+        const auto id = MessageId::parse(parts[0]);
+        const auto at = parse_number<std::int64_t>(parts[1]);
+        if (id && at) seen_[record.key.substr(key_prefix.size())] = Seen{*id, instant_from_ms(*at)};
+    }
+}
+
+void Api::forget_old_keys() {
+    const Instant limit = engine_.clock_.now() - key_lifetime;
+    spool::Batch erased;
+    for (auto entry = seen_.begin(); entry != seen_.end() && erased.size() < 1000;) {
+        const auto current = entry++;
+        if (current->second.at >= limit) continue;
+        erased.emplace_back(spool::PolicyRecord{std::string(key_prefix) + current->first, ""});
+        seen_.erase(current);
+    }
+    if (!erased.empty()) engine_.spool_->append(std::move(erased), nullptr, 0);
+}
+
+Task<std::vector<std::string>> Api::reload() {
+    config::Loaded loaded = config::load(engine_.settings()->directory);
+    std::vector<std::string> problems;
+    for (const config::Problem& problem : loaded.problems) problems.push_back(problem.text());
+    if (loaded.settings) engine_.apply(loaded.settings);
+    co_return problems;
+}
+
+Task<std::string> Api::metrics() {
+    const control::EngineStatus now = co_await status();
+    event::Metrics& metrics = engine_.metrics_;
+    const auto gauge = [&](std::string_view name, std::string_view help, auto value) {
+        metrics.set(name, help, static_cast<double>(value));
+    };
+    gauge("sluice_queue_items", "Items in the queue", now.queue.items);
+    gauge("sluice_queue_scheduled", "Items waiting for their time", now.queue.scheduled);
+    gauge("sluice_queue_ready", "Items waiting for capacity", now.queue.ready);
+    gauge("sluice_queue_sending", "Items under way", now.queue.sending);
+    gauge("sluice_queue_held", "Items held by an operator", now.queue.held);
+    gauge("sluice_sessions", "Outbound connections", now.queue.sessions);
+    gauge("sluice_sessions_idle", "Outbound connections waiting for reuse", now.queue.idle_sessions);
+    gauge("sluice_buckets", "Live policy counters", now.queue.buckets);
+    gauge("sluice_connections", "Inbound connections", now.connections_in);
+    gauge("sluice_accepting", "1 while new mail is accepted", now.accepting ? 1 : 0);
+    gauge("sluice_journal_segments", "Journal segments on disk", now.spool.segments);
+    gauge("sluice_journal_disk_bytes", "Octets of the journal on disk", now.spool.disk_bytes);
+    gauge("sluice_journal_live_bytes", "Octets of the journal that still matter", now.spool.live_bytes);
+    gauge("sluice_journal_appended_bytes", "Octets appended since start", now.spool.appended_bytes);
+    gauge("sluice_journal_syncs", "Syncs since start", now.spool.syncs);
+    gauge("sluice_journal_sync_failures", "Failed syncs since start", now.spool.sync_failures);
+    gauge("sluice_journal_rewritten_bytes", "Octets moved to reclaim space", now.spool.rewritten_bytes);
+    gauge("sluice_disk_free_bytes", "Free octets on the file system of the journal", now.spool.free_disk_bytes);
+    gauge("sluice_resident_bytes", "Resident memory", now.resident_bytes);
+    co_return metrics.text();
+}
+
+void Api::close(control::Server& server, std::function<void()> closed) {
+    tasks_.spawn(close_server(server, std::move(closed)));
+}
+
+Task<> Api::close_server(control::Server& server, std::function<void()> closed) {
+    co_await server.close();
+    closed();
+}
+
+}  // namespace sluice::daemon

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <functional>
+#include <string>
+
+#include "async/signal.h"
+#include "async/task_group.h"
+#include "control/backend.h"
+#include "control/server.h"
+#include "daemon/acceptance.h"
+
+namespace sluice::daemon {
+
+class Engine;
+
+// Answers the control API from the engine's parts: asks the core on its thread, reads messages on the disk pool.
+// Lives on the control shard.
+class Api final : public control::Backend {
+public:
+    Api(Engine& engine, async::Executor executor);
+
+    Task<control::EngineStatus> status() override;
+    Task<std::vector<control::DomainCount>> domains() override;
+    Task<std::vector<control::ItemDetail>> list(control::ItemFilter filter) override;
+    Task<Result<control::ItemDetail>> show(ItemId id) override;
+    Task<Result<std::uint64_t>> command(control::Command command, queue::Selection which) override;
+    Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
+    Task<std::vector<std::string>> reload() override;
+    Task<std::string> metrics() override;
+
+    // On the shard: closes the server in a task of its own, then calls `closed`.
+    void close(control::Server& server, std::function<void()> closed);
+
+private:
+    // A key seen before names the message that it queued; forgotten after a day.
+    struct Seen {
+        MessageId id;
+        Instant at;
+    };
+    Task<> close_server(control::Server& server, std::function<void()> closed);
+    Task<Result<control::ItemDetail>> detail(control::ItemDetail item);
+    void recover_keys();
+    void forget_old_keys();
+
+    // Runs `question` on the core's thread and resumes here with its answer.
+    template <class Answer>
+    Task<Answer> ask(std::function<Answer(const queue::Core&)> question);
+
+    Engine& engine_;
+    async::Executor executor_;
+    SpoolAcceptance acceptance_;
+    absl::flat_hash_map<std::string, Seen> seen_;
+    async::TaskGroup tasks_;
+};
+
+}  // namespace sluice::daemon

@@ -1,0 +1,101 @@
+#include "daemon/core_thread.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+namespace sluice::daemon {
+
+CoreThread::CoreThread(const Clock& clock, const queue::Options& options, OnActions on_actions)
+    : clock_(clock), core_(options), on_actions_(std::move(on_actions)) {}
+
+CoreThread::~CoreThread() { stop(); }
+
+void CoreThread::recover(queue::Event event) { core_.handle(std::move(event), clock_.now(), actions_); }
+
+void CoreThread::start() {
+    thread_ = std::thread([this] {
+        pthread_setname_np(pthread_self(), "sluice-core");
+        run();
+    });
+}
+
+void CoreThread::stop() {
+    {
+        const std::scoped_lock lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_one();
+    if (thread_.joinable()) thread_.join();
+}
+
+void CoreThread::push(queue::Event event) {
+    std::unique_lock lock(mutex_);
+    events_.push_back(std::move(event));
+    wake_if_sleeping(lock);
+}
+
+void CoreThread::push_all(std::vector<queue::Event>& events) {
+    if (events.empty()) return;
+    std::unique_lock lock(mutex_);
+    if (events_.empty()) {
+        events_.swap(events);
+    } else {
+        for (queue::Event& event : events) events_.push_back(std::move(event));
+    }
+    events.clear();
+    wake_if_sleeping(lock);
+}
+
+void CoreThread::ask(Question question) {
+    std::unique_lock lock(mutex_);
+    questions_.push_back(std::move(question));
+    wake_if_sleeping(lock);
+}
+
+void CoreThread::wake_if_sleeping(std::unique_lock<std::mutex>& lock) {
+    const bool wake = std::exchange(sleeping_, false);
+    lock.unlock();
+    if (wake) wake_.notify_one();
+}
+
+void CoreThread::wait_for_work(std::unique_lock<std::mutex>& lock) {
+    const auto something = [this] { return stopping_ || !events_.empty() || !questions_.empty(); };
+    if (something()) return;
+    sleeping_ = true;
+    const Instant timer = core_.next_timer();
+    if (timer == Instant::max()) {
+        wake_.wait(lock, something);
+    } else {
+        const Duration left = timer - clock_.now();
+        if (left.count() > 0) wake_.wait_for(lock, left, something);
+    }
+    sleeping_ = false;
+}
+
+void CoreThread::run() {
+    std::vector<queue::Event> events;
+    std::vector<Question> questions;
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        wait_for_work(lock);
+        events.swap(events_);
+        questions.swap(questions_);
+        lock.unlock();
+
+        const Instant now = clock_.now();
+        for (queue::Event& event : events) core_.handle(std::move(event), now, actions_);
+        if (core_.next_timer() <= now) core_.handle(queue::Tick{}, now, actions_);
+        for (const Question& question : questions) question(core_);
+        events.clear();
+        questions.clear();
+        if (!actions_.empty()) on_actions_(actions_);
+        actions_.clear();
+
+        lock.lock();
+    }
+    // Questions asked at the last moment still get their answer: somebody waits for it.
+    for (const Question& question : questions_) question(core_);
+}
+
+}  // namespace sluice::daemon

@@ -1,0 +1,108 @@
+#include "daemon/serve.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "config/watch.h"
+#include "daemon/engine.h"
+
+namespace sluice::daemon {
+namespace {
+
+constexpr int exit_config = 78;    // EX_CONFIG of sysexits.h
+constexpr int exit_tempfail = 75;  // EX_TEMPFAIL
+
+// Signals that arrive through a descriptor instead of interrupting threads. Blocked in every thread made afterwards.
+int open_signals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, signal);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    return ::signalfd(-1, &signals, SFD_CLOEXEC);
+}
+
+// Every connection is a descriptor: take as many as we are allowed.
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void print_problems(const std::vector<config::Problem>& problems) {
+    for (const config::Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
+}
+
+// Applies changed settings; a broken file keeps the old ones and says so.
+void reload(Engine& engine, const config::Reload& reload) {
+    for (const config::Problem& problem : reload.problems) engine.log().warn("config", problem.text());
+    for (const std::string& key : reload.needs_restart) {
+        engine.log().warn("config", "takes effect after a restart", {{"setting", key}});
+    }
+    if (!reload.applied) {
+        engine.log().warn("config", "settings kept as they were");
+        return;
+    }
+    engine.log().info("config", "settings reloaded");
+    engine.apply(reload.settings);
+}
+
+// Waits for signals and changed files. Returns when asked to stop.
+void watch(Engine& engine, int signals, std::vector<config::Problem> problems) {
+    auto files = config::Watch::open(engine.settings(), std::move(problems), [&](const config::Reload& change) {
+        reload(engine, change);
+    });
+    if (!files) engine.log().warn("config", "changes are not seen before a restart", {{"reason", files.error().text()}});
+    for (;;) {
+        std::array<pollfd, 2> waiting{pollfd{signals, POLLIN, 0}, pollfd{files ? (*files)->fd() : -1, POLLIN, 0}};
+        const int ready = ::poll(waiting.data(), waiting.size(), -1);
+        if (ready < 0 && errno != EINTR) return;
+        if ((waiting[1].revents & POLLIN) != 0) (*files)->on_readable();
+        if ((waiting[0].revents & POLLIN) == 0) continue;
+        signalfd_siginfo signal{};
+        if (::read(signals, &signal, sizeof signal) != sizeof signal) return;
+        if (signal.ssi_signo != SIGHUP) return;
+        engine.log().info("core", "flushing the queue");
+        engine.flush_queue();
+    }
+}
+
+}  // namespace
+
+int serve(const std::string& directory) {
+    config::Loaded loaded = config::load(directory);
+    print_problems(loaded.problems);
+    if (!loaded.settings) return exit_config;
+
+    if (loaded.settings->smtp.daemonize && ::daemon(1, loaded.settings->smtp.daemon_log_file.empty() ? 0 : 1) != 0) {
+        std::fprintf(stderr, "cannot become a daemon: %s\n", std::strerror(errno));
+        return 1;
+    }
+    if (loaded.settings->smtp.daemonize && !loaded.settings->smtp.daemon_log_file.empty()) {
+        if (std::freopen(loaded.settings->smtp.daemon_log_file.c_str(), "ae", stdout) == nullptr) return 1;
+        ::dup2(::fileno(stdout), STDERR_FILENO);
+    }
+    const int signals = open_signals();
+    raise_descriptor_limit();
+    const std::vector<config::Problem> problems = loaded.problems;
+    Engine engine(std::move(loaded));
+    if (const Result<> started = engine.start(); !started) {
+        std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());
+        return started.error().code == Errc::locked ? exit_tempfail : 1;
+    }
+    watch(engine, signals, problems);
+    engine.stop();
+    ::close(signals);
+    return 0;
+}
+
+}  // namespace sluice::daemon

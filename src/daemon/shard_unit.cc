@@ -1,0 +1,84 @@
+#include "daemon/shard_unit.h"
+
+#include <utility>
+
+namespace sluice::daemon {
+
+void ShardInbox::push(queue::Event event) {
+    if (events_.empty()) boost::asio::post(executor_, [this] { flush(); });
+    events_.push_back(std::move(event));
+}
+
+ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::SettingsPtr& settings)
+    : index_(index),
+      log_(common.log),
+      shard_("sluice-io-" + std::to_string(index)),
+      inbox_(shard_.executor(), common.core),
+      acceptance_(shard_.executor(), common.spool, common.core, common.pressure),
+      resolver_(dns::make_resolver(shard_, settings->dns)),
+      router_(*resolver_, common.clock, settings, common.ourselves),
+      actions_(shard_.executor(), [this](std::vector<queue::Action>& actions) { take(actions); }),
+      resolving_(shard_.executor()),
+      closing_(shard_.executor()) {
+    const delivery::Surroundings out{
+        shard_, common.clock, common.spool, common.ids, common.disk_pool, inbox_, common.events, common.log,
+        common.ids.next().value};
+    courier_ = std::make_unique<delivery::Courier>(out, settings);
+    const reception::Surroundings in{shard_, common.clock, common.ids, acceptance_, common.events, common.log};
+    reception_ = std::make_unique<reception::Reception>(in, settings);
+}
+
+ShardUnit::~ShardUnit() { join(); }
+
+void ShardUnit::start() {
+    if (!std::exchange(started_, true)) shard_.start();
+}
+
+void ShardUnit::take(std::vector<queue::Action>& actions) {
+    for (queue::Action& action : actions) {
+        if (auto* wanted = std::get_if<queue::Resolve>(&action)) {
+            if (!resolving_.closing()) resolving_.spawn(resolve(std::move(wanted->key)));
+        } else {
+            courier_->carry_out(std::move(action));
+        }
+    }
+}
+
+Task<> ShardUnit::resolve(std::string key) {
+    auto route = co_await router_.resolve(key);
+    if (!route && route.error().code == Errc::cancelled) co_return;
+    queue::RouteResolved resolved{std::move(key), std::move(route)};
+    inbox_.push(std::move(resolved));
+}
+
+void ShardUnit::configure(config::SettingsPtr settings) {
+    shard_.post([this, settings = std::move(settings)] { apply(settings); });
+}
+
+void ShardUnit::apply(config::SettingsPtr settings) {
+    // Every shard gets the same settings: one of them reports what did not work.
+    const auto report = [this](const Result<>& result) {
+        if (!result && index_ == 0) log_.warn("core", "settings kept", {{"reason", result.error().text()}});
+    };
+    report(reception_->configure(settings));
+    report(courier_->configure(settings));
+    router_.configure(settings);
+    resolver_->configure(settings->dns);
+}
+
+void ShardUnit::close(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped) {
+    shard_.post([this, deadline, stopped = std::move(stopped)] { closing_.spawn(close_all(deadline, stopped)); });
+}
+
+Task<> ShardUnit::close_all(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped) {
+    co_await reception_->close(deadline);
+    co_await courier_->close(deadline);
+    co_await resolving_.close();
+    co_await resolver_->close();
+    inbox_.flush();
+    stopped();
+}
+
+void ShardUnit::join() { shard_.stop(); }
+
+}  // namespace sluice::daemon

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <boost/asio/thread_pool.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/mailbox.h"
+#include "async/shard.h"
+#include "async/task_group.h"
+#include "config/settings.h"
+#include "daemon/acceptance.h"
+#include "daemon/core_thread.h"
+#include "delivery/courier.h"
+#include "dns/resolver.h"
+#include "dns/router.h"
+#include "reception/reception.h"
+
+namespace sluice::daemon {
+
+// Collects what one shard tells the core during a turn of its loop, and pushes it at once. push() on the shard only.
+class ShardInbox final : public delivery::CoreInbox {
+public:
+    ShardInbox(async::Executor executor, CoreThread& core) : executor_(executor), core_(core) {}
+    void push(queue::Event event) override;
+    void flush() { core_.push_all(events_); }
+
+private:
+    async::Executor executor_;
+    CoreThread& core_;
+    std::vector<queue::Event> events_;
+};
+
+// What every shard shares. Outlives the shards.
+struct Common {
+    const Clock& clock;
+    spool::Spool& spool;
+    spool::IdSource& ids;
+    boost::asio::thread_pool& disk_pool;
+    CoreThread& core;
+    const Pressure& pressure;
+    event::Recorder& events;
+    event::Log& log;
+    std::vector<net::IpAddress> ourselves;
+};
+
+// One I/O thread and everything that lives on it.
+class ShardUnit {
+public:
+    ShardUnit(std::uint32_t index, const Common& common, const config::SettingsPtr& settings);
+    ~ShardUnit();
+
+    // Before start(): binds the listeners.
+    Result<> listen() { return reception_->listen(); }
+    void start();  // once; later calls do nothing
+    // From any thread. Takes the actions for this shard out of `actions`.
+    void carry_out(std::vector<queue::Action>& actions) { actions_.push_all(actions); }
+    void configure(config::SettingsPtr settings);
+    // From any thread, returns at once: stops accepting, then delivering; `stopped` is called on the shard when all is quiet.
+    void close(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped);
+    // After close(): ends the thread.
+    void join();
+
+    async::Shard& shard() { return shard_; }
+    std::vector<net::Endpoint> endpoints() const { return reception_->endpoints(); }
+    // On the shard.
+    std::size_t connections() const { return reception_->connections(); }
+
+private:
+    void apply(config::SettingsPtr settings);
+    void take(std::vector<queue::Action>& actions);
+    Task<> resolve(std::string key);
+    Task<> close_all(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped);
+
+    const std::uint32_t index_;
+    event::Log& log_;
+    async::Shard shard_;
+    ShardInbox inbox_;
+    SpoolAcceptance acceptance_;
+    std::unique_ptr<dns::Resolver> resolver_;
+    dns::Router router_;
+    std::unique_ptr<delivery::Courier> courier_;
+    std::unique_ptr<reception::Reception> reception_;
+    async::Mailbox<queue::Action> actions_;
+    async::TaskGroup resolving_;
+    async::TaskGroup closing_;
+    bool started_ = false;
+};
+
+}  // namespace sluice::daemon

@@ -1,0 +1,121 @@
+#include "delivery/bounce.h"
+
+#include <unistd.h>
+#include <zlib.h>
+
+#include "base/assert.h"
+#include "mail/header.h"
+
+namespace sluice::delivery {
+namespace {
+
+std::string joined(const std::vector<std::string>& lines) {
+    std::string out;
+    for (const std::string& line : lines) out.append(line).append("\r\n");
+    return out;
+}
+
+std::optional<mail::DsnAction> action_for(const Bounces::About& about, Fate fate) {
+    switch (fate) {
+        case Fate::failed:
+        case Fate::expired: return mail::DsnAction::failed;
+        case Fate::deferred: return about.delay_is_due ? std::optional(mail::DsnAction::delayed) : std::nullopt;
+        case Fate::delivered:
+            if (!about.relayed_blind) return std::nullopt;
+            return about.final_hop ? mail::DsnAction::delivered : mail::DsnAction::relayed;
+        case Fate::next_candidate:
+        case Fate::fresh_session: return std::nullopt;
+    }
+    UNREACHABLE();
+}
+
+mail::RecipientReport report_on(
+    const Bounces::About& about, const Told& told, mail::DsnAction action, std::int64_t wall_ms) {
+    mail::RecipientReport report;
+    report.recipient = about.original->envelope.recipients[told.recipient];
+    report.action = action;
+    report.status = status_for(*told.verdict, told.fate);
+    report.last_attempt_ms = wall_ms;
+    if (told.verdict->code != 0) {
+        report.remote_mta = about.remote_mta;
+        report.diagnostic = told.verdict->reply_text();
+    } else {
+        report.reason = told.verdict->text;
+    }
+    if (told.fate == Fate::expired) report.reason = "Delivery was tried for too long. " + report.reason;
+    if (action == mail::DsnAction::delayed) {
+        report.will_retry_until_ms = wall_ms + (about.given_up_at - about.now).count();
+    }
+    return report;
+}
+
+mail::MessagePtr message_of(mail::Dsn dsn, MessageId id, const mail::Message& original, Instant now) {
+    auto message = std::make_shared<mail::Message>();
+    message->id = id;
+    message->arrival = now;
+    message->items = mail::split_items(dsn.envelope.recipients, false);
+    message->envelope = std::move(dsn.envelope);
+    message->content = std::move(dsn.content);
+    message->traits = mail::scan_content(message->content);
+    message->tenant = original.tenant;
+    message->priority = original.priority;
+    message->origin = "dsn";
+    return message;
+}
+
+// CRC-32 of the only forward-path: there is no reverse-path. As spool and reception compute it.
+std::uint32_t source_hash(const mail::Message& message) {
+    uLong hash = ::crc32(0, nullptr, 0);
+    for (const mail::Recipient& recipient : message.envelope.recipients) {
+        const std::string text = recipient.address.local + "@" + recipient.address.domain;
+        hash = ::crc32(hash, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size()));
+    }
+    return static_cast<std::uint32_t>(hash);
+}
+
+queue::Admit admission(const mail::MessagePtr& message) {
+    queue::Admit admit;
+    admit.id = ItemId{message->id, 0};
+    admit.domain = message->items.front().domain;
+    admit.tenant = message->tenant;
+    admit.arrival = message->arrival;
+    admit.due = message->arrival;
+    admit.size = static_cast<std::uint32_t>(message->size());
+    admit.recipient_count = static_cast<std::uint32_t>(message->items.front().recipients.size());
+    admit.source_hash = source_hash(*message);
+    admit.priority = message->priority;
+    admit.fresh = message;
+    return admit;
+}
+
+}  // namespace
+
+std::optional<Bounce> Bounces::compose(
+    const About& about, const std::vector<Told>& told, const config::Settings& settings, bool& delay_told) {
+    const mail::Envelope& envelope = about.original->envelope;
+    mail::DsnRequest request;
+    request.wall_ms = wall_clock_ms();
+    for (const Told& one : told) {
+        const auto action = action_for(about, one.fate);
+        if (!action || !mail::deserves_dsn(envelope, envelope.recipients[one.recipient], *action, false)) continue;
+        request.reports.push_back(report_on(about, one, *action, request.wall_ms));
+        delay_told = delay_told || *action == mail::DsnAction::delayed;
+    }
+    if (request.reports.empty()) return std::nullopt;
+
+    request.original = about.original;
+    request.reporting_mta = settings.me;
+    request.id = ids_.next();
+    request.full_size_max = settings.outbound.dsn_full_bytes_max;
+    request.templates.text = joined(settings.bounce.text);
+    request.templates.html = joined(settings.bounce.html);
+    request.templates.image = joined(settings.bounce.image);
+    request.pid = std::to_string(::getpid());
+    Bounce bounce;
+    bounce.message = message_of(mail::compose_dsn(request), request.id, *about.original, about.now);
+    ASSERT(bounce.message->items.size() == 1);
+    bounce.admit = admission(bounce.message);
+    return bounce;
+}
+
+}  // namespace sluice::delivery

@@ -1,0 +1,56 @@
+#include "delivery/dialogue.h"
+
+#include "base/assert.h"
+#include "base/text.h"
+
+namespace sluice::delivery {
+
+Dialogue::Dialogue(
+    net::StreamPtr stream, const config::OutboundSettings& settings, event::Log& log, std::string name)
+    : stream_(std::move(stream)), settings_(settings), log_(log), name_(std::move(name)) {}
+
+void Dialogue::enter(Stage stage) {
+    stage_ = stage;
+    const auto timeout = facts_of(stage).timeout;
+    ASSERT(timeout != nullptr);
+    stream_->set_timeout(settings_.*timeout);
+}
+
+Task<Result<>> Dialogue::send(std::string_view lines, Showing showing) {
+    if (log_.enabled(event::Level::protocol)) show("C: ", lines, showing);
+    return stream_->write(lines);
+}
+
+Task<Result<>> Dialogue::send_with_content(std::string_view lines, std::span<const std::string_view> all) {
+    if (log_.enabled(event::Level::protocol)) show("C: ", lines, Showing::plain);
+    return stream_->write_all(all);
+}
+
+Task<Result<smtp::Reply>> Dialogue::reply() {
+    while (true) {
+        CO_TRY(auto complete, parser_.feed(unread_));
+        if (complete) {
+            if (log_.enabled(event::Level::protocol)) show(*complete);
+            co_return std::move(*complete);
+        }
+        CO_TRY(const std::size_t size, co_await stream_->read_some(buffer_));
+        unread_ = std::string_view(buffer_.data(), size);
+    }
+}
+
+void Dialogue::show(std::string_view mark, std::string_view lines, Showing showing) {
+    while (!lines.empty()) {
+        const std::size_t end = std::min(lines.find("\r\n"), lines.size());
+        std::string sentence(mark);
+        sentence += showing == Showing::secret ? "(secret)" : printable(lines.substr(0, end));
+        log_.write(event::Level::protocol, name_, "outbound", sentence, {});
+        lines.remove_prefix(std::min(end + 2, lines.size()));
+    }
+}
+
+void Dialogue::show(const smtp::Reply& reply) {
+    const std::string sentence = "S: " + printable(reply.full_text());
+    log_.write(event::Level::protocol, name_, "outbound", sentence, {});
+}
+
+}  // namespace sluice::delivery

@@ -1,0 +1,298 @@
+#include "delivery/outbound_session.h"
+
+#include <algorithm>
+
+#include "async/blocking.h"
+#include "base/assert.h"
+#include "base/text.h"
+#include "delivery/settlement.h"
+#include "delivery/tls_policy.h"
+
+namespace sluice::delivery {
+namespace {
+
+constexpr std::uint16_t smtp_port = 25;
+
+bool all_decided(const Verdicts& verdicts) {
+    return std::all_of(verdicts.begin(), verdicts.end(), [](const auto& verdict) { return verdict.has_value(); });
+}
+
+void decide_rest(Verdicts& verdicts, const Verdict& verdict) {
+    for (auto& place : verdicts) {
+        if (!place) place = verdict;
+    }
+}
+
+Verdict broken_off_verdict(Stage stage) {
+    return Verdict{stage, 0, Errc::cancelled, {}, "the attempt was broken off"};
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> undecided(const queue::Work& work, const mail::Message& message) {
+    if (!work.pending.empty()) return work.pending;
+    ASSERT(work.item.index < message.items.size());
+    return message.items[work.item.index].recipients;
+}
+
+Task<Result<mail::MessagePtr>> load(const Surroundings& surroundings, const queue::Work& work) {
+    if (work.message) co_return work.message;
+    const auto read = [&spool = surroundings.spool, id = work.item.message] { return spool.load(id); };
+    co_return co_await async::blocking(surroundings.disk_pool, surroundings.shard.executor(), read);
+}
+
+// What came of opening a session.
+struct OutboundSession::Opening {
+    std::optional<Verdict> failure;  // of the last host tried; nothing: open
+    bool permanent = true;           // every host tried here refused for good
+    std::vector<std::uint32_t> unhealthy;
+};
+
+OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surroundings, queue::SessionId id)
+    : owner_(owner),
+      surroundings_(surroundings),
+      id_(id),
+      name_(std::to_string(id)),
+      news_(surroundings.shard.executor()),
+      race_(surroundings.shard.executor()) {}
+
+void OutboundSession::give(queue::Deliver deliver) {
+    ASSERT(!next_);
+    next_ = std::move(deliver);
+    news_.set();
+}
+
+void OutboundSession::ask_to_close() {
+    close_asked_ = true;
+    news_.set();
+}
+
+void OutboundSession::break_off() {
+    broken_off_ = true;
+    close_asked_ = true;
+    race_.cancel();
+    if (client_) client_->abort();
+    news_.set();
+}
+
+Task<> OutboundSession::run() {
+    bool stays = true;
+    while (stays) {
+        while (!next_ && !close_asked_) co_await news_.wait();
+        if (!next_) break;
+        queue::Deliver deliver = std::move(*next_);
+        next_.reset();
+        stays = co_await attempt(std::move(deliver));
+    }
+    if (client_) co_await client_->quit();
+}
+
+// True when the session stays open for another item.
+Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
+    const auto began = std::chrono::steady_clock::now();
+    Opening opening;
+    auto message = co_await load(surroundings_, deliver.work);
+    if (!message) {
+        queue::AttemptEnded ended = owner_.settlement().settle_lost(deliver.work, message.error(), *owner_.settings());
+        ended.session = id_;
+        ended.reusable = !deliver.open && !close_asked_;
+        const bool stays = ended.reusable;
+        surroundings_.core.push(std::move(ended));
+        co_return stays;
+    }
+    recipients_ = undecided(deliver.work, **message);
+    verdicts_.assign(recipients_.size(), std::nullopt);
+    if (broken_off_) {
+        opening.failure = broken_off_verdict(Stage::connect);
+    } else if (deliver.open) {
+        co_await open(deliver, opening);
+    } else if (client_->stream().idle_link_is_dead()) {
+        opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection had been closed"};
+        client_->forget();
+    }
+    if (!opening.failure) co_await deliver_all(deliver, **message, opening);
+    if (opening.failure) decide_rest(verdicts_, *opening.failure);
+    co_return report(deliver, *message, opening, began);
+}
+
+// As many connections as the peer's MAILMAX makes necessary: one, nearly always.
+Task<> OutboundSession::deliver_all(const queue::Deliver& deliver, const mail::Message& message, Opening& opening) {
+    co_await client_->deliver(message, recipients_, verdicts_);
+    while (!all_decided(verdicts_) && !opening.failure) {
+        co_await client_->quit();
+        client_.reset();
+        co_await open_host(deliver, opening);
+        if (!opening.failure) co_await client_->deliver(message, recipients_, verdicts_);
+    }
+}
+
+// Tries the candidates until one is ready for mail: those that cannot be reached, and those that turn us away, are
+// left behind (A11).
+Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
+    std::vector<std::uint32_t> candidates = deliver.candidates;
+    const auto leave_behind = [&](std::uint32_t candidate) {
+        opening.unhealthy.push_back(candidate);
+        std::erase(candidates, candidate);
+    };
+    while (!candidates.empty()) {
+        std::vector<net::ConnectOptions> runners;
+        for (const std::uint32_t candidate : candidates) {
+            runners.push_back(connect_options(deliver, deliver.route->candidates[candidate]));
+        }
+        RaceResult race = co_await race_.run(std::move(runners));
+        const std::vector<std::uint32_t> raced = candidates;
+        for (const std::size_t index : race.unreachable) {
+            leave_behind(raced[index]);
+            opening.permanent = false;
+        }
+        if (!race.winner) {
+            opening.failure = Verdict::of_error(Stage::connect, race.error);
+            opening.permanent = false;
+            co_return;
+        }
+        const std::uint32_t winner = raced[race.winner_index];
+        candidate_ = deliver.route->candidates[winner];
+        opening.failure.reset();
+        co_await greet(deliver, opening, std::move(race.winner), false);
+        if (!opening.failure) {
+            surroundings_.core.push(queue::SessionOpened{id_, winner});
+            co_return;
+        }
+        const Ruling ruling = rule(*opening.failure, Standing{.more_hosts = true});
+        if (ruling.fate != Fate::next_candidate) co_return;
+        opening.permanent = opening.permanent && ruling.host_refused_for_good;
+        leave_behind(winner);
+    }
+}
+
+// The same host once more.
+Task<> OutboundSession::open_host(const queue::Deliver& deliver, Opening& opening) {
+    std::vector<net::ConnectOptions> runners;
+    runners.push_back(connect_options(deliver, candidate_));
+    RaceResult race = co_await race_.run(std::move(runners));
+    if (!race.winner) {
+        opening.failure = Verdict::of_error(Stage::connect, race.error);
+        co_return;
+    }
+    co_await greet(deliver, opening, std::move(race.winner), false);
+}
+
+// Greeting to AUTH on a new connection. A host whose opportunistic TLS is broken gets a second connection in clear.
+Task<> OutboundSession::greet(
+    const queue::Deliver& deliver, Opening& opening, net::StreamPtr stream, bool in_clear) {
+    if (broken_off_) {
+        opening.failure = broken_off_verdict(Stage::connect);
+        co_return;
+    }
+    SessionTerms terms = terms_for(deliver, in_clear);
+    if (terms.tls == TlsMode::mandatory && !terms.tls_context) {
+        opening.failure = Verdict{Stage::tls, 0, Errc::tls_failed, {}, "outbound TLS is not configured properly"};
+        co_return;
+    }
+    local_ = stream->local().text();
+    client_ = std::make_unique<ClientSession>(
+        std::move(stream), std::move(terms), owner_.settings(), surroundings_.log, name_);
+    opening.failure = co_await client_->open();
+    if (!opening.failure) co_return;
+
+    const bool tls_is_broken = client_->tls_is_broken();
+    warn_about(deliver, *opening.failure);
+    co_await client_->quit();
+    client_.reset();
+    if (!tls_is_broken || in_clear || broken_off_) co_return;
+
+    owner_.tls().remember_broken(candidate_, surroundings_.clock.now());
+    std::vector<net::ConnectOptions> runners;
+    runners.push_back(connect_options(deliver, candidate_));
+    RaceResult race = co_await race_.run(std::move(runners));
+    if (!race.winner) {
+        opening.failure = Verdict::of_error(Stage::connect, race.error);
+        co_return;
+    }
+    opening.failure.reset();
+    co_await greet(deliver, opening, std::move(race.winner), true);
+}
+
+net::ConnectOptions OutboundSession::connect_options(
+    const queue::Deliver& deliver, const queue::Candidate& candidate) const {
+    net::ConnectOptions options(net::Endpoint::parse(candidate.remote, smtp_port).value_or(net::Endpoint()));
+    options.timeout = owner_.settings()->outbound.connect_timeout;
+    if (!options.remote.path.empty()) return options;
+    const std::string& bind = options.remote.address.is_v4() ? deliver.bind : deliver.bind6;
+    if (!bind.empty()) options.bind = net::IpAddress::parse(bind);
+    return options;
+}
+
+SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_clear) const {
+    const queue::Transport& transport = deliver.route->transport;
+    SessionTerms terms;
+    terms.lmtp = transport.lmtp;
+    terms.helo_name = transport.helo.empty() ? owner_.settings()->me : transport.helo;
+    terms.tls = in_clear ? TlsMode::off
+                         : owner_.tls().mode_for(*deliver.route, candidate_, surroundings_.clock.now());
+    terms.tls_context = owner_.tls().context_for(terms.tls);
+    terms.tls_name = candidate_.mx_host;
+    terms.credentials = {transport.auth_user, transport.auth_password, transport.auth_type};
+    return terms;
+}
+
+void OutboundSession::warn_about(const queue::Deliver& deliver, const Verdict& verdict) const {
+    const std::string reason = printable(verdict.reply_text());
+    if (verdict.stage == Stage::auth) {
+        surroundings_.log.warn(
+            "outbound", "authentication towards a route failed, its mail waits",
+            {{"route", deliver.route->key}, {"host", candidate_.mx_host}, {"reason", reason}});
+    } else if (verdict.stage == Stage::tls || verdict.error == Errc::tls_failed) {
+        surroundings_.log.info(
+            "outbound", "TLS with a host failed", {{"host", candidate_.mx_host}, {"remote", candidate_.remote},
+                                                   {"reason", reason}});
+    }
+}
+
+event::Link OutboundSession::link() const {
+    event::Link link;
+    link.mx_host = candidate_.mx_host;
+    link.remote = candidate_.remote;
+    link.local = local_;
+    if (!client_) return link;
+    if (const net::TlsSession* tls = client_->tls()) {
+        link.tls_version = tls->version;
+        link.tls_cipher = tls->cipher;
+        link.tls_verified = tls->verified;
+    }
+    link.authenticated = client_->authenticated();
+    link.lmtp = client_->lmtp();
+    link.message_number = client_->message_count();
+    return link;
+}
+
+// Settles the attempt and tells the core; true when the session stays open.
+bool OutboundSession::report(
+    const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
+    std::chrono::steady_clock::time_point began) {
+    Standing standing;
+    standing.more_hosts = !deliver.last_resort;
+    standing.permanent_so_far = deliver.permanent_so_far && opening.permanent;
+    standing.reused_untouched = !deliver.open && client_ && client_->untouched();
+    const auto took = std::chrono::steady_clock::now() - began;
+    const Attempted attempted{
+        .work = deliver.work,
+        .message = message,
+        .domain = deliver.route->key,
+        .recipients = recipients_,
+        .verdicts = verdicts_,
+        .standing = standing,
+        .link = link(),
+        .next_hop_has_dsn = client_ && client_->extensions().dsn,
+        .took = std::chrono::duration_cast<Duration>(took)};
+    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings());
+    ended.session = id_;
+    ended.permanent = ended.permanent && opening.permanent;
+    ended.unhealthy = std::move(opening.unhealthy);
+    ended.reusable = client_ && client_->usable() && !close_asked_;
+    const bool stays = ended.reusable;
+    surroundings_.core.push(std::move(ended));
+    return stays;
+}
+
+}  // namespace sluice::delivery

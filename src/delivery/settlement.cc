@@ -1,0 +1,324 @@
+#include "delivery/settlement.h"
+
+#include "base/assert.h"
+#include "base/text.h"
+#include "delivery/courier.h"
+#include "delivery/retry.h"
+
+namespace sluice::delivery {
+namespace {
+
+using Places = std::vector<std::size_t>;
+
+// Long enough for the operator to notice, short enough for a port shortage to pass.
+constexpr Duration source_rest{30'000};
+
+std::vector<std::uint32_t> recipients_at(const Attempted& attempted, const Places& places) {
+    std::vector<std::uint32_t> out;
+    out.reserve(places.size());
+    for (const std::size_t place : places) out.push_back(attempted.recipients[place]);
+    return out;
+}
+
+bool same_answer(const Verdict& a, const Verdict& b) {
+    return a.stage == b.stage && a.code == b.code && a.error == b.error && a.status == b.status && a.text == b.text;
+}
+
+// Calls `say` with every run of places that got the same answer, as the start of a fact about them.
+template <class Say>
+void each_answer(const Attempted& attempted, const Places& places, Fate fate, Instant now, Say say) {
+    for (std::size_t i = 0; i < places.size();) {
+        const Verdict& verdict = *attempted.verdicts[places[i]];
+        std::vector<std::uint32_t> recipients;
+        for (; i < places.size() && same_answer(verdict, *attempted.verdicts[places[i]]); ++i) {
+            recipients.push_back(attempted.recipients[places[i]]);
+        }
+        const std::string reply = verdict.reply_text();
+        const std::string status = status_for(verdict, fate);
+        const event::ItemFact fact{
+            .message = *attempted.message,
+            .item = attempted.work.item,
+            .recipients = recipients,
+            .attempts = static_cast<std::uint16_t>(attempted.work.attempts + 1),
+            .link = attempted.link,
+            .stage = facts_of(verdict.stage).name,
+            .reply = reply,
+            .status = status,
+            .since_arrival = now - attempted.work.arrival,
+            .attempt_took = attempted.took};
+        say(fact);
+    }
+}
+
+std::string seconds(Duration duration) {
+    const auto ms = duration.count();
+    std::string fraction = std::to_string(ms % 1000);
+    fraction.insert(0, 3 - fraction.size(), '0');
+    return std::to_string(ms / 1000) + "." + fraction;
+}
+
+std::string_view address_part(std::string_view remote) {
+    if (remote.starts_with('/')) return remote;
+    std::string_view address = remote.substr(0, remote.rfind(':'));
+    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
+    return address;
+}
+
+std::string_view port_part(std::string_view remote) {
+    const std::size_t colon = remote.rfind(':');
+    return remote.starts_with('/') || colon == std::string_view::npos ? std::string_view() : remote.substr(colon + 1);
+}
+
+}  // namespace
+
+// Places by what becomes of them.
+struct Settlement::Sorted {
+    Places delivered, failed, deferred, expired, duplicated;
+    std::optional<Fate> again;      // next_candidate or fresh_session: the attempt goes on elsewhere
+    bool refused_for_good = false;  // with next_candidate
+    bool source_at_fault = false;
+    Instant next;                   // of the deferred ones
+
+    bool decided_all() const { return deferred.empty(); }
+};
+
+Settlement::Settlement(const Surroundings& surroundings, std::uint64_t seed)
+    : spool_(surroundings.spool),
+      core_(surroundings.core),
+      events_(surroundings.events),
+      log_(surroundings.log),
+      clock_(surroundings.clock),
+      random_(seed),
+      bounces_(surroundings.ids) {}
+
+namespace {
+
+bool goes_on(Fate fate) { return fate == Fate::next_candidate || fate == Fate::fresh_session; }
+
+bool any_decided(const Attempted& attempted) {
+    for (const auto& verdict : attempted.verdicts) {
+        if (!goes_on(rule(*verdict, attempted.standing).fate)) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Settings& settings, Instant now) {
+    Sorted sorted;
+    Standing standing = attempted.standing;
+    standing.decided_some = any_decided(attempted);
+    for (std::size_t place = 0; place < attempted.verdicts.size(); ++place) {
+        const Ruling ruling = rule(*attempted.verdicts[place], standing);
+        sorted.source_at_fault = sorted.source_at_fault || ruling.source_at_fault;
+        if (ruling.possible_duplicate) sorted.duplicated.push_back(place);
+        switch (ruling.fate) {
+            case Fate::delivered: sorted.delivered.push_back(place); break;
+            case Fate::failed: sorted.failed.push_back(place); break;
+            case Fate::expired: sorted.expired.push_back(place); break;
+            case Fate::deferred: sorted.deferred.push_back(place); break;
+            case Fate::next_candidate:
+            case Fate::fresh_session:
+                // What another host is to be asked about cannot be kept apart from what is decided: it waits.
+                if (standing.decided_some || !attempted.may_go_on) {
+                    sorted.deferred.push_back(place);
+                } else {
+                    sorted.again = ruling.fate;
+                    sorted.refused_for_good = ruling.host_refused_for_good;
+                }
+        }
+    }
+    if (sorted.deferred.empty()) return sorted;
+    const auto next =
+        next_attempt(settings.outbound, attempted.work.attempts, attempted.work.arrival, now, random_);
+    if (next) {
+        sorted.next = *next;
+    } else {
+        sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
+        sorted.deferred.clear();
+    }
+    return sorted;
+}
+
+std::optional<Bounce> Settlement::notify(
+    const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now,
+    bool& delay_told) {
+    const auto& outbound = settings.outbound;
+    Bounces::About about;
+    about.original = attempted.message;
+    about.remote_mta = attempted.link.mx_host;
+    about.relayed_blind = !attempted.next_hop_has_dsn;
+    about.final_hop = attempted.link.lmtp;
+    about.delay_is_due = outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
+                         now - attempted.work.arrival >= outbound.delay_dsn_after;
+    about.now = now;
+    about.given_up_at = attempted.work.arrival + outbound.queue_lifetime;
+    const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
+                                 (sorted.deferred.empty() || !about.delay_is_due) &&
+                                 (sorted.delivered.empty() || !about.relayed_blind);
+    if (nothing_to_tell || attempted.message->envelope.reverse_path.is_null()) return std::nullopt;
+
+    std::vector<Told> told;
+    const auto add = [&](const Places& places, Fate fate) {
+        for (const std::size_t place : places) {
+            told.push_back({attempted.recipients[place], &*attempted.verdicts[place], fate});
+        }
+    };
+    add(sorted.failed, Fate::failed);
+    add(sorted.expired, Fate::expired);
+    add(sorted.deferred, Fate::deferred);
+    add(sorted.delivered, Fate::delivered);
+    return bounces_.compose(about, told, settings, delay_told);
+}
+
+spool::Batch Settlement::record(
+    const Attempted& attempted, const Sorted& sorted, Instant now, bool delay_told) const {
+    spool::Batch batch;
+    const auto add = [&](spool::Outcome outcome, const Places& places) {
+        if (places.empty()) return;
+        batch.emplace_back(
+            spool::OutcomeRecord{attempted.work.item, outcome, recipients_at(attempted, places), now, {}});
+    };
+    add(spool::Outcome::delivered, sorted.delivered);
+    add(spool::Outcome::bounced, sorted.failed);
+    add(spool::Outcome::expired, sorted.expired);
+    if (!sorted.deferred.empty()) {
+        spool::ScheduleRecord schedule;
+        schedule.item = attempted.work.item;
+        schedule.attempts = static_cast<std::uint16_t>(attempted.work.attempts + 1);
+        schedule.next = sorted.next;
+        schedule.delay_notified = attempted.work.delay_notified || delay_told;
+        schedule.last_reply = attempted.verdicts[sorted.deferred.front()]->reply_text();
+        batch.emplace_back(std::move(schedule));
+    }
+    return batch;
+}
+
+queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config::Settings& settings) {
+    using Ended = queue::AttemptEnded::Verdict;
+    const Instant now = clock_.now();
+    const Sorted sorted = sort(attempted, settings, now);
+    queue::AttemptEnded ended;
+    ended.item = attempted.work.item;
+    if (sorted.source_at_fault) ended.source_unusable = source_rest;
+    tell_duplicates(attempted, sorted, now);
+    if (sorted.again) {
+        ended.verdict = *sorted.again == Fate::fresh_session ? Ended::fresh_session : Ended::next_candidate;
+        ended.permanent = sorted.refused_for_good;
+        return ended;
+    }
+
+    bool delay_told = false;
+    auto bounce = notify(attempted, sorted, settings, now, delay_told);
+    spool::Batch batch = record(attempted, sorted, now, delay_told);
+    if (bounce) batch.emplace_back(spool::MessageRecord{bounce->message});
+    spool_.append(std::move(batch), nullptr, 0);
+
+    tell(attempted, sorted, bounce ? bounce->message->id : MessageId(), now);
+    if (bounce) core_.push(std::move(bounce->admit));
+    ended.verdict = sorted.decided_all() ? Ended::done : Ended::deferred;
+    ended.next = sorted.next;
+    ended.delay_notified = delay_told;
+    const bool some_left = !sorted.decided_all() && sorted.deferred.size() < attempted.recipients.size();
+    if (some_left) ended.pending = recipients_at(attempted, sorted.deferred);
+    return ended;
+}
+
+queue::AttemptEnded Settlement::settle_lost(
+    const queue::Work& work, const Error& error, const config::Settings& settings) {
+    using Ended = queue::AttemptEnded::Verdict;
+    const Instant now = clock_.now();
+    log_.warn(
+        "outbound", "the message of an item cannot be read", {{"item", work.item.text()}, {"reason", error.text()}});
+    queue::AttemptEnded ended;
+    ended.item = work.item;
+    if (error.code == Errc::not_found) return ended;
+
+    const Ruling ruling = rule(Verdict::of_error(Stage::load, error), Standing());
+    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
+    spool::Batch batch;
+    if (ruling.fate == Fate::deferred && next) {
+        ended.verdict = Ended::deferred;
+        ended.next = *next;
+        batch.emplace_back(spool::ScheduleRecord{
+            work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
+    } else {
+        batch.emplace_back(spool::OutcomeRecord{work.item, spool::Outcome::bounced, work.pending, now, error.text()});
+    }
+    spool_.append(std::move(batch), nullptr, 0);
+    return ended;
+}
+
+void Settlement::tell_duplicates(const Attempted& attempted, const Sorted& sorted, Instant now) {
+    each_answer(attempted, sorted.duplicated, Fate::deferred, now, [&](const event::ItemFact& fact) {
+        events_.record(event::PossibleDuplicate{fact});
+        log_.warn(
+            "outbound", "link lost after the final dot: the next attempt may be a duplicate",
+            {{"item", fact.item.text()}, {"host", fact.link.mx_host}, {"reason", printable(fact.reply)}});
+    });
+}
+
+void Settlement::tell(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now) {
+    const auto deferred_count = static_cast<std::uint32_t>(sorted.deferred.size());
+    const auto bounced_count = static_cast<std::uint32_t>(sorted.failed.size() + sorted.expired.size());
+    each_answer(attempted, sorted.delivered, Fate::delivered, now, [&](const event::ItemFact& fact) {
+        events_.record(event::Delivered{fact, deferred_count, bounced_count});
+    });
+    each_answer(attempted, sorted.failed, Fate::failed, now, [&](const event::ItemFact& fact) {
+        events_.record(event::Bounced{fact, dsn});
+    });
+    each_answer(attempted, sorted.expired, Fate::expired, now, [&](const event::ItemFact& fact) {
+        events_.record(event::Expired{fact, dsn});
+    });
+    each_answer(attempted, sorted.deferred, Fate::deferred, now, [&](const event::ItemFact& fact) {
+        events_.record(event::Deferred{fact, sorted.next});
+    });
+    if (!sorted.delivered.empty() && log_.enabled(event::Level::notice)) log_delivered(attempted, sorted, now);
+    if (sorted.delivered.size() < attempted.verdicts.size()) log_failures(attempted, sorted, dsn, now);
+}
+
+// The line that Haraka's users scrape.
+void Settlement::log_delivered(const Attempted& attempted, const Sorted& sorted, Instant now) const {
+    const event::Link& link = attempted.link;
+    const std::string file = attempted.work.item.text();
+    const std::string counts = std::to_string(sorted.delivered.size()) + "/" + std::to_string(sorted.deferred.size()) +
+                               "/" + std::to_string(sorted.failed.size() + sorted.expired.size());
+    log_.write(
+        event::Level::notice, file, "outbound", "delivered",
+        {{"file", std::string_view(file)},
+         {"domain", attempted.domain},
+         {"host", link.mx_host},
+         {"ip", address_part(link.remote)},
+         {"port", port_part(link.remote)},
+         {"mode", link.lmtp ? "LMTP" : "SMTP"},
+         {"tls", link.tls_version.empty() ? "N" : "Y"},
+         {"auth", link.authenticated ? "Y" : "N"},
+         {"response", printable(attempted.verdicts[sorted.delivered.front()]->text)},
+         {"delay", seconds(now - attempted.work.arrival)},
+         {"fails", attempted.work.attempts},
+         {"rcpts", counts}});
+}
+
+void Settlement::log_failures(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now) const {
+    const std::string file = attempted.work.item.text();
+    const auto reason = [&](const Places& places) {
+        return printable(attempted.verdicts[places.front()]->reply_text());
+    };
+    const auto line = [&](event::Level level, const std::string& sentence, const Places& places) {
+        if (places.empty() || !log_.enabled(level)) return;
+        log_.write(
+            level, file, "outbound", sentence + ": " + reason(places),
+            {{"domain", attempted.domain}, {"host", attempted.link.mx_host}, {"rcpts", places.size()}});
+    };
+    line(event::Level::info, "bouncing mail", sorted.failed);
+    line(event::Level::info, "bouncing mail: Too many failures", sorted.expired);
+    const auto wait = sorted.next - now;
+    line(event::Level::info, "Temp failing " + file + " for " + std::to_string(wait.count() / 1000) + " seconds",
+         sorted.deferred);
+    const bool bounced = !sorted.failed.empty() || !sorted.expired.empty();
+    if (bounced && dsn == MessageId() && attempted.message->envelope.reverse_path.is_null()) {
+        log_.notice("outbound", "double bounce: the undeliverable message has a null sender", {{"file", file}});
+    }
+}
+
+}  // namespace sluice::delivery

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "config/settings.h"
+#include "delivery/bounce.h"
+#include "delivery/client_session.h"
+#include "delivery/disposition.h"
+#include "event/events.h"
+#include "event/log.h"
+#include "queue/core.h"
+#include "spool/spool.h"
+
+namespace sluice::delivery {
+
+class CoreInbox;
+struct Surroundings;
+
+// An attempt that has ended, or an item that is decided without one: what was found out. Views live for the call.
+struct Attempted {
+    const queue::Work& work;
+    mail::MessagePtr message;
+    std::string_view domain;                  // routing key, for the log
+    std::vector<std::uint32_t>& recipients;   // the undecided ones of the item; indexes into the envelope
+    Verdicts& verdicts;                       // one for each of them
+    Standing standing;
+    event::Link link;
+    bool next_hop_has_dsn = false;            // our NOTIFY parameters were passed on (RFC 3461 §5.2.2)
+    Duration took{0};
+    bool may_go_on = true;                    // false: decided without a session, so there is no other host or session
+};
+
+// Turns verdicts into what is kept: outcomes, the next attempt, notifications, events and log lines.
+//
+// Promise: one spool batch carries all of it, so that a crash neither repeats nor loses a notification; the core is told
+// afterwards. Shard-owned.
+class Settlement {
+public:
+    Settlement(const Surroundings& surroundings, std::uint64_t seed);
+
+    // Gives the AttemptEnded to push, with item, verdict, next, pending, delay_notified, permanent and source_unusable
+    // filled in. When the verdict is next_candidate or fresh_session nothing was recorded.
+    queue::AttemptEnded settle(const Attempted& attempted, const config::Settings& settings);
+    // The same for an item whose message cannot be read. One that is damaged is given up, with a record; a disk that
+    // fails is a temporary failure; of one that is gone everything was decided before.
+    queue::AttemptEnded settle_lost(const queue::Work& work, const Error& error, const config::Settings& settings);
+
+private:
+    struct Sorted;
+
+    Sorted sort(const Attempted& attempted, const config::Settings& settings, Instant now);
+    std::optional<Bounce> notify(
+        const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now,
+        bool& delay_told);
+    spool::Batch record(const Attempted& attempted, const Sorted& sorted, Instant now, bool delay_told) const;
+    void tell(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now);
+    void tell_duplicates(const Attempted& attempted, const Sorted& sorted, Instant now);
+    void log_delivered(const Attempted& attempted, const Sorted& sorted, Instant now) const;
+    void log_failures(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now) const;
+
+    spool::Spool& spool_;
+    CoreInbox& core_;
+    event::Recorder& events_;
+    event::Log& log_;
+    const Clock& clock_;
+    Random random_;
+    Bounces bounces_;
+};
+
+}  // namespace sluice::delivery

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <absl/container/flat_hash_map.h>
+
+#include "base/clock.h"
+#include "config/settings.h"
+#include "delivery/client_session.h"
+#include "net/address.h"
+#include "net/tls.h"
+#include "queue/route.h"
+
+namespace sluice::delivery {
+
+// Whether mail to a host goes in TLS, with which context, and which hosts' TLS is known to be broken. Shard-owned.
+//
+// Mandatory and verified: the route demands it, or force_tls_hosts names the address, MX host or recipient domain. Off:
+// enable_tls is off, or no_tls_hosts names them (addresses and networks too), or the host's TLS failed in the last
+// broken_tls_expiry. Opportunistic otherwise. Mandatory beats off.
+class TlsPolicy {
+public:
+    // Reads the certificate files; the error names the one that is wrong, and the policy stays as it was.
+    Result<> configure(const config::Settings& settings);
+
+    TlsMode mode_for(const queue::Route& route, const queue::Candidate& candidate, Instant now) const;
+    std::shared_ptr<net::TlsContext> context_for(TlsMode mode) const;
+    // The handshake failed where it was opportunistic: this host gets mail in clear for broken_tls_expiry (TL-3).
+    void remember_broken(const queue::Candidate& candidate, Instant now);
+
+private:
+    struct HostList {
+        std::vector<std::string> names;  // lower case
+        std::vector<net::Cidr> networks;
+        void assign(const std::vector<std::string>& entries);
+        bool has(const queue::Route& route, const queue::Candidate& candidate) const;
+    };
+
+    bool enabled_ = true;
+    HostList never_, always_;
+    Duration broken_expiry_{0};
+    std::shared_ptr<net::TlsContext> opportunistic_, verifying_;
+    absl::flat_hash_map<std::string, Instant> broken_;  // endpoint text to when it is forgotten
+};
+
+}  // namespace sluice::delivery

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "base/result.h"
+
+namespace sluice::event {
+
+// Where lines go. Value.
+struct LineTarget {
+    std::string path;                 // empty: standard output
+    std::uint64_t rotate_bytes = 0;   // 0: never; otherwise PATH becomes PATH.1, PATH.1 becomes PATH.2 ...
+    std::uint32_t files_max = 8;      // rotated files kept
+    std::size_t waiting_bytes_max = 32u << 20;
+};
+
+// Takes whole lines from any thread and writes them on a thread of its own, many in one write. A reader that blocks or a
+// full disk never stops mail: what does not fit in the bound is dropped and counted, and a line says how many. Thread-safe.
+class LineWriter {
+public:
+    static Result<std::unique_ptr<LineWriter>> open(const LineTarget& target);
+    ~LineWriter();  // writes what waits, for at most two seconds
+    LineWriter(const LineWriter&) = delete;
+    LineWriter& operator=(const LineWriter&) = delete;
+
+    // `lines` ends in a newline.
+    void append(std::string_view lines);
+    // Returns when everything appended before has been written or the writer is stuck for `wait_ms`.
+    void flush(int wait_ms);
+    std::uint64_t dropped() const;
+
+private:
+    LineWriter(const LineTarget& target, int fd, std::uint64_t size);
+    void run();
+    void write_out(std::string_view text);
+    void rotate();
+
+    const LineTarget target_;
+    int fd_;
+    std::uint64_t size_;
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    std::condition_variable written_;
+    std::string waiting_;
+    std::uint64_t dropped_ = 0;
+    std::uint64_t dropped_told_ = 0;
+    bool writing_ = false;
+    bool stopping_ = false;
+    std::thread thread_;
+};
+
+}  // namespace sluice::event

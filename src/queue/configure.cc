@@ -1,0 +1,167 @@
+// Options, at the start and live.
+
+#include <algorithm>
+#include <utility>
+
+#include "queue/core_impl.h"
+
+namespace sluice::queue {
+namespace {
+
+// The two limits that everybody has come last, so that a lane waits at the narrowest bucket that stops it.
+std::vector<policy::Policy> policies_from(const Options& options) {
+    std::vector<policy::Policy> policies = options.policies;
+    policies.push_back({"destination_concurrency", {policy::Field::recipientdomain}, options.destination_concurrency, {}});
+    policies.push_back({"concurrency_max", {}, options.concurrency_max, {}});
+    return policies;
+}
+
+bool same_fields(const std::vector<policy::Policy>& a, const std::vector<policy::Policy>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const policy::Policy& x, const policy::Policy& y) { return x.fields == y.fields; });
+}
+
+}  // namespace
+
+Core::Impl::Impl(const Options& options)
+    : options_(options), random_(options.seed), shard_sessions_(std::max<std::uint32_t>(options.shards, 1), 0) {
+    options_.shards = static_cast<std::uint32_t>(shard_sessions_.size());
+    sources_.configure(options_.sources4, options_.sources6);
+    buckets_.configure(policies_from(options_));
+    set_weights();
+}
+
+void Core::Impl::on(Configure& event) {
+    const Options old = std::exchange(options_, std::move(event.options));
+    options_.shards = old.shards;
+    options_.seed = old.seed;
+    sources_.configure(options_.sources4, options_.sources6);
+    set_weights();
+    apply_policies(policies_from(options_));
+    const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
+    const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
+    if (other_sources || other_times) relane_all();
+    close_excess();
+    refresh_routes();
+    restart_everything();
+}
+
+std::uint32_t Core::Impl::weight_of(NameId tenant) const {
+    if (weights_.empty()) return 1;
+    const auto found = weights_.find(tenant);
+    return found == weights_.end() ? 1 : found->second;
+}
+
+void Core::Impl::set_weights() {
+    const auto old = std::exchange(weights_, {});
+    for (const auto& [tenant, weight] : options_.tenant_weights) {
+        const NameId name = names_.intern(tenant);
+        if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
+    }
+    for (const auto& [name, weight] : old) names_.drop(name);
+}
+
+// Limits change in place; other fields make other buckets, so everything is counted anew.
+void Core::Impl::apply_policies(std::vector<policy::Policy> policies) {
+    if (!same_fields(buckets_.policies(), policies)) return rebuild_buckets(std::move(policies));
+    buckets_.configure(std::move(policies));
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
+        if (!buckets_.contains(bucket)) continue;
+        wheel_.cancel(timer_key(Timed::bucket, bucket));
+        if (buckets_[bucket].waiting.count > 0) watch_window(bucket);
+        offer(bucket);
+        settle(bucket);
+    }
+}
+
+void Core::Impl::rebuild_buckets(std::vector<policy::Policy> policies) {
+    for (const Index lane : all_lanes()) {
+        stop_waiting(lane);
+        const BucketList buckets = std::exchange(lanes_[lane].buckets, {});
+        for (const Index bucket : buckets) {
+            if (bucket != none) drop_bucket(bucket);
+        }
+    }
+    const std::vector<Index> sessions = all_sessions();
+    for (const Index session : sessions) free_slots(session);
+    to_serve_.clear();
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
+        if (!buckets_.contains(bucket)) continue;
+        wheel_.cancel(timer_key(Timed::bucket, bucket));
+        buckets_.discard(bucket);
+    }
+    buckets_.configure(std::move(policies));
+    for (const Index lane : all_lanes()) hold_lane_buckets(lane);
+    for (const Index session : sessions) {
+        const Session& row = sessions_[session];
+        if (row.state == SessionState::gone) continue;
+        const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
+        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], paths_[row.path], candidate)));
+    }
+}
+
+void Core::Impl::close_excess() {
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
+        while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
+            close(slots_[buckets_[bucket].idle.head].session);
+        }
+    }
+}
+
+// What makes a route may have changed as well: families, static routes.
+void Core::Impl::refresh_routes() {
+    for (const Index at : all_destinations()) {
+        if (destinations_[at].path == none || destinations_[at].resolving) continue;
+        if (has_ready(destinations_[at])) {
+            refresh(at);
+        } else {
+            drop_path(at);
+            release_destination(at);
+        }
+    }
+}
+
+void Core::Impl::relane_all() {
+    for (const Index at : all_destinations()) {
+        for (Index item = destinations_[at].unrouted.head; item != none; item = items_[item].place.next) {
+            wheel_.cancel(timer_key(Timed::item, item));
+            wheel_.add(timer_key(Timed::item, item), end_of(items_[item]));
+        }
+        relane(at);
+    }
+}
+
+// Waiting lanes in their turn first, then whatever did not wait anywhere because nothing was allowed to start.
+void Core::Impl::restart_everything() {
+    serve_all();
+    for (const Index at : all_destinations()) {
+        if (!destinations_[at].unrouted.empty()) resolve(at);
+    }
+    for (const Index lane : all_lanes()) run_lane(lane);
+}
+
+std::vector<Index> Core::Impl::all_lanes() const {
+    std::vector<Index> all;
+    for (Index at = 0; at < lanes_.end(); ++at) {
+        if (lanes_.contains(at)) all.push_back(at);
+    }
+    return all;
+}
+
+std::vector<Index> Core::Impl::all_sessions() const {
+    std::vector<Index> all;
+    for (Index at = 0; at < sessions_.end(); ++at) {
+        if (sessions_.contains(at)) all.push_back(at);
+    }
+    return all;
+}
+
+std::vector<Index> Core::Impl::all_destinations() const {
+    std::vector<Index> all;
+    for (Index at = 0; at < destinations_.end(); ++at) {
+        if (destinations_.contains(at)) all.push_back(at);
+    }
+    return all;
+}
+
+}  // namespace sluice::queue

@@ -1,0 +1,242 @@
+#include "queue/core.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "queue/core_impl.h"
+
+namespace sluice::queue {
+
+Core::Core(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
+Core::~Core() = default;
+void Core::handle(Event event, Instant now, std::vector<Action>& actions) {
+    impl_->handle(std::move(event), now, actions);
+}
+Instant Core::next_timer() const { return impl_->next_timer(); }
+Stats Core::stats() const { return impl_->stats(); }
+std::optional<ItemView> Core::find(ItemId id) const { return impl_->find(id); }
+void Core::each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const {
+    impl_->each(domain, visit);
+}
+void Core::each_domain(const std::function<bool(const DomainStats&)>& visit) const { impl_->each_domain(visit); }
+void Core::audit() const { impl_->audit(); }
+
+Core::Impl::~Impl() = default;
+
+TimerNode& Core::Impl::Nodes::operator()(Index key) const {
+    const Index at = key & ((Index{1} << 30) - 1);
+    switch (static_cast<Timed>(key >> 30)) {
+        case Timed::item: return impl->items_[at].timer;
+        case Timed::session: return impl->sessions_[at].timer;
+        case Timed::destination: return impl->destinations_[at].timer;
+        case Timed::bucket: return impl->buckets_[at].timer;
+    }
+    UNREACHABLE();
+}
+
+void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) {
+    ASSERT(now >= now_);
+    now_ = now;
+    actions_ = &actions;
+    wheel_.advance(now);
+    for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
+        fire(timer);
+        serve_all();
+    }
+    std::visit([this](auto& what) { on(what); }, event);
+    serve_all();
+}
+
+void Core::Impl::fire(Index timer) {
+    const Index at = timer & ((Index{1} << 30) - 1);
+    switch (static_cast<Timed>(timer >> 30)) {
+        case Timed::item:
+            if (items_[at].state() == ItemState::scheduled) return make_ready(at, false);
+            leave_place(at);
+            return conclude(at, Error(Errc::timed_out, "the message was too long in the queue"));
+        case Timed::session: return close(at);
+        case Timed::destination:
+            if (has_ready(destinations_[at])) return refresh(at);
+            drop_path(at);
+            return release_destination(at);
+        case Timed::bucket:
+            offer(at);
+            return settle(at);
+    }
+}
+
+void Core::Impl::on(Admit& event) {
+    ASSERT(items_.find(event.id) == none);
+    Item item;
+    item.message = event.id.message.value;
+    item.index = event.id.index;
+    item.destination = destination_of(event.domain);
+    item.arrival = event.arrival;
+    item.due = event.due;
+    item.tenant = names_.intern(event.tenant);
+    item.size = event.size;
+    item.recipient_count = event.recipient_count;
+    item.source_hash = event.source_hash;
+    item.attempts = event.attempts;
+    item.priority = static_cast<std::uint8_t>(std::min<unsigned>(event.priority, priorities - 1));
+    item.delay_notified = event.delay_notified;
+    item.begin_as(event.held ? ItemState::held : ItemState::scheduled);
+
+    const Index at = items_.add(item);
+    Destination& destination = destinations_[item.destination];
+    Chained<&Item::sibling>::push_back(items_, destination.items, at);
+    ++destination.count[static_cast<unsigned>(item.state())];
+    ++count_[static_cast<unsigned>(item.state())];
+    if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
+    if (event.fresh != nullptr) keep_fresh(at, std::move(event.fresh));
+    if (event.held) return;
+    if (event.due <= now_) return make_ready(at, false);
+    wheel_.add(timer_key(Timed::item, at), event.due);
+}
+
+void Core::Impl::on(RouteResolved& event) {
+    NameId name{};
+    const Index at = names_.find(event.key, name) ? destinations_.find(name) : none;
+    if (at == none) return;
+    destinations_[at].resolving = false;
+    if (event.route) {
+        set_path(at, paths_.add(std::move(*event.route)));
+    } else {
+        drop_path(at);
+        conclude_waiting(at, event.route.error());
+    }
+    release_destination(at);
+}
+
+void Core::Impl::on(SessionOpened& event) {
+    const Index at = sessions_.find(event.session);
+    ASSERT(at != none);
+    Session& session = sessions_[at];
+    if (session.state == SessionState::gone) return;
+    ASSERT(session.state == SessionState::opening);
+    session.state = SessionState::busy;
+    session.candidate = event.candidate;
+    const Path& path = paths_[session.path];
+    ASSERT(event.candidate < path.hops.size());
+    paths_.reached(path.hops[event.candidate]);
+    join_pool(at);
+    if (buckets_.depends_on_candidate() && session.group.size() > 1) {
+        // Begun under policies that did not ask for the candidate: now it is known what it counts for.
+        change_slots(at, hold_buckets(lanes_[session.lane], values_of(lanes_[session.lane], path, event.candidate)));
+    }
+}
+
+void Core::Impl::on(AttemptEnded& event) {
+    const Index item = items_.find(event.item);
+    ASSERT(item != none && items_[item].state() == ItemState::sending);
+    if (event.session == 0) {
+        ASSERT(items_[item].where == none);
+        return end_item_attempt(item, event, nullptr);
+    }
+    const Index at = sessions_.find(event.session);
+    ASSERT(at != none && items_[item].where == at && sessions_[at].item == item);
+    Session& session = sessions_[at];
+    learn(event, session);
+    session.item = none;
+    items_[item].where = none;
+    if (!event.reusable && session.state != SessionState::gone) mark_closing(at);
+    end_item_attempt(item, event, &session);
+    end_session_attempt(at, event.reusable);
+}
+
+void Core::Impl::on(SessionClosed& event) {
+    const Index at = sessions_.find(event.session);
+    ASSERT(at != none && sessions_[at].state != SessionState::gone);
+    if (sessions_[at].item == none) return erase(at);
+    free_slots(at);
+    sessions_[at].state = SessionState::gone;
+}
+
+// What an attempt taught about hosts and local addresses, whatever became of the item.
+void Core::Impl::learn(const AttemptEnded& event, const Session& session) {
+    const Path& path = paths_[session.path];
+    for (const std::uint32_t candidate : event.unhealthy) {
+        if (candidate < path.hops.size()) paths_.avoid(path.hops[candidate], now_ + options_.unhealthy_for);
+    }
+    if (event.source_unusable <= Duration::zero()) return;
+    const Instant until = now_ + event.source_unusable;
+    const bool opened = session.pool != none;
+    for (const std::uint32_t candidate : session.group) {
+        if (opened && candidate != session.candidate) continue;
+        const Family family = path.hops[candidate].family;
+        if (family != Family::local) sources_.avoid(family == Family::ipv6 ? session.bind6 : session.bind4, until);
+    }
+}
+
+void Core::Impl::end_session_attempt(Index at, bool reusable) {
+    Session& session = sessions_[at];
+    if (session.state == SessionState::gone) {
+        ASSERT(!reusable);
+        return erase(at);
+    }
+    if (!reusable) return;  // closing already
+    ASSERT(session.state == SessionState::busy);
+    if (is_spent(session)) return close(at);
+
+    const SessionId id = session.id;
+    make_idle(at);
+    for (const Index slot : session.slots) offer(slots_[slot].bucket);
+    serve_all();
+    const auto still_idle = [&] { return session.id == id && session.state == SessionState::idle; };
+    if (still_idle()) run_lane(session.lane);
+    if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + options_.idle_session);
+}
+
+void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* session) {
+    using Verdict = AttemptEnded::Verdict;
+    if (event.verdict == Verdict::done) return forget(at);
+    if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
+    Item& item = items_[at];
+    if (event.delay_notified) item.delay_notified = true;
+    if (item.remove_requested) {
+        actions_->push_back(Removed{item.key(), pending_of(at)});
+        return forget(at);
+    }
+    const bool undecided = event.verdict != Verdict::deferred;
+    if (undecided && !item.hold_requested) {
+        ASSERT(session != nullptr);
+        return go_on(at, event, *session);
+    }
+    end_progress(at);
+    if (!undecided) {
+        drop_fresh(at);
+        if (item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
+        item.due = event.next;
+    }
+    if (std::exchange(item.hold_requested, false)) return set_state(at, ItemState::held);
+    schedule(at);
+}
+
+// The attempt goes on: over another candidate, or over the same one on a new connection.
+void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& session) {
+    Progress& progress = progress_of(at);
+    const std::size_t candidates = paths_[session.path].hops.size();
+    if (progress.path == none) {
+        progress.path = paths_.hold(session.path);
+        progress.tried.assign(candidates, false);
+    }
+    const bool opened = session.pool != none;
+    if (event.verdict == AttemptEnded::Verdict::fresh_session && opened && session.messages > 1) {
+        progress.only = session.candidate;
+        return make_ready(at, true);
+    }
+    progress.only = none;
+    progress.permanent = progress.permanent && event.permanent;
+    if (opened) {
+        progress.tried[session.candidate] = true;
+    } else {
+        for (const std::uint32_t candidate : session.group) progress.tried[candidate] = true;
+    }
+    for (const std::uint32_t candidate : event.unhealthy) {
+        if (candidate < candidates) progress.tried[candidate] = true;
+    }
+    make_ready(at, true);
+}
+
+}  // namespace sluice::queue

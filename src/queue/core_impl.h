@@ -1,0 +1,313 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/inlined_vector.h>
+
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "queue/buckets.h"
+#include "queue/core.h"
+#include "queue/item.h"
+#include "queue/names.h"
+#include "queue/paths.h"
+#include "queue/slab.h"
+#include "queue/sources.h"
+#include "queue/timer_wheel.h"
+#include "queue/waiters.h"
+
+namespace sluice::queue {
+
+// ---- rows of the core's tables ---------------------------------------------------------------------------------
+
+// What only some items have: recipients already decided, or an attempt that goes on with another candidate.
+struct Progress {
+    std::vector<std::uint32_t> pending;
+    Index path = none;         // the attempt stays on the route it began with
+    std::vector<bool> tried;   // by candidate
+    bool permanent = true;     // every candidate tried refused for good
+    Index only = none;         // a reused connection was dead: this candidate again, on a new one
+};
+
+// A domain with items, sessions or a cached route.
+struct Destination {
+    using Key = NameId;
+    NameId name = Names::empty;
+    Index path = none;            // none: not known
+    Chain items;
+    Chain unrouted;               // ready items that wait for the route
+    Chain lanes;
+    TimerNode timer;              // the path is to be asked for again
+    std::uint32_t count[4] = {};  // items by state
+    std::uint32_t sessions = 0;
+    bool resolving = false;
+    Key key() const { return name; }
+};
+
+struct LaneKey {
+    Index destination = none;
+    NameId tenant = Names::empty;
+    SourceChoice source;
+    std::uint8_t priority = 0;
+    friend bool operator==(const LaneKey&, const LaneKey&) = default;
+    template <class H>
+    friend H AbslHashValue(H h, const LaneKey& k) {
+        return H::combine(std::move(h), k.destination, k.tenant, k.source.ipv4, k.source.ipv6, k.priority);
+    }
+};
+using BucketList = absl::InlinedVector<Index, 4>;  // by policy
+
+// Ready items that policy and routing cannot tell apart; only the head is ever looked at.
+struct Lane {
+    using Key = LaneKey;
+    LaneKey name;
+    Chain items;
+    std::uint32_t length = 0;
+    std::uint32_t sessions = 0;  // that served it last
+    Links sibling;               // among the lanes of the destination
+    BucketList waiters;          // where it waits; not empty while it has items and starting is allowed
+    BucketList buckets;          // held; none where the policy needs a candidate
+    const Key& key() const { return name; }
+};
+
+struct PoolKey {
+    NameId bind = Names::empty;
+    NameId remote = Names::empty;
+    NameId transport = Names::empty;
+    NameId host = Names::empty;  // where TLS is verified the connection is good for this name only
+    friend bool operator==(const PoolKey&, const PoolKey&) = default;
+    template <class H>
+    friend H AbslHashValue(H h, const PoolKey& k) {
+        return H::combine(std::move(h), k.bind, k.remote, k.transport, k.host);
+    }
+};
+
+// Connections that can stand in for each other.
+struct Pool {
+    using Key = PoolKey;
+    PoolKey name;
+    Chain idle;                 // the most recently used first
+    std::uint32_t holders = 0;
+    const Key& key() const { return name; }
+};
+
+enum class SessionState : std::uint8_t {
+    opening,  // Deliver{open} was sent
+    busy,     // an attempt is under way
+    idle,     // in its pool
+    closing,  // of no more use; SessionClosed will come
+    gone,     // SessionClosed came while an attempt was given to it; AttemptEnded will come
+};
+
+struct Session {
+    using Key = SessionId;
+    SessionId id = 0;
+    SessionState state = SessionState::opening;
+    std::uint32_t shard = 0;
+    Index item = none;
+    Index lane = none;                 // served last
+    Index path = none;                 // of the item served last
+    std::vector<std::uint32_t> group;  // candidates it may connect to
+    std::uint32_t candidate = 0;       // the one it is connected to, once opened
+    NameId bind4 = Names::empty, bind6 = Names::empty;
+    Index pool = none;                 // once opened
+    Links pooled;
+    BucketList slots;                  // by policy; empty once gone
+    std::uint32_t messages = 0;
+    TimerNode timer;                   // idle for too long
+    Key key() const { return id; }
+};
+
+// ---- the core --------------------------------------------------------------------------------------------------
+
+class Core::Impl {
+public:
+    explicit Impl(const Options& options);
+    ~Impl();
+
+    void handle(Event event, Instant now, std::vector<Action>& actions);
+    Instant next_timer() const { return wheel_.next(); }
+    Stats stats() const;
+    std::optional<ItemView> find(ItemId id) const;
+    void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
+    void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+    void audit() const;
+
+private:
+    // What owns a timer is in the two high bits of its key.
+    enum class Timed : std::uint32_t { item, session, destination, bucket };
+    static Index timer_key(Timed kind, Index at) { return static_cast<Index>(kind) << 30 | at; }
+    struct Nodes {
+        Impl* impl;
+        TimerNode& operator()(Index key) const;
+    };
+    struct Fresh {
+        mail::MessagePtr message;
+        std::uint32_t items = 0;
+    };
+    // How the next attempt of an item may go: over one of `group_`.
+    struct Plan {
+        Index path = none;
+        bool last_resort = false;
+        bool permanent = true;
+        bool new_session = false;
+    };
+
+    // core.cc: events
+    void on(Admit& event);
+    void on(RouteResolved& event);
+    void on(SessionOpened& event);
+    void on(AttemptEnded& event);
+    void on(SessionClosed& event);
+    void on(Hold& event);
+    void on(Release& event);
+    void on(Flush& event);
+    void on(Remove& event);
+    void on(Configure& event);
+    void on(Tick&) {}
+    void fire(Index timer);
+    void learn(const AttemptEnded& event, const Session& session);
+    void end_session_attempt(Index session, bool reusable);
+    void end_item_attempt(Index item, AttemptEnded& event, const Session* session);
+    void go_on(Index item, const AttemptEnded& event, const Session& session);
+
+    // items.cc: where items are
+    void set_state(Index item, ItemState next);
+    void schedule(Index item);
+    void make_ready(Index item, bool first_in_lane);
+    void enter_lane(Index item, bool first_in_lane);
+    void leave_place(Index item);
+    void conclude(Index item, Error error);
+    void conclude_waiting(Index destination, const Error& error);
+    void forget(Index item);
+    Instant end_of(const Item& item) const;
+    Work work_of(Index item);
+    std::vector<std::uint32_t> pending_of(Index item) const;
+    Progress& progress_of(Index item);
+    void end_progress(Index item);
+    void keep_fresh(Index item, mail::MessagePtr message);
+    void drop_fresh(Index item);
+    Index destination_of(std::string_view domain);
+    void release_destination(Index destination);
+    static bool has_ready(const Destination& destination);
+    void resolve(Index destination);
+    void refresh(Index destination);
+    void set_path(Index destination, Index path);
+    void drop_path(Index destination);
+    void relane(Index destination);
+    std::vector<Index> lanes_of(Index destination) const;
+
+    // operator.cc
+    std::vector<Index> selected(const Selection& which) const;
+    void hold(Index item);
+    void release(Index item);
+    void remove(Index item);
+    void flush(Index item);
+
+    // start.cc: what starts, and who waits for what
+    enum class Start : std::uint8_t { started, blocked };
+    void run_lane(Index lane);
+    Start start_head(Index lane);
+    bool choose_group(Index item, Index destination, Plan& plan);
+    bool start_on_idle(Index lane, const Plan& plan);
+    bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
+    bool start_on_new(Index lane, const Plan& plan);
+    bool may_take(const BucketList& buckets, Index session);
+    void open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets);
+    void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
+    void shuffle_group();
+    NameId bind_of(const Lane& lane, const Path& path, Family family) const;
+    PoolKey pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const;
+    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate) const;
+    BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
+    void drop_buckets(const BucketList& buckets);
+    void note_blocker(Index bucket);
+    void forget_blockers();
+    void block(Index lane);
+    void stop_waiting(Index lane);
+    void watch_window(Index bucket);
+    void charge(Index lane);
+    void evict_for(Index lane, Index bucket);
+    void offer(Index bucket);
+    void serve(Index bucket);
+    void serve_all();
+    Index lane_of(const LaneKey& key);
+    void hold_lane_buckets(Index lane);
+    void release_lane(Index lane);
+    void drop_bucket(Index bucket);
+    void settle(Index bucket);
+    bool waits_at(Index lane, Index bucket) const;
+
+    // sessions.cc: sessions, slots, pools
+    void take_slots(Index session, BucketList&& buckets);
+    void free_slots(Index session);
+    void change_slots(Index session, BucketList&& buckets);
+    void make_idle(Index session);
+    void leave_idle(Index session);
+    void close(Index session);
+    void mark_closing(Index session);
+    bool is_spent(const Session& session) const;
+    void attach(Index session, Index lane, Index path);
+    void detach(Index session);
+    void join_pool(Index session);
+    void leave_pool(Index session);
+    void erase(Index session);
+    std::uint32_t least_loaded_shard() const;
+
+    // configure.cc
+    std::uint32_t weight_of(NameId tenant) const;
+    void set_weights();
+    void apply_policies(std::vector<policy::Policy> policies);
+    void rebuild_buckets(std::vector<policy::Policy> policies);
+    void close_excess();
+    void refresh_routes();
+    void relane_all();
+    void restart_everything();
+    std::vector<Index> all_lanes() const;
+    std::vector<Index> all_sessions() const;
+    std::vector<Index> all_destinations() const;
+
+    // views.cc
+    ItemView view(const Item& item) const;
+    void audit_items() const;
+    void audit_destinations() const;
+    void audit_lanes() const;
+    void audit_sessions() const;
+    void audit_buckets() const;
+    void audit_timers() const;
+    bool is_blocking(Index bucket) const;
+
+    Options options_;
+    Random random_;
+    Instant now_;
+    std::vector<Action>* actions_ = nullptr;
+
+    Names names_;
+    Sources sources_{names_};
+    Paths paths_{names_};
+    Buckets buckets_{names_};
+    Waiters waiters_;
+    Registry<Item> items_;
+    Slab<Progress> progress_;
+    Registry<Destination> destinations_;
+    Registry<Lane> lanes_;
+    Registry<Pool> pools_;
+    Registry<Session> sessions_;
+    Slab<Slot> slots_;
+    TimerWheel<Nodes> wheel_{Nodes{this}};
+
+    absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
+    std::uint64_t fresh_bytes_ = 0;
+    absl::flat_hash_map<NameId, std::uint32_t> weights_;
+    std::uint64_t count_[4] = {};  // items by state
+    SessionId last_session_ = 0;
+    std::vector<std::uint32_t> shard_sessions_;
+    std::uint64_t idle_sessions_ = 0;
+
+    std::vector<Index> to_serve_;       // buckets in which something became free
+    std::vector<std::uint32_t> group_;  // of the present plan
+    BucketList blockers_;               // of the present start
+};
+
+}  // namespace sluice::queue

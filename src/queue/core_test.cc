@@ -1,0 +1,704 @@
+#include "queue/core.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+namespace sluice::queue {
+namespace {
+
+using testing::ElementsAre;
+using testing::UnorderedElementsAre;
+using Verdict = AttemptEnded::Verdict;
+
+constexpr Duration second{1'000};
+constexpr Duration minute{60'000};
+
+// A core with its surroundings: moves time by hand, keeps what the core asked for.
+class World {
+public:
+    explicit World(const Options& options = {}) : core(options) {}
+
+    void tell(Event event) {
+        core.handle(std::move(event), now, actions);
+        core.audit();
+    }
+    void pass(Duration time) {
+        now += time;
+        tell(Tick{});
+    }
+    Admit mail(std::string domain, std::string tenant = {}, std::uint8_t priority = 4) {
+        Admit admit;
+        admit.id = ItemId{MessageId{++last}, 0};
+        admit.domain = std::move(domain);
+        admit.tenant = std::move(tenant);
+        admit.arrival = admit.due = now;
+        admit.size = 1'000;
+        admit.priority = priority;
+        return admit;
+    }
+    ItemId admit(std::string domain, std::string tenant = {}, std::uint8_t priority = 4) {
+        const Admit event = mail(std::move(domain), std::move(tenant), priority);
+        tell(event);
+        return event.id;
+    }
+    // "host" or "host@level" each; the remote is the host's name.
+    RoutePtr route(std::string key, std::vector<std::pair<std::string, std::uint32_t>> hosts) {
+        auto made = std::make_shared<Route>();
+        made->key = std::move(key);
+        for (auto& [host, level] : hosts) made->candidates.push_back({"mx." + host, host + ":25", level});
+        made->expires = now + Duration(3'600'000);
+        return made;
+    }
+    void resolve(std::string key, std::vector<std::pair<std::string, std::uint32_t>> hosts = {{"a", 0}}) {
+        RoutePtr made = route(key, std::move(hosts));
+        tell(RouteResolved{std::move(key), std::move(made)});
+    }
+    template <class Kind>
+    std::vector<Kind> take() {
+        std::vector<Kind> found;
+        std::vector<Action> rest;
+        for (Action& action : actions) {
+            if (auto* const kind = std::get_if<Kind>(&action)) {
+                found.push_back(std::move(*kind));
+            } else {
+                rest.push_back(std::move(action));
+            }
+        }
+        actions = std::move(rest);
+        return found;
+    }
+    Deliver take_delivery() {
+        std::vector<Deliver> found = take<Deliver>();
+        EXPECT_EQ(found.size(), 1U);
+        return found.empty() ? Deliver{} : std::move(found.front());
+    }
+    void opened(const Deliver& deliver, std::uint32_t candidate = 0) { tell(SessionOpened{deliver.session, candidate}); }
+    AttemptEnded ending(const Deliver& deliver, Verdict verdict, bool reusable) {
+        AttemptEnded ended;
+        ended.item = deliver.work.item;
+        ended.session = deliver.session;
+        ended.verdict = verdict;
+        ended.reusable = reusable;
+        return ended;
+    }
+    void done(const Deliver& deliver, bool reusable = true) { tell(ending(deliver, Verdict::done, reusable)); }
+    void defer(const Deliver& deliver, Duration by, bool reusable = true) {
+        AttemptEnded ended = ending(deliver, Verdict::deferred, reusable);
+        ended.next = now + by;
+        tell(ended);
+    }
+    void closed(SessionId session) { tell(SessionClosed{session}); }
+
+    Core core;
+    Instant now = instant_from_ms(1'795'000'000'000);
+    std::vector<Action> actions;
+    std::uint64_t last = 0;
+};
+
+Options options(std::uint32_t destination, std::uint32_t total = 10'000) {
+    Options made;
+    made.destination_concurrency = destination;
+    made.concurrency_max = total;
+    return made;
+}
+
+std::vector<std::string> keys(const std::vector<Resolve>& asked) {
+    std::vector<std::string> out;
+    for (const Resolve& resolve : asked) out.push_back(resolve.key);
+    return out;
+}
+
+TEST(Core, AdmitResolveDeliverEnd) {
+    World world;
+    const ItemId item = world.admit("x.test");
+    EXPECT_THAT(keys(world.take<Resolve>()), ElementsAre("x.test"));
+    EXPECT_EQ(world.core.find(item)->state, ItemState::ready);
+
+    world.resolve("x.test", {{"a", 0}, {"b", 0}, {"c", 1}});
+    const Deliver deliver = world.take_delivery();
+    EXPECT_TRUE(deliver.open);
+    EXPECT_THAT(deliver.candidates, UnorderedElementsAre(0, 1)) << "one level only";
+    EXPECT_FALSE(deliver.last_resort);
+    EXPECT_EQ(world.core.find(item)->state, ItemState::sending);
+
+    world.opened(deliver, 1);
+    world.done(deliver);
+    EXPECT_EQ(world.core.find(item), std::nullopt);
+    EXPECT_EQ(world.core.stats().idle_sessions, 1U);
+}
+
+TEST(Core, OneQuestionForAllWhoWaitForARoute) {
+    World world(options(2));
+    for (int i = 0; i < 5; ++i) world.admit("x.test");
+    EXPECT_EQ(world.take<Resolve>().size(), 1U);
+    world.resolve("x.test");
+    EXPECT_EQ(world.take<Deliver>().size(), 2U);
+}
+
+TEST(Core, RouteFailureConcludesEveryWaitingItem) {
+    World world;
+    const ItemId one = world.admit("x.test");
+    const ItemId two = world.admit("x.test");
+    world.tell(RouteResolved{"x.test", fail(Errc::dns_no_domain, "no such domain")});
+    const std::vector<Conclude> concluded = world.take<Conclude>();
+    ASSERT_EQ(concluded.size(), 2U);
+    EXPECT_EQ(concluded[0].work.item, one);
+    EXPECT_EQ(concluded[1].error.code, Errc::dns_no_domain);
+
+    AttemptEnded deferred;
+    deferred.item = two;
+    deferred.verdict = Verdict::deferred;
+    deferred.next = world.now + minute;
+    world.tell(deferred);
+    EXPECT_EQ(world.core.find(two)->attempts, 1);
+    world.take<Resolve>();
+    world.pass(minute);
+    EXPECT_THAT(keys(world.take<Resolve>()), ElementsAre("x.test")) << "a failure is not cached by the core";
+}
+
+TEST(Core, RouteIsCachedUntilItExpiresAndRefreshedWhileNeeded) {
+    World world(options(1));
+    world.admit("x.test");
+    world.resolve("x.test");
+    world.admit("x.test");
+    EXPECT_EQ(world.take<Resolve>().size(), 1U);
+    world.pass(Duration(3'600'000));
+    EXPECT_EQ(world.take<Resolve>().size(), 1U) << "an item still waits for its turn";
+    world.tell(RouteResolved{"x.test", fail(Errc::dns_temporary, "SERVFAIL")});
+    EXPECT_EQ(world.take<Conclude>().size(), 1U);
+}
+
+TEST(Core, BusySessionTakesTheNextItemAtOnce) {
+    World world(options(1));
+    world.admit("x.test");
+    const ItemId second_item = world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    const Deliver next = world.take_delivery();
+    EXPECT_FALSE(next.open);
+    EXPECT_EQ(next.session, first.session);
+    EXPECT_EQ(next.work.item, second_item);
+    EXPECT_TRUE(next.candidates.empty());
+    EXPECT_TRUE(next.last_resort);
+}
+
+TEST(Core, LimitsHoldUntilSessionClosed) {
+    World world(options(2));
+    for (int i = 0; i < 4; ++i) world.admit("x.test");
+    world.resolve("x.test");
+    std::vector<Deliver> started = world.take<Deliver>();
+    ASSERT_EQ(started.size(), 2U);
+    world.opened(started[0]);
+    world.done(started[0], false);
+    EXPECT_TRUE(world.take<Deliver>().empty()) << "the slot is still counted";
+    world.closed(started[0].session);
+    EXPECT_EQ(world.take<Deliver>().size(), 1U);
+}
+
+TEST(Core, IdleSessionServesSiblingDomainsOfTheSameHost) {
+    World world;
+    world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    world.admit("y.test");
+    world.resolve("y.test", {{"b", 0}, {"a", 0}});
+    const Deliver reused = world.take_delivery();
+    EXPECT_FALSE(reused.open);
+    EXPECT_EQ(reused.session, first.session);
+    std::map<std::string, std::uint64_t> sessions;
+    world.core.each_domain([&](const DomainStats& stats) {
+        sessions[std::string(stats.domain)] = stats.sessions;
+        return true;
+    });
+    EXPECT_EQ(sessions, (std::map<std::string, std::uint64_t>{{"y.test", 1}})) << "its slot moved along";
+}
+
+TEST(Core, VerifiedConnectionsAreNotSharedBetweenHostNames) {
+    World world;
+    for (const char* const domain : {"x.test", "y.test"}) {
+        world.admit(domain);
+        auto route = std::make_shared<Route>(*world.route(domain, {{"a", 0}}));
+        route->candidates[0].mx_host = std::string("mx.") + domain;
+        route->transport.force_tls = true;
+        world.tell(RouteResolved{domain, RoutePtr(route)});
+        const Deliver deliver = world.take_delivery();
+        EXPECT_TRUE(deliver.open) << domain;
+        world.opened(deliver);
+        world.done(deliver);
+    }
+}
+
+TEST(Core, IdleSessionYieldsToAnotherLane) {
+    World world(options(10, 1));
+    world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    world.admit("y.test");
+    world.resolve("y.test", {{"other", 0}});
+    const std::vector<Close> closing = world.take<Close>();
+    ASSERT_EQ(closing.size(), 1U);
+    EXPECT_EQ(closing[0].session, first.session);
+    EXPECT_TRUE(world.take<Deliver>().empty());
+    world.closed(first.session);
+    EXPECT_TRUE(world.take_delivery().open);
+}
+
+TEST(Core, IdleSessionIsClosedAfterItsTime) {
+    World world;
+    world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    world.pass(Duration(4'999));
+    EXPECT_TRUE(world.take<Close>().empty());
+    EXPECT_EQ(world.core.next_timer(), world.now + Duration(1));
+    world.pass(Duration(1));
+    EXPECT_EQ(world.take<Close>().size(), 1U);
+    world.closed(first.session);
+    EXPECT_EQ(world.core.stats().sessions, 0U);
+}
+
+TEST(Core, SessionIsClosedAfterItsMessages) {
+    Options made = options(1);
+    made.session_messages_max = 2;
+    World world(made);
+    for (int i = 0; i < 3; ++i) world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    const Deliver again = world.take_delivery();
+    EXPECT_EQ(again.session, first.session);
+    world.done(again);
+    EXPECT_EQ(world.take<Close>().size(), 1U);
+    world.closed(first.session);
+    EXPECT_NE(world.take_delivery().session, first.session);
+}
+
+TEST(Core, FailedCandidatesLeadToTheOthersAndThenToTheLastResort) {
+    World world;
+    world.admit("x.test");
+    world.resolve("x.test", {{"a", 0}, {"b", 1}});
+    const Deliver first = world.take_delivery();
+    EXPECT_THAT(first.candidates, ElementsAre(0));
+    EXPECT_FALSE(first.last_resort);
+    AttemptEnded failed = world.ending(first, Verdict::next_candidate, false);
+    failed.unhealthy = {0};
+    failed.permanent = true;
+    world.tell(failed);
+    const Deliver second_try = world.take_delivery();
+    EXPECT_THAT(second_try.candidates, ElementsAre(1));
+    EXPECT_TRUE(second_try.last_resort);
+    EXPECT_TRUE(second_try.permanent_so_far);
+    EXPECT_EQ(second_try.work.attempts, 0) << "one attempt goes on";
+    world.closed(first.session);
+    world.defer(second_try, minute, false);
+    world.closed(second_try.session);
+
+    world.admit("x.test");
+    const Deliver other = world.take_delivery();
+    EXPECT_THAT(other.candidates, ElementsAre(1)) << "the dead host is avoided";
+    EXPECT_FALSE(other.last_resort) << "but not given up";
+    failed = world.ending(other, Verdict::next_candidate, false);
+    world.tell(failed);
+    const Deliver dead_one = world.take_delivery();
+    EXPECT_THAT(dead_one.candidates, ElementsAre(0)) << "tried last";
+    EXPECT_TRUE(dead_one.last_resort);
+    EXPECT_FALSE(dead_one.permanent_so_far);
+    world.closed(other.session);
+    world.opened(dead_one, 0);
+    world.done(dead_one, false);
+    world.closed(dead_one.session);
+    world.admit("x.test");
+    EXPECT_THAT(world.take_delivery().candidates, ElementsAre(0)) << "reached again, healthy again";
+}
+
+TEST(Core, HandingBackTheLastCandidateIsConcluded) {
+    World world;
+    world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver only = world.take_delivery();
+    EXPECT_TRUE(only.last_resort);
+    world.tell(world.ending(only, Verdict::next_candidate, false));
+    EXPECT_EQ(world.take<Conclude>().size(), 1U);
+}
+
+TEST(Core, DeadReusedConnectionIsReplacedOnTheSameHost) {
+    World world(options(1));
+    world.admit("x.test");
+    const ItemId item = world.admit("x.test");
+    world.resolve("x.test", {{"a", 0}, {"b", 0}});
+    const Deliver first = world.take_delivery();
+    world.opened(first, 1);
+    world.done(first);
+    const Deliver reused = world.take_delivery();
+    EXPECT_FALSE(reused.open);
+    world.tell(world.ending(reused, Verdict::fresh_session, false));
+    EXPECT_TRUE(world.take<Deliver>().empty());
+    world.closed(first.session);
+    const Deliver again = world.take_delivery();
+    EXPECT_TRUE(again.open);
+    EXPECT_EQ(again.work.item, item);
+    EXPECT_THAT(again.candidates, ElementsAre(1));
+    EXPECT_EQ(again.work.attempts, 0);
+}
+
+TEST(Core, SessionClosedMayOvertakeTheAttemptItWasJustGiven) {
+    World world(options(1));
+    world.admit("x.test");
+    const ItemId item = world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    const Deliver reused = world.take_delivery();
+    world.closed(reused.session);
+    world.tell(world.ending(reused, Verdict::fresh_session, false));
+    const Deliver again = world.take_delivery();
+    EXPECT_TRUE(again.open);
+    EXPECT_EQ(again.work.item, item);
+    EXPECT_EQ(world.core.stats().sessions, 1U);
+}
+
+TEST(Core, DeferredItemComesBackToTheMillisecond) {
+    World world;
+    const ItemId item = world.admit("x.test");
+    world.resolve("x.test");
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    AttemptEnded ended = world.ending(first, Verdict::deferred, true);
+    ended.next = world.now + Duration(3'723'456);
+    ended.pending = {2, 5};
+    ended.delay_notified = true;
+    world.tell(ended);
+    EXPECT_EQ(world.core.find(item)->state, ItemState::scheduled);
+    while (world.now < ended.next - Duration(1)) {
+        world.pass(std::min(world.core.next_timer(), ended.next - Duration(1)) - world.now);
+    }
+    EXPECT_TRUE(world.take<Deliver>().empty());
+    world.take<Resolve>();
+    world.pass(Duration(1));
+    world.resolve("x.test");
+    const Deliver again = world.take_delivery();
+    EXPECT_EQ(again.work.attempts, 1);
+    EXPECT_TRUE(again.work.delay_notified);
+    EXPECT_THAT(again.work.pending, ElementsAre(2, 5));
+}
+
+TEST(Core, ReadyItemWithoutASlotIsConcludedAfterItsLifetime) {
+    Options made = options(1);
+    made.lifetime = 60 * minute;
+    made.last_chance = minute;
+    World world(made);
+    world.admit("x.test");
+    const ItemId waiting = world.admit("x.test");
+    world.resolve("x.test");
+    world.take<Deliver>();
+    world.pass(60 * minute - Duration(1));
+    EXPECT_TRUE(world.take<Conclude>().empty());
+    world.pass(Duration(1));
+    const std::vector<Conclude> concluded = world.take<Conclude>();
+    ASSERT_EQ(concluded.size(), 1U);
+    EXPECT_EQ(concluded[0].work.item, waiting);
+    EXPECT_EQ(concluded[0].error.code, Errc::timed_out);
+}
+
+TEST(Core, ItemFoundAfterItsLifetimeStillGetsItsLastChance) {
+    World world;
+    Admit old = world.mail("x.test");
+    old.arrival = world.now - 2 * Options{}.lifetime;
+    world.tell(old);
+    EXPECT_TRUE(world.take<Conclude>().empty());
+    world.resolve("x.test");
+    EXPECT_EQ(world.take_delivery().work.item, old.id);
+}
+
+TEST(Core, FreshMessageIsHandedOutUntilTheFirstAttemptEnded) {
+    Options made = options(1);
+    made.fresh_bytes_max = 150;
+    World world(made);
+    auto message = std::make_shared<mail::Message>();
+    message->content = std::string(100, 'x');
+    Admit one = world.mail("x.test");
+    one.fresh = message;
+    Admit other_item = one;
+    other_item.id.index = 1;
+    Admit too_much = world.mail("x.test");
+    too_much.fresh = std::make_shared<mail::Message>(*message);
+    for (const Admit& admit : {one, other_item, too_much}) world.tell(admit);
+    EXPECT_EQ(world.core.stats().fresh_bytes, 100U) << "a message counts once for all its items";
+
+    world.resolve("x.test");
+    Deliver deliver = world.take_delivery();
+    EXPECT_EQ(deliver.work.message, message);
+    world.opened(deliver);
+    world.defer(deliver, minute);
+    deliver = world.take_delivery();
+    EXPECT_EQ(deliver.work.message, message);
+    world.done(deliver);
+    EXPECT_EQ(world.core.stats().fresh_bytes, 0U);
+    deliver = world.take_delivery();
+    EXPECT_EQ(deliver.work.message, nullptr) << "it was above the budget";
+    world.done(deliver);
+    world.pass(minute);
+    world.closed(deliver.session);  // idle for too long
+    EXPECT_EQ(world.take_delivery().work.message, nullptr) << "its first attempt is over";
+}
+
+TEST(Core, DisabledStartsNothingAndAsksNothing) {
+    Options made;
+    made.disabled = true;
+    World world(made);
+    world.admit("x.test");
+    EXPECT_TRUE(world.actions.empty());
+    made.disabled = false;
+    world.tell(Configure{made});
+    EXPECT_EQ(world.take<Resolve>().size(), 1U);
+    world.resolve("x.test");
+    EXPECT_EQ(world.take<Deliver>().size(), 1U);
+    made.disabled = true;
+    world.tell(Configure{made});
+    world.actions.clear();
+    world.admit("x.test");
+    EXPECT_TRUE(world.actions.empty());
+}
+
+TEST(Core, HoldReleaseFlushRemove) {
+    World world(options(1));
+    const ItemId sending = world.admit("x.test");
+    const ItemId ready = world.admit("x.test");
+    Admit later = world.mail("x.test");
+    later.due = world.now + minute;
+    later.pending = {7};
+    world.tell(later);
+    world.resolve("x.test");
+    const Deliver deliver = world.take_delivery();
+    EXPECT_EQ(deliver.work.item, sending);
+
+    world.tell(Hold{{std::nullopt, "x.test"}});
+    EXPECT_EQ(world.take<HoldChanged>().size(), 3U);
+    EXPECT_EQ(world.core.stats().held, 2U);
+    EXPECT_EQ(world.core.stats().sending, 1U);
+    world.opened(deliver);
+    world.defer(deliver, minute);
+    EXPECT_EQ(world.core.stats().held, 3U);
+
+    world.tell(Release{{ready, ""}});
+    EXPECT_EQ(world.take_delivery().work.item, ready);
+    world.tell(Release{{std::nullopt, ""}});
+    EXPECT_EQ(world.core.stats().scheduled, 2U) << "released items keep their schedule";
+    world.tell(Flush{{std::nullopt, "x.test"}});
+    EXPECT_EQ(world.core.stats().ready, 2U);
+
+    world.tell(Remove{{later.id, ""}});
+    const std::vector<Removed> removed = world.take<Removed>();
+    ASSERT_EQ(removed.size(), 1U);
+    EXPECT_THAT(removed[0].pending, ElementsAre(7));
+    world.tell(Remove{{std::nullopt, "other.test"}});
+    EXPECT_EQ(world.core.stats().items, 2U);
+}
+
+TEST(Core, RemovingASendingItemWaitsForItsAttempt) {
+    for (const Verdict verdict : {Verdict::done, Verdict::deferred, Verdict::next_candidate}) {
+        World world;
+        const ItemId item = world.admit("x.test");
+        world.resolve("x.test");
+        const Deliver deliver = world.take_delivery();
+        world.opened(deliver);
+        world.tell(Remove{{item, ""}});
+        EXPECT_TRUE(world.take<Removed>().empty());
+        AttemptEnded ended = world.ending(deliver, verdict, false);
+        ended.pending = {3};
+        ended.next = world.now;
+        world.tell(ended);
+        EXPECT_EQ(world.take<Removed>().size(), verdict == Verdict::done ? 0U : 1U);
+        EXPECT_EQ(world.core.stats().items, 0U);
+    }
+}
+
+TEST(Core, SourceFollowsTheCorrespondentsAndAvoidsOneThatFails) {
+    Options made;
+    made.sources4 = {"192.0.2.1", "192.0.2.2", "192.0.2.3"};
+    made.sources6 = {"2001:db8::1", "2001:db8::2"};
+    World world(made);
+    const auto start = [&](std::uint32_t source_hash) {
+        Admit admit = world.mail("x.test");
+        admit.source_hash = source_hash;
+        world.tell(admit);
+    };
+    auto route = std::make_shared<Route>(*world.route("x.test", {{"a", 0}}));
+    route->mx_hash = 5;
+    start(9);
+    world.tell(RouteResolved{"x.test", RoutePtr(route)});
+    Deliver deliver = world.take_delivery();
+    EXPECT_EQ(deliver.bind, made.sources4[(5 ^ 9) % 3]);
+    EXPECT_EQ(deliver.bind6, made.sources6[(5 ^ 9) % 2]);
+
+    AttemptEnded failed = world.ending(deliver, Verdict::deferred, false);
+    failed.next = world.now + minute;
+    failed.source_unusable = minute;
+    world.tell(failed);
+    start(9);
+    deliver = world.take_delivery();
+    EXPECT_EQ(deliver.bind, made.sources4[((5 ^ 9) % 3 + 1) % 3]);
+    EXPECT_EQ(deliver.bind6, made.sources6[(5 ^ 9) % 2]) << "only IPv4 was tried";
+    world.pass(minute);
+    start(9);
+    EXPECT_EQ(world.take<Deliver>().front().bind, made.sources4[(5 ^ 9) % 3]);
+}
+
+TEST(Core, LimitsChangeWithSessionsInFlight) {
+    World world(options(1));
+    for (int i = 0; i < 6; ++i) world.admit("x.test");
+    world.resolve("x.test");
+    std::vector<Deliver> busy = world.take<Deliver>();
+    world.tell(Configure{options(3)});
+    for (Deliver& deliver : world.take<Deliver>()) busy.push_back(std::move(deliver));
+    ASSERT_EQ(busy.size(), 3U);
+    world.tell(Configure{options(1)});
+    for (const Deliver& deliver : busy) {
+        world.opened(deliver);
+        world.done(deliver);
+    }
+    EXPECT_EQ(world.take<Close>().size(), 2U);
+    EXPECT_EQ(world.take<Deliver>().size(), 1U);
+}
+
+TEST(Core, UrgentMailGoesFirstAndCannotStarveBulk) {
+    // MP-3: priority 7 behind a crowd of priority 0 goes next; a flood of 7 leaves 0 its share.
+    World world(options(1));
+    world.admit("x.test", "", 0);
+    world.resolve("x.test");
+    Deliver deliver = world.take_delivery();
+    world.opened(deliver);
+    for (int i = 0; i < 50; ++i) world.admit("x.test", "", 0);
+    for (int i = 0; i < 200; ++i) world.admit("x.test", "", 7);
+    int bulk = 0;
+    int first_bulk = -1;
+    for (int i = 0; i < 170; ++i) {
+        world.done(deliver);
+        deliver = world.take_delivery();
+        if (world.core.find(deliver.work.item)->priority != 0) continue;
+        ++bulk;
+        if (first_bulk < 0) first_bulk = i;
+    }
+    EXPECT_EQ(first_bulk, 16);
+    EXPECT_EQ(bulk, 10) << "one in seventeen";
+}
+
+TEST(Core, TenantsShareABucketByWeight) {
+    Options made = options(1);
+    made.tenant_weights = {{"big", 3}};
+    World world(made);
+    world.admit("x.test", "small");
+    world.resolve("x.test");
+    Deliver deliver = world.take_delivery();
+    world.opened(deliver);
+    for (int i = 0; i < 300; ++i) world.admit("x.test", "small", 7);
+    for (int i = 0; i < 300; ++i) world.admit("x.test", "big", 0);
+    std::map<std::string, int> served;
+    for (int i = 0; i < 200; ++i) {
+        world.done(deliver);
+        deliver = world.take_delivery();
+        ++served[std::string(world.core.find(deliver.work.item)->tenant)];
+    }
+    EXPECT_EQ(served["big"], 150);
+    EXPECT_EQ(served["small"], 50);
+}
+
+TEST(Core, ADestinationAtItsLimitDoesNotBlockOthers) {
+    World world(options(1, 3));  // FM-36, DoS-9
+    for (int i = 0; i < 100; ++i) world.admit("slow.test");
+    world.resolve("slow.test");
+    world.admit("fast.test");
+    world.resolve("fast.test", {{"b", 0}});
+    EXPECT_EQ(world.take<Deliver>().size(), 2U);
+}
+
+TEST(Core, PoliciesOverAnyFieldsReserveAllOrNothing) {
+    Options made;
+    made.policies = {
+        {"per host", {policy::Field::remoteip}, 1, {}},
+        {"per tenant and source", {policy::Field::tenantid, policy::Field::localip}, 2, {}},
+    };
+    World world(made);
+    for (int i = 0; i < 4; ++i) world.admit("x.test", "t");
+    world.resolve("x.test", {{"a", 0}, {"b", 0}, {"c", 0}});
+    std::vector<Deliver> started = world.take<Deliver>();
+    ASSERT_EQ(started.size(), 2U) << "the tenant's limit";
+    EXPECT_EQ(started[0].candidates.size(), 1U) << "a reservation names its candidate";
+    EXPECT_NE(started[0].candidates, started[1].candidates) << "the host's limit leads to another";
+    world.admit("y.test", "u");
+    world.resolve("y.test", {{"a", 0}, {"b", 0}, {"c", 0}});
+    const Deliver other = world.take_delivery();
+    EXPECT_NE(other.candidates, started[0].candidates);
+    EXPECT_NE(other.candidates, started[1].candidates);
+    world.admit("y.test", "u");
+    EXPECT_TRUE(world.take<Deliver>().empty()) << "every host is taken: it waits for each of them";
+    world.opened(started[0], started[0].candidates[0]);
+    world.done(started[0], false);
+    world.closed(started[0].session);
+    EXPECT_EQ(world.take<Deliver>().size(), 1U);
+
+    world.tell(Configure{options(50)});
+    EXPECT_EQ(world.core.stats().ready, 0U) << "without the policies everything may start";
+}
+
+TEST(Core, RateIsNeverExceededAndGoesOnWhenTheWindowEnds) {
+    Options made = options(50);
+    made.policies = {{"rate", {policy::Field::recipientdomain}, 0, {3, second}}};
+    World world(made);
+    for (int i = 0; i < 8; ++i) world.admit("x.test");
+    world.resolve("x.test");
+    EXPECT_EQ(world.take<Deliver>().size(), 3U);
+    EXPECT_EQ(world.core.next_timer() <= world.now + second, true);
+    world.pass(second - Duration(1));
+    EXPECT_TRUE(world.take<Deliver>().empty());
+    world.pass(Duration(1));
+    EXPECT_EQ(world.take<Deliver>().size(), 3U);
+    world.pass(second);
+    EXPECT_EQ(world.take<Deliver>().size(), 2U);
+}
+
+TEST(Core, NothingIsLeftBehind) {
+    World world;
+    for (const char* const domain : {"x.test", "y.test"}) {
+        world.admit(domain, "tenant");
+        world.resolve(domain, {{domain, 0}});
+        const Deliver deliver = world.take_delivery();
+        world.opened(deliver);
+        world.done(deliver, false);
+        world.closed(deliver.session);
+    }
+    world.pass(Duration(3'600'000));
+    const Stats stats = world.core.stats();
+    EXPECT_EQ(stats.items + stats.sessions + stats.lanes + stats.buckets + stats.routes, 0U);
+    EXPECT_EQ(world.core.next_timer(), Instant::max());
+}
+
+TEST(Core, TheSameEventsGiveTheSameActions) {
+    const auto run = [] {
+        World world;
+        std::vector<std::vector<std::uint32_t>> order;
+        for (int i = 0; i < 8; ++i) world.admit("x.test");
+        world.resolve("x.test", {{"a", 0}, {"b", 0}, {"c", 0}, {"d", 0}});
+        for (const Deliver& deliver : world.take<Deliver>()) order.push_back(deliver.candidates);
+        return order;
+    };
+    const auto order = run();
+    EXPECT_EQ(order, run());
+    EXPECT_GT(std::set(order.begin(), order.end()).size(), 1U) << "equal candidates are shuffled for each delivery";
+}
+
+}  // namespace
+}  // namespace sluice::queue

@@ -1,0 +1,281 @@
+// Where items are, and how they move.
+
+#include <algorithm>
+#include <utility>
+
+#include "queue/core_impl.h"
+
+namespace sluice::queue {
+namespace {
+
+using InLane = Chained<&Item::place>;
+using Sibling = Chained<&Item::sibling>;
+
+// A route is kept at least this long, so that records without a lifetime do not turn into a stream of questions.
+constexpr Duration route_kept_min{5'000};
+// While nothing may start, an outdated route is looked at again after this.
+constexpr Duration refresh_postponed{60'000};
+
+}  // namespace
+
+void Core::Impl::set_state(Index at, ItemState next) {
+    Item& item = items_[at];
+    Destination& destination = destinations_[item.destination];
+    const auto from = static_cast<unsigned>(item.state());
+    item.become(next);
+    --destination.count[from];
+    --count_[from];
+    ++destination.count[static_cast<unsigned>(next)];
+    ++count_[static_cast<unsigned>(next)];
+}
+
+// An item without a place waits for its due time, or is ready when that has come.
+void Core::Impl::schedule(Index at) {
+    if (items_[at].due <= now_) return make_ready(at, false);
+    set_state(at, ItemState::scheduled);
+    wheel_.add(timer_key(Timed::item, at), items_[at].due);
+}
+
+void Core::Impl::make_ready(Index at, bool first_in_lane) {
+    set_state(at, ItemState::ready);
+    Item& item = items_[at];
+    item.where = none;
+    wheel_.add(timer_key(Timed::item, at), end_of(item));
+    const bool under_way = item.progress != none && progress_[item.progress].path != none;
+    Destination& destination = destinations_[item.destination];
+    if (under_way || destination.path != none) return enter_lane(at, first_in_lane);
+    InLane::push_back(items_, destination.unrouted, at);
+    resolve(item.destination);
+}
+
+Instant Core::Impl::end_of(const Item& item) const {
+    return std::max(item.arrival + options_.lifetime, now_ + options_.last_chance);
+}
+
+void Core::Impl::enter_lane(Index at, bool first_in_lane) {
+    Item& item = items_[at];
+    const bool under_way = item.progress != none && progress_[item.progress].path != none;
+    const Index path = under_way ? progress_[item.progress].path : destinations_[item.destination].path;
+    const SourceChoice source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
+    const Index lane_at = lane_of(LaneKey{item.destination, item.tenant, source, item.priority});
+    Lane& lane = lanes_[lane_at];
+    if (first_in_lane) {
+        InLane::push_front(items_, lane.items, at);
+    } else {
+        InLane::push_back(items_, lane.items, at);
+    }
+    ++lane.length;
+    item.where = lane_at;
+    bool try_now = lane.waiters.empty() || first_in_lane;
+    for (const Index waiter : lane.waiters) {
+        if (!buckets_[waiters_[waiter].bucket].idle.empty()) try_now = true;
+    }
+    if (try_now) run_lane(lane_at);
+}
+
+// Takes an item out of wherever it waits; its state is then to be changed.
+void Core::Impl::leave_place(Index at) {
+    Item& item = items_[at];
+    wheel_.cancel(timer_key(Timed::item, at));
+    if (item.state() != ItemState::ready) return;
+    if (item.where == none) {
+        InLane::remove(items_, destinations_[item.destination].unrouted, at);
+        return;
+    }
+    const Index lane_at = std::exchange(item.where, none);
+    Lane& lane = lanes_[lane_at];
+    InLane::remove(items_, lane.items, at);
+    if (--lane.length > 0) return;
+    stop_waiting(lane_at);
+    release_lane(lane_at);
+}
+
+// Asks for a decision without an attempt; the answer is AttemptEnded without a session.
+void Core::Impl::conclude(Index at, Error error) {
+    end_progress(at);
+    set_state(at, ItemState::sending);
+    items_[at].where = none;
+    const auto shard = static_cast<std::uint32_t>(items_[at].message % options_.shards);
+    actions_->push_back(Conclude{shard, work_of(at), std::move(error)});
+}
+
+void Core::Impl::conclude_waiting(Index destination, const Error& error) {
+    std::vector<Index> waiting;
+    const auto collect = [&](const Chain& chain) {
+        for (Index at = chain.head; at != none; at = items_[at].place.next) {
+            const Index progress = items_[at].progress;
+            if (progress == none || progress_[progress].path == none) waiting.push_back(at);
+        }
+    };
+    collect(destinations_[destination].unrouted);
+    for (Index lane = destinations_[destination].lanes.head; lane != none; lane = lanes_[lane].sibling.next) {
+        collect(lanes_[lane].items);
+    }
+    for (const Index at : waiting) {
+        leave_place(at);
+        conclude(at, error);
+    }
+    // Heads that are under way on an older route may have come to the front.
+    for (const Index lane : lanes_of(destination)) run_lane(lane);
+}
+
+// The end of an item's life in the queue. It has no place any more.
+void Core::Impl::forget(Index at) {
+    drop_fresh(at);
+    if (items_[at].progress != none) {
+        progress_[items_[at].progress].pending.clear();
+        end_progress(at);
+    }
+    const Item item = items_[at];
+    Destination& destination = destinations_[item.destination];
+    --destination.count[static_cast<unsigned>(item.state())];
+    --count_[static_cast<unsigned>(item.state())];
+    Sibling::remove(items_, destination.items, at);
+    items_.remove(at);
+    names_.drop(item.tenant);
+    release_destination(item.destination);
+}
+
+Work Core::Impl::work_of(Index at) {
+    const Item& item = items_[at];
+    Work work{item.key(), item.arrival, item.attempts, item.delay_notified, nullptr, pending_of(at)};
+    if (item.is_fresh) work.message = fresh_.find(item.message)->second.message;
+    return work;
+}
+
+std::vector<std::uint32_t> Core::Impl::pending_of(Index at) const {
+    const Index progress = items_[at].progress;
+    return progress == none ? std::vector<std::uint32_t>() : progress_[progress].pending;
+}
+
+Progress& Core::Impl::progress_of(Index at) {
+    if (items_[at].progress == none) items_[at].progress = progress_.add();
+    return progress_[items_[at].progress];
+}
+
+// Forgets how far an attempt has come; the undecided recipients stay known.
+void Core::Impl::end_progress(Index at) {
+    const Index row = items_[at].progress;
+    if (row == none) return;
+    Progress& progress = progress_[row];
+    if (progress.path != none) paths_.drop(progress.path);
+    if (progress.pending.empty()) {
+        progress_.remove(row);
+        items_[at].progress = none;
+        return;
+    }
+    Progress rest;
+    rest.pending = std::move(progress.pending);
+    progress = std::move(rest);
+}
+
+void Core::Impl::keep_fresh(Index at, mail::MessagePtr message) {
+    const auto found = fresh_.find(items_[at].message);
+    if (found == fresh_.end()) {
+        if (fresh_bytes_ + message->size() > options_.fresh_bytes_max) return;
+        fresh_bytes_ += message->size();
+        fresh_.emplace(items_[at].message, Fresh{std::move(message), 1});
+    } else {
+        ++found->second.items;
+    }
+    items_[at].is_fresh = true;
+}
+
+void Core::Impl::drop_fresh(Index at) {
+    if (!items_[at].is_fresh) return;
+    items_[at].is_fresh = false;
+    const auto found = fresh_.find(items_[at].message);
+    if (--found->second.items > 0) return;
+    fresh_bytes_ -= found->second.message->size();
+    fresh_.erase(found);
+}
+
+// ---- destinations and their routes -----------------------------------------------------------------------------
+
+Index Core::Impl::destination_of(std::string_view domain) {
+    const NameId name = names_.intern(domain);
+    Index at = destinations_.find(name);
+    if (at != none) {
+        names_.drop(name);
+        return at;
+    }
+    Destination destination;
+    destination.name = name;
+    return destinations_.add(destination);
+}
+
+void Core::Impl::release_destination(Index at) {
+    const Destination& destination = destinations_[at];
+    if (!destination.items.empty() || !destination.lanes.empty() || destination.sessions > 0) return;
+    if (destination.path != none || destination.resolving) return;
+    const NameId name = destination.name;
+    destinations_.remove(at);
+    names_.drop(name);
+}
+
+bool Core::Impl::has_ready(const Destination& destination) {
+    return destination.count[static_cast<unsigned>(ItemState::ready)] > 0;
+}
+
+// Asks for the route; one question at a time.
+void Core::Impl::resolve(Index at) {
+    Destination& destination = destinations_[at];
+    if (options_.disabled || std::exchange(destination.resolving, true)) return;
+    actions_->push_back(Resolve{std::string(names_.text(destination.name))});
+}
+
+// The old route serves until the answer is here, so that waiting lanes keep their turn.
+void Core::Impl::refresh(Index at) {
+    resolve(at);
+    const Index timer = timer_key(Timed::destination, at);
+    wheel_.cancel(timer);
+    if (!destinations_[at].resolving) wheel_.add(timer, now_ + refresh_postponed);
+}
+
+void Core::Impl::set_path(Index at, Index path) {
+    Destination& destination = destinations_[at];
+    const Index old = std::exchange(destination.path, path);
+    const Route& route = *paths_[path].route;
+    wheel_.cancel(timer_key(Timed::destination, at));
+    wheel_.add(timer_key(Timed::destination, at), std::max(route.expires, now_ + route_kept_min));
+    if (old != none) {
+        const bool other_sources = paths_[old].route->mx_hash != route.mx_hash;
+        paths_.drop(old);
+        if (other_sources) relane(at);
+    }
+    for (const Index lane : lanes_of(at)) run_lane(lane);
+    while (!destination.unrouted.empty()) {
+        const Index item = destination.unrouted.head;
+        InLane::remove(items_, destination.unrouted, item);
+        enter_lane(item, false);
+    }
+}
+
+void Core::Impl::drop_path(Index at) {
+    wheel_.cancel(timer_key(Timed::destination, at));
+    const Index path = std::exchange(destinations_[at].path, none);
+    if (path != none) paths_.drop(path);
+}
+
+// Sorts the ready items of a domain into lanes again, because what makes a lane has changed.
+void Core::Impl::relane(Index destination) {
+    std::vector<Index> items;
+    for (Index lane = destinations_[destination].lanes.head; lane != none; lane = lanes_[lane].sibling.next) {
+        for (Index at = lanes_[lane].items.head; at != none; at = items_[at].place.next) items.push_back(at);
+    }
+    for (const Index at : items) leave_place(at);
+    for (const Index at : items) {
+        wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
+        enter_lane(at, false);
+    }
+}
+
+std::vector<Index> Core::Impl::lanes_of(Index destination) const {
+    std::vector<Index> lanes;
+    for (Index at = destinations_[destination].lanes.head; at != none; at = lanes_[at].sibling.next) {
+        lanes.push_back(at);
+    }
+    return lanes;
+}
+
+}  // namespace sluice::queue

@@ -1,0 +1,171 @@
+// Sessions, the slots they hold and the pools they idle in.
+
+#include <algorithm>
+#include <utility>
+
+#include "queue/core_impl.h"
+
+namespace sluice::queue {
+namespace {
+
+using IdleSlot = Chained<&Slot::idle>;
+using Pooled = Chained<&Session::pooled>;
+
+}  // namespace
+
+// The references in `buckets` become the session's.
+void Core::Impl::take_slots(Index at, BucketList&& buckets) {
+    const bool closing = sessions_[at].state == SessionState::closing;
+    const bool idle = sessions_[at].state == SessionState::idle;
+    for (const Index bucket : buckets) {
+        const Index slot = slots_.add();
+        slots_[slot].bucket = bucket;
+        slots_[slot].session = at;
+        Bucket& row = buckets_[bucket];
+        ++row.used;
+        if (closing) ++row.closing;
+        if (idle) IdleSlot::push_back(slots_, row.idle, slot);
+        sessions_[at].slots.push_back(slot);
+    }
+}
+
+void Core::Impl::free_slots(Index at) {
+    const bool closing = sessions_[at].state == SessionState::closing;
+    const bool idle = sessions_[at].state == SessionState::idle;
+    const BucketList slots = std::exchange(sessions_[at].slots, {});
+    for (const Index slot : slots) {
+        const Index bucket = slots_[slot].bucket;
+        Bucket& row = buckets_[bucket];
+        if (idle) IdleSlot::remove(slots_, row.idle, slot);
+        if (closing) --row.closing;
+        --row.used;
+        slots_.remove(slot);
+        offer(bucket);
+        drop_bucket(bucket);
+    }
+}
+
+// The session counts for other buckets from now on; those it leaves are offered to whoever waits there.
+void Core::Impl::change_slots(Index at, BucketList&& buckets) {
+    for (std::size_t policy = 0; policy < buckets.size(); ++policy) {
+        Slot& slot = slots_[sessions_[at].slots[policy]];
+        const Index old = std::exchange(slot.bucket, buckets[policy]);
+        if (old != slot.bucket) {
+            --buckets_[old].used;
+            ++buckets_[slot.bucket].used;
+            offer(old);
+        }
+        drop_bucket(old);
+    }
+}
+
+void Core::Impl::make_idle(Index at) {
+    Session& session = sessions_[at];
+    ASSERT(session.state == SessionState::busy && session.item == none && session.pool != none);
+    session.state = SessionState::idle;
+    Pooled::push_front(sessions_, pools_[session.pool].idle, at);
+    for (const Index slot : session.slots) IdleSlot::push_back(slots_, buckets_[slots_[slot].bucket].idle, slot);
+    ++idle_sessions_;
+}
+
+// The caller gives it another state.
+void Core::Impl::leave_idle(Index at) {
+    Session& session = sessions_[at];
+    ASSERT(session.state == SessionState::idle);
+    wheel_.cancel(timer_key(Timed::session, at));
+    Pooled::remove(sessions_, pools_[session.pool].idle, at);
+    for (const Index slot : session.slots) IdleSlot::remove(slots_, buckets_[slots_[slot].bucket].idle, slot);
+    session.state = SessionState::busy;
+    --idle_sessions_;
+}
+
+void Core::Impl::close(Index at) {
+    if (sessions_[at].state == SessionState::idle) leave_idle(at);
+    actions_->push_back(Close{sessions_[at].id, sessions_[at].shard});
+    mark_closing(at);
+}
+
+void Core::Impl::mark_closing(Index at) {
+    Session& session = sessions_[at];
+    ASSERT(session.item == none && session.state != SessionState::closing);
+    session.state = SessionState::closing;
+    for (const Index slot : session.slots) ++buckets_[slots_[slot].bucket].closing;
+}
+
+// It has carried enough, or a limit was lowered below what is open.
+bool Core::Impl::is_spent(const Session& session) const {
+    if (options_.session_messages_max != 0 && session.messages >= options_.session_messages_max) return true;
+    return std::any_of(session.slots.begin(), session.slots.end(),
+                       [&](Index slot) { return buckets_.is_over(slots_[slot].bucket); });
+}
+
+// The session serves this lane over this path.
+void Core::Impl::attach(Index at, Index lane, Index path) {
+    Session& session = sessions_[at];
+    if (session.path != path) {
+        const Index old = std::exchange(session.path, paths_.hold(path));
+        if (old != none) paths_.drop(old);
+    }
+    if (session.lane == lane) return;
+    const Index old = std::exchange(session.lane, lane);
+    ++lanes_[lane].sessions;
+    ++destinations_[lanes_[lane].name.destination].sessions;
+    if (old == none) return;
+    --destinations_[lanes_[old].name.destination].sessions;
+    --lanes_[old].sessions;
+    release_lane(old);
+}
+
+void Core::Impl::detach(Index at) {
+    const Index lane = std::exchange(sessions_[at].lane, none);
+    const Index path = std::exchange(sessions_[at].path, none);
+    --destinations_[lanes_[lane].name.destination].sessions;
+    --lanes_[lane].sessions;
+    const Index destination = lanes_[lane].name.destination;
+    release_lane(lane);
+    paths_.drop(path);
+    if (destinations_.contains(destination)) release_destination(destination);
+}
+
+void Core::Impl::join_pool(Index at) {
+    Session& session = sessions_[at];
+    const Path& path = paths_[session.path];
+    const Path::Hop& hop = path.hops[session.candidate];
+    const NameId bind = hop.family == Family::local  ? Names::empty
+                        : hop.family == Family::ipv6 ? session.bind6
+                                                     : session.bind4;
+    const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
+    const PoolKey key{bind, hop.address, path.transport, host};
+    session.pool = pools_.find(key);
+    if (session.pool == none) {
+        session.pool = pools_.add(Pool{key, {}, 0});
+        for (const NameId name : {key.bind, key.remote, key.transport, key.host}) names_.hold(name);
+    }
+    ++pools_[session.pool].holders;
+}
+
+void Core::Impl::leave_pool(Index at) {
+    const Index pool = std::exchange(sessions_[at].pool, none);
+    if (pool == none || --pools_[pool].holders > 0) return;
+    const PoolKey key = pools_[pool].name;
+    pools_.remove(pool);
+    for (const NameId name : {key.bind, key.remote, key.transport, key.host}) names_.drop(name);
+}
+
+void Core::Impl::erase(Index at) {
+    if (sessions_[at].state == SessionState::idle) leave_idle(at);
+    free_slots(at);
+    leave_pool(at);
+    detach(at);
+    --shard_sessions_[sessions_[at].shard];
+    names_.drop(sessions_[at].bind4);
+    names_.drop(sessions_[at].bind6);
+    sessions_.remove(at);
+}
+
+std::uint32_t Core::Impl::least_loaded_shard() const {
+    const auto least = std::min_element(shard_sessions_.begin(), shard_sessions_.end());
+    return static_cast<std::uint32_t>(least - shard_sessions_.begin());
+}
+
+}  // namespace sluice::queue

@@ -1,0 +1,384 @@
+// What starts, and who waits for what.
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "queue/core_impl.h"
+
+namespace sluice::queue {
+namespace {
+
+using IdleSlot = Chained<&Slot::idle>;
+
+// Connections to one remote may be held by lanes whose counters differ; so many are looked at.
+constexpr int idle_looked_at_max = 8;
+
+}  // namespace
+
+// Starts from a lane as long as something starts.
+void Core::Impl::run_lane(Index lane) {
+    while (!options_.disabled && lanes_[lane].length > 0) {
+        if (start_head(lane) == Start::blocked) return;
+    }
+}
+
+Core::Impl::Start Core::Impl::start_head(Index lane) {
+    const Index item = lanes_[lane].items.head;
+    Plan plan;
+    if (!choose_group(item, lanes_[lane].name.destination, plan)) {
+        leave_place(item);
+        conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
+        return Start::started;
+    }
+    if ((!plan.new_session && start_on_idle(lane, plan)) || start_on_new(lane, plan)) {
+        forget_blockers();
+        return Start::started;
+    }
+    block(lane);
+    return Start::blocked;
+}
+
+// The candidates to try next: of those not tried in this attempt the best level that is believed to be alive, or
+// else the best level of the others. False when none is left.
+bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
+    const Index row = items_[at].progress;
+    const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
+    plan.path = progress != nullptr ? progress->path : destinations_[destination].path;
+    plan.permanent = progress == nullptr || progress->permanent;
+    const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
+    const bool fixed = progress != nullptr && progress->only != none;
+
+    group_.clear();
+    std::size_t untried = 0;
+    std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
+    for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
+        if (progress != nullptr && progress->tried[candidate]) continue;
+        ++untried;
+        const Path::Hop& hop = hops[candidate];
+        const std::uint64_t rank = hop.level | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 32 : 0);
+        if (fixed || rank > best) continue;
+        if (rank < best) group_.clear();
+        best = rank;
+        group_.push_back(candidate);
+    }
+    if (fixed) {
+        group_.push_back(progress->only);
+        plan.new_session = true;
+    }
+    plan.last_resort = untried <= group_.size();
+    return !group_.empty();
+}
+
+bool Core::Impl::start_on_idle(Index lane, const Plan& plan) {
+    if (idle_sessions_ == 0) return false;
+    const Path& path = paths_[plan.path];
+    for (const std::uint32_t candidate : group_) {
+        const Index pool = pools_.find(pool_key(lanes_[lane], path, path.hops[candidate]));
+        if (pool == none) continue;
+        int looked_at = 0;
+        for (Index at = pools_[pool].idle.head; at != none && looked_at < idle_looked_at_max; ++looked_at) {
+            if (start_on(at, lane, candidate, plan)) return true;
+            at = sessions_[at].pooled.next;
+        }
+    }
+    return false;
+}
+
+bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const Plan& plan) {
+    Session& session = sessions_[at];
+    if (session.lane == lane && !buckets_.depends_on_candidate()) {
+        if (!may_take(lanes_[lane].buckets, at)) return false;
+        leave_idle(at);
+    } else {
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        if (!may_take(buckets, at)) {
+            drop_buckets(buckets);
+            return false;
+        }
+        leave_idle(at);
+        change_slots(at, std::move(buckets));
+    }
+    session.state = SessionState::busy;
+    session.candidate = candidate;
+    session.group.assign(1, candidate);
+    Deliver deliver;
+    deliver.last_resort = plan.last_resort && group_.size() == 1;
+    begin_attempt(at, lane, plan, std::move(deliver));
+    return true;
+}
+
+bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
+    if (!buckets_.depends_on_candidate()) {
+        if (!may_take(lanes_[lane].buckets, none)) return false;
+        shuffle_group();
+        BucketList buckets = lanes_[lane].buckets;
+        for (const Index bucket : buckets) buckets_.hold(bucket);
+        open(lane, plan, group_, std::move(buckets));
+        return true;
+    }
+    shuffle_group();
+    for (const std::uint32_t candidate : group_) {
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        if (may_take(buckets, none)) {
+            open(lane, plan, {candidate}, std::move(buckets));
+            return true;
+        }
+        // The blocker stays because the lane will wait there; the others may go.
+        drop_buckets(buckets);
+    }
+    return false;
+}
+
+// All or nothing: every bucket has a token and, unless `session` holds one there, a slot. Notes the first that has not.
+bool Core::Impl::may_take(const BucketList& buckets, Index session) {
+    for (std::size_t policy = 0; policy < buckets.size(); ++policy) {
+        const Index bucket = buckets[policy];
+        const bool has_slot =
+            session != none && slots_[sessions_[session].slots[policy]].bucket == bucket ? true : buckets_.has_slot(bucket);
+        if (has_slot && buckets_.has_token(bucket, now_)) continue;
+        note_blocker(bucket);
+        return false;
+    }
+    return true;
+}
+
+void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
+    const Path& path = paths_[plan.path];
+    Session row;
+    row.id = ++last_session_;
+    row.shard = least_loaded_shard();
+    row.group = candidates;
+    row.bind4 = names_.hold(bind_of(lanes_[lane], path, Family::ipv4));
+    row.bind6 = names_.hold(bind_of(lanes_[lane], path, Family::ipv6));
+    ++shard_sessions_[row.shard];
+    const Index at = sessions_.add(std::move(row));
+    take_slots(at, std::move(buckets));
+
+    Deliver deliver;
+    deliver.open = true;
+    deliver.last_resort = plan.last_resort && candidates.size() == group_.size();
+    deliver.candidates = std::move(candidates);
+    deliver.bind = names_.text(sessions_[at].bind4);
+    deliver.bind6 = names_.text(sessions_[at].bind6);
+    begin_attempt(at, lane, plan, std::move(deliver));
+}
+
+// The session takes the lane's head: counts it, and says so.
+void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&& deliver) {
+    Session& session = sessions_[at];
+    const Index item = lanes_[lane].items.head;
+    for (const Index slot : session.slots) buckets_.take_token(slots_[slot].bucket, now_);
+    attach(at, lane, plan.path);
+    charge(lane);
+    leave_place(item);
+    set_state(item, ItemState::sending);
+    items_[item].where = at;
+    session.item = item;
+    ++session.messages;
+
+    deliver.session = session.id;
+    deliver.shard = session.shard;
+    deliver.route = paths_[plan.path].route;
+    deliver.permanent_so_far = plan.permanent;
+    deliver.work = work_of(item);
+    actions_->push_back(std::move(deliver));
+}
+
+void Core::Impl::shuffle_group() {
+    for (std::size_t rest = group_.size(); rest > 1; --rest) std::swap(group_[rest - 1], group_[random_.below(rest)]);
+}
+
+NameId Core::Impl::bind_of(const Lane& lane, const Path& path, Family family) const {
+    if (family == Family::local) return Names::empty;
+    const NameId demanded = family == Family::ipv6 ? path.bind6 : path.bind4;
+    return demanded != Names::empty ? demanded : sources_.address(family, lane.name.source, now_);
+}
+
+PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const {
+    const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
+    return {bind_of(lane, path, hop.family), hop.address, path.transport, host};
+}
+
+// ---- lanes and buckets -----------------------------------------------------------------------------------------
+
+policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate) const {
+    policy::FieldValues values;
+    values[policy::Field::tenantid] = number_of(lane.name.tenant);
+    values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
+    const Path::Hop& hop = path.hops[candidate];
+    values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
+    values[policy::Field::remoteip] = number_of(hop.address);
+    values[policy::Field::remotemx] = number_of(hop.mx_host);
+    return values;
+}
+
+BucketList Core::Impl::hold_buckets(const Lane& lane, const policy::FieldValues& values) {
+    BucketList buckets;
+    for (std::uint32_t policy = 0; policy < lane.buckets.size(); ++policy) {
+        const Index known = lane.buckets[policy];
+        if (known != none) buckets_.hold(known);
+        buckets.push_back(known != none ? known : buckets_.hold(policy, values));
+    }
+    return buckets;
+}
+
+void Core::Impl::drop_buckets(const BucketList& buckets) {
+    for (const Index bucket : buckets) drop_bucket(bucket);
+}
+
+void Core::Impl::drop_bucket(Index bucket) {
+    if (buckets_.drop(bucket)) settle(bucket);
+}
+
+// A bucket that nobody refers to goes, at the latest when its window is over.
+void Core::Impl::settle(Index bucket) {
+    if (buckets_[bucket].holders > 0 || buckets_[bucket].in_turn) return;
+    const Index timer = timer_key(Timed::bucket, bucket);
+    wheel_.cancel(timer);
+    const Instant reopens = buckets_.reopens(bucket);
+    if (!buckets_.collect(bucket, now_)) wheel_.add(timer, reopens);
+}
+
+Index Core::Impl::lane_of(const LaneKey& key) {
+    const Index found = lanes_.find(key);
+    if (found != none) return found;
+    Lane lane;
+    lane.name = key;
+    names_.hold(key.tenant);
+    const Index at = lanes_.add(std::move(lane));
+    hold_lane_buckets(at);
+    Chained<&Lane::sibling>::push_back(lanes_, destinations_[key.destination].lanes, at);
+    return at;
+}
+
+void Core::Impl::hold_lane_buckets(Index at) {
+    Lane& lane = lanes_[at];
+    policy::FieldValues values;
+    values[policy::Field::tenantid] = number_of(lane.name.tenant);
+    values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
+    const std::vector<policy::Policy>& policies = buckets_.policies();
+    for (std::uint32_t policy = 0; policy < policies.size(); ++policy) {
+        const bool late = policies[policy].fields.depends_on_candidate();
+        lane.buckets.push_back(late ? none : buckets_.hold(policy, values));
+    }
+}
+
+void Core::Impl::release_lane(Index at) {
+    if (lanes_[at].length > 0 || lanes_[at].sessions > 0) return;
+    const LaneKey key = lanes_[at].name;
+    const BucketList buckets = std::move(lanes_[at].buckets);
+    Chained<&Lane::sibling>::remove(lanes_, destinations_[key.destination].lanes, at);
+    lanes_.remove(at);
+    for (const Index bucket : buckets) {
+        if (bucket != none) drop_bucket(bucket);
+    }
+    names_.drop(key.tenant);
+    release_destination(key.destination);
+}
+
+// The blocker is kept alive for the lane that is about to wait there.
+void Core::Impl::note_blocker(Index bucket) {
+    if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) return;
+    buckets_.hold(bucket);
+    blockers_.push_back(bucket);
+}
+
+void Core::Impl::forget_blockers() {
+    const BucketList blockers = std::exchange(blockers_, {});
+    drop_buckets(blockers);
+}
+
+bool Core::Impl::waits_at(Index lane, Index bucket) const {
+    const BucketList& waiters = lanes_[lane].waiters;
+    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == bucket; });
+}
+
+// The lane waits where its head was stopped, and keeps its place where it waited already.
+void Core::Impl::block(Index at) {
+    Lane& lane = lanes_[at];
+    BucketList kept;
+    for (const Index waiter : lane.waiters) {
+        const Index bucket = waiters_[waiter].bucket;
+        if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) {
+            kept.push_back(waiter);
+            continue;
+        }
+        waiters_.leave(buckets_[bucket].waiting, waiter);
+        drop_bucket(bucket);
+    }
+    lane.waiters = std::move(kept);
+    const BucketList blockers = std::exchange(blockers_, {});
+    for (const Index bucket : blockers) {
+        if (waits_at(at, bucket)) {
+            drop_bucket(bucket);  // noted again
+        } else {
+            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, lane.name.tenant,
+                                                  weight_of(lane.name.tenant), lane.name.priority));
+        }
+        watch_window(bucket);
+        if (!buckets_.has_slot(bucket)) evict_for(at, bucket);
+    }
+}
+
+void Core::Impl::stop_waiting(Index at) {
+    const BucketList waiters = std::exchange(lanes_[at].waiters, {});
+    for (const Index waiter : waiters) {
+        const Index bucket = waiters_[waiter].bucket;
+        waiters_.leave(buckets_[bucket].waiting, waiter);
+        drop_bucket(bucket);
+    }
+}
+
+void Core::Impl::watch_window(Index bucket) {
+    if (buckets_.has_token(bucket, now_) || buckets_[bucket].timer.is_set()) return;
+    wheel_.add(timer_key(Timed::bucket, bucket), buckets_.reopens(bucket));
+}
+
+void Core::Impl::charge(Index lane) {
+    for (const Index waiter : lanes_[lane].waiters) {
+        waiters_.charge(buckets_[waiters_[waiter].bucket].waiting, waiter);
+    }
+}
+
+// Idle sessions that are of no use to the lane yield their slots, as many as it could use, the longest idle first.
+void Core::Impl::evict_for(Index at, Index bucket) {
+    const Lane& lane = lanes_[at];
+    std::uint32_t wanted = lane.length;
+    for (const Index other : lane.buckets) {
+        if (other == none || other == bucket || !buckets_.has_slot(other)) continue;
+        const std::uint32_t limit = buckets_.policy_of(other).concurrency;
+        if (limit != 0) wanted = std::min(wanted, limit - buckets_[other].used);
+    }
+    while (buckets_[bucket].closing < wanted && !buckets_[bucket].idle.empty()) {
+        close(slots_[buckets_[bucket].idle.head].session);
+    }
+}
+
+// Something became free in a bucket: who waits there is served before handle() returns.
+void Core::Impl::offer(Index bucket) {
+    Bucket& row = buckets_[bucket];
+    if (row.waiting.count == 0 || std::exchange(row.in_turn, true)) return;
+    to_serve_.push_back(bucket);
+}
+
+void Core::Impl::serve_all() {
+    for (std::size_t i = 0; i < to_serve_.size(); ++i) {
+        const Index bucket = to_serve_[i];
+        serve(bucket);
+        buckets_[bucket].in_turn = false;
+        settle(bucket);
+    }
+    to_serve_.clear();
+}
+
+void Core::Impl::serve(Index bucket) {
+    while (!options_.disabled && buckets_[bucket].waiting.count > 0) {
+        if (!buckets_.has_token(bucket, now_)) return watch_window(bucket);
+        if (!buckets_.has_slot(bucket) && buckets_[bucket].idle.empty()) return;
+        const Index lane = waiters_[waiters_.first(buckets_[bucket].waiting)].lane;
+        if (start_head(lane) == Start::blocked && waits_at(lane, bucket)) return;
+    }
+}
+
+}  // namespace sluice::queue

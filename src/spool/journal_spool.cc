@@ -1,0 +1,400 @@
+#include "spool/journal_spool.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "spool/recovery.h"
+
+namespace sluice::spool {
+namespace {
+
+// A message may move while it is read; more often than this it does not.
+constexpr int load_attempts = 4;
+
+FileJournal::Settings journal_settings(const Options& options, const Tuning& tuning) {
+    FileJournal::Settings settings;
+    settings.directory = options.directory;
+    settings.segment_bytes = round_up(options.segment_bytes, sector_bytes);
+    settings.reserve_bytes = round_up(options.reserve_bytes, sector_bytes);
+    settings.spares_max = tuning.spares_max;
+    settings.sync = options.sync;
+    return settings;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Spool>> Spool::open(
+    const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report) {
+    std::shared_ptr<Disk> disk = make_system_disk();
+    TRY(std::unique_ptr<Spool> spool, JournalSpool::open(*disk, options, Tuning(), on_item, report));
+    static_cast<JournalSpool&>(*spool).disk_owner_ = std::move(disk);
+    return spool;
+}
+
+Result<std::unique_ptr<Spool>> JournalSpool::open(
+    Disk& disk, const Options& options, const Tuning& tuning, const std::function<void(const RecoveredItem&)>& on_item,
+    RecoveryReport& report) {
+    auto spool = std::make_unique<JournalSpool>(disk, options, tuning);
+    TRY_VOID(spool->recover(on_item, report));
+    spool->writer_ = std::thread(&JournalSpool::run, spool.get());
+    return spool;
+}
+
+JournalSpool::JournalSpool(Disk& disk, const Options& options, const Tuning& tuning)
+    : disk_(disk), options_(options), tuning_(tuning), journal_(disk, journal_settings(options, tuning)),
+      reclaimer_(journal_, ledger_, ledger_mutex_, round_up(options.segment_bytes, sector_bytes)) {}
+
+JournalSpool::~JournalSpool() { close(); }
+
+Result<> JournalSpool::recover(
+    const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report) {
+    TRY_VOID(disk_.make_directory(options_.directory));
+    TRY(lock_, disk_.lock(options_.directory + "/lock"));
+    Recovery recovery(ledger_, report);
+    TRY_VOID(journal_.recover([&](FileJournal::Found found) { return recovery.take(std::move(found)); }, report));
+    recovery.tell(on_item);
+
+    journal_.set_floor(report.latest, report.last_id);
+    Room room;
+    room.from_reserve = true;
+    if (const auto head = prepare(room); !head) {
+        // Not fatal: what is queued can be delivered, and the writer asks the disk again and again.
+        report.warnings.push_back("no new segment can be written: " + head.error().detail);
+    }
+    look_at_disk();
+    reclaim();
+    publish_status();
+    return {};
+}
+
+// ---- any thread --------------------------------------------------------------------------------------------------
+
+void JournalSpool::append(Batch batch, CommitListener* listener, std::uint64_t ticket) {
+    Waiting waiting{std::move(batch), listener, ticket, {}, false};
+    for (const Record& record : waiting.batch) {
+        waiting.weight += weigh(record);
+        waiting.has_message |= std::holds_alternative<MessageRecord>(record);
+    }
+    waiting_bytes_.fetch_add(waiting.weight.record, std::memory_order_relaxed);
+    bool wake = false;
+    {
+        const std::lock_guard lock(waiting_mutex_);
+        ASSERT(!stopping_);
+        waiting_.push_back(std::move(waiting));
+        wake = std::exchange(writer_sleeps_, false);
+    }
+    if (wake) wake_.notify_one();
+}
+
+Result<mail::MessagePtr> JournalSpool::load(MessageId id) {
+    Error last(Errc::not_found, "");
+    Place before;
+    for (int attempt = 0; attempt < load_attempts; ++attempt) {
+        std::optional<Place> place;
+        {
+            const std::lock_guard lock(ledger_mutex_);
+            place = ledger_.find(id);
+        }
+        if (!place) return fail(Errc::not_found, "message " + id.text() + " is decided or was never here");
+        // Not moved since the last attempt: then that one met what is really there.
+        if (*place == before) break;
+        before = *place;
+        auto record = journal_.read(place->segment, place->offset, place->length);
+        if (record) {
+            TRY(mail::MessagePtr message, decode_message(*record));
+            if (message->id == id) return message;
+            last = Error(Errc::corrupt, "another message stands where " + id.text() + " should");
+        } else {
+            last = std::move(record).error();
+        }
+        if (last.code == Errc::disk_failed) return fail(std::move(last));
+    }
+    if (last.code == Errc::corrupt) {
+        const std::lock_guard lock(waiting_mutex_);
+        damaged_.push_back(before.segment);
+        wake_.notify_one();
+    }
+    return fail(std::move(last));
+}
+
+bool JournalSpool::accepting() const {
+    return disk_accepts_.load(std::memory_order_relaxed) &&
+           waiting_bytes_.load(std::memory_order_relaxed) < options_.queued_bytes_max;
+}
+
+Status JournalSpool::status() const {
+    Status status;
+    {
+        const std::lock_guard lock(status_mutex_);
+        status = published_;
+    }
+    {
+        const std::lock_guard lock(ledger_mutex_);
+        status.live_bytes = ledger_.live_bytes();
+        status.live_messages = ledger_.live_messages();
+    }
+    status.waiting_bytes = waiting_bytes_.load(std::memory_order_relaxed);
+    status.accepting = accepting();
+    if (status.waiting_bytes >= options_.queued_bytes_max) {
+        status.why_not = "the disk does not keep up: too much waits for its sync";
+    }
+    return status;
+}
+
+void JournalSpool::close() {
+    if (writer_.joinable()) {
+        {
+            const std::lock_guard lock(waiting_mutex_);
+            stopping_ = true;
+        }
+        wake_.notify_one();
+        writer_.join();
+    }
+    journal_.close();
+    lock_.reset();
+}
+
+// ---- the writer --------------------------------------------------------------------------------------------------
+
+void JournalSpool::run() {
+    while (take_work()) {
+        look_at_disk();
+        for (std::size_t from = 0; from < work_.size();) {
+            next_chunk(from);
+            write_chunk();
+        }
+        work_.clear();
+        if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
+        reclaim();
+        quarantine_damaged();
+        publish_status();
+    }
+}
+
+// How long the writer may sleep when nothing waits: forever, unless the disk is to be asked again.
+Duration JournalSpool::idle_time() const {
+    if (reclaimer_.busy() && !failing_) return Duration(0);
+    if (failing_ || !carried_.empty()) return tuning_.retry_after;
+    return disk_accepts_.load(std::memory_order_relaxed) ? Duration::max() : tuning_.disk_check;
+}
+
+// Takes everything that waits. False when the spool closes and nothing is left.
+bool JournalSpool::take_work() {
+    const Duration idle = idle_time();
+    std::unique_lock lock(waiting_mutex_);
+    const auto ready = [&] { return !waiting_.empty() || stopping_ || !damaged_.empty(); };
+    if (!ready() && idle > Duration(0)) {
+        writer_sleeps_ = true;
+        const auto woken = [&] { return !writer_sleeps_ || ready(); };
+        if (idle == Duration::max()) {
+            wake_.wait(lock, woken);
+        } else {
+            wake_.wait_for(lock, idle, woken);
+        }
+        writer_sleeps_ = false;
+    }
+    work_.swap(waiting_);
+    return !work_.empty() || !stopping_;
+}
+
+// Moves the batches of the next group from work_ to chunk_; those that nobody waits for and that failed before, first.
+void JournalSpool::next_chunk(std::size_t& from) {
+    chunk_ = std::exchange(carried_, {});
+    std::uint64_t bytes = 0;
+    while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= tuning_.group_bytes_max)) {
+        bytes += work_[from].weight.record;
+        chunk_.push_back(std::move(work_[from++]));
+    }
+}
+
+void JournalSpool::write_chunk() {
+    if (chunk_.empty()) chunk_ = std::exchange(carried_, {});
+    Result<> written = write_group();
+    const auto has_message = [](const Waiting& waiting) { return waiting.has_message; };
+    if (!written && written.error().code == Errc::disk_full &&
+        std::any_of(chunk_.begin(), chunk_.end(), has_message)) {
+        // Messages are refused; what is known about delivered ones goes to the reserve.
+        refuse_messages(written.error());
+        written = write_group();
+    }
+    complete_chunk(written);
+}
+
+// Makes chunk_ durable, together with what reclaiming has to write again.
+Result<> JournalSpool::write_group() {
+    Room room;
+    room.from_reserve = true;
+    for (const Waiting& waiting : chunk_) {
+        room.records += waiting.weight.record;
+        room.index += waiting.weight.index;
+        if (waiting.has_message) room.from_reserve = false;
+    }
+    const Weight rewritten = reclaimer_.gather(tuning_.rewrite_bytes_max);
+    room.records += rewritten.record;
+    room.index += rewritten.index;
+    if (room.records == 0) {
+        reclaimer_.written();
+        return {};
+    }
+    auto head = prepare(room);
+    if (!head) {
+        reclaimer_.not_written();
+        return fail(std::move(head).error());
+    }
+    gather(*head);
+    if (group_.empty()) return {};
+    const std::uint64_t bytes = group_.bytes();
+    if (auto appended = journal_.append(group_); !appended) {
+        ++counts_.sync_failures;
+        reclaimer_.not_written();
+        note_failure(appended.error());
+        retry_at_ = {};  // a new segment may well work
+        return appended;
+    }
+    ++counts_.syncs;
+    counts_.appended_bytes += bytes;
+    enter(head->segment);
+    reclaimer_.written();
+    return {};
+}
+
+Result<Head> JournalSpool::prepare(const Room& room) {
+    if (failing_ && clock_.now() < retry_at_) return fail(last_failure_);
+    journal_.set_floor(ledger_.latest(), ledger_.last_id());
+    auto head = journal_.prepare(room);
+    if (!head) {
+        if (!journal_.has_head()) note_failure(head.error());
+        return head;
+    }
+    if (head->segment != head_segment_) {
+        head_segment_ = head->segment;
+        const std::lock_guard lock(ledger_mutex_);
+        ledger_.add_segment(head->segment, journal_.file_bytes(head->segment));
+    }
+    failing_ = false;
+    return head;
+}
+
+void JournalSpool::note_failure(const Error& error) {
+    failing_ = true;
+    last_failure_ = error;
+    retry_at_ = clock_.now() + tuning_.retry_after;
+    disk_accepts_.store(false, std::memory_order_relaxed);
+    next_disk_check_ = {};
+}
+
+void JournalSpool::gather(const Head& head) {
+    group_.begin(head);
+    reclaimer_.add_to(group_);
+    for (const Waiting& waiting : chunk_) {
+        for (const Record& record : waiting.batch) group_.add(record, segment_of(record, head));
+    }
+}
+
+// Outcomes name the segment of their message: its own one, if it is in this very group.
+std::uint64_t JournalSpool::segment_of(const Record& record, const Head& head) const {
+    const auto* outcome = std::get_if<OutcomeRecord>(&record);
+    if (outcome == nullptr) return 0;
+    const auto place = ledger_.find(outcome->item.message);
+    return place ? place->segment : head.segment;
+}
+
+// The group is durable: now it counts.
+void JournalSpool::enter(std::uint32_t segment) {
+    const std::lock_guard lock(ledger_mutex_);
+    FactReader reader(group_.facts());
+    while (const auto fact = reader.next()) {
+        const auto applied = ledger_.apply(segment, *fact);
+        ASSERT(applied.has_value());  // we wrote it
+    }
+    ASSERT(reader.ok());
+}
+
+// Batches with messages that somebody waits for fail now; the others stay in chunk_ or wait for better times.
+void JournalSpool::refuse_messages(const Error& error) {
+    Chunk rest;
+    for (Waiting& waiting : chunk_) {
+        if (!waiting.has_message) {
+            rest.push_back(std::move(waiting));
+        } else if (waiting.listener == nullptr) {
+            carried_.push_back(std::move(waiting));
+        } else {
+            waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
+            const Committed refused{waiting.ticket, fail(error)};
+            waiting.listener->committed(std::span(const_cast<Committed*>(&refused), 1));
+        }
+    }
+    chunk_ = std::move(rest);
+}
+
+void JournalSpool::complete_chunk(const Result<>& result) {
+    for (Waiting& waiting : chunk_) {
+        if (!result && waiting.listener == nullptr) {
+            carried_.push_back(std::move(waiting));
+            continue;
+        }
+        waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
+        if (waiting.listener == nullptr) continue;
+        auto entry = std::find_if(completions_.begin(), completions_.end(), [&](const auto& known) {
+            return known.first == waiting.listener;
+        });
+        if (entry == completions_.end()) {
+            entry = completions_.emplace(completions_.end(), waiting.listener, std::vector<Committed>());
+        }
+        entry->second.push_back(Committed{waiting.ticket, result});
+    }
+    chunk_.clear();
+    tell_listeners();
+}
+
+void JournalSpool::tell_listeners() {
+    for (auto& [listener, commits] : completions_) {
+        if (!commits.empty()) listener->committed(commits);
+    }
+    completions_.clear();
+}
+
+// A few times a second at most: is there room, and does the disk work?
+void JournalSpool::look_at_disk() {
+    const Instant now = clock_.now();
+    if (now < next_disk_check_) return;
+    next_disk_check_ = now + tuning_.disk_check;
+    const std::uint64_t free = disk_.free_bytes(options_.directory).value_or(0);
+    journal_.restore_reserve(free, options_.free_bytes_min);
+    Room room;
+    room.from_reserve = true;
+    if (!journal_.has_head()) static_cast<void>(prepare(room));
+    const std::uint64_t usable = free + journal_.spare_bytes();
+    std::string why_not;
+    if (failing_) why_not = "the spool cannot be written: " + last_failure_.detail;
+    else if (journal_.on_reserve()) why_not = "the disk is full; only outcomes are recorded";
+    else if (usable < options_.free_bytes_min) why_not = "only " + std::to_string(free) + " bytes of disk are free";
+    disk_accepts_.store(why_not.empty(), std::memory_order_relaxed);
+    counts_.free_disk_bytes = free;
+    counts_.why_not = std::move(why_not);
+}
+
+void JournalSpool::reclaim() {
+    if (head_segment_ == 0) return;
+    if (const auto looked = reclaimer_.look(head_segment_); !looked) counts_.why_not = looked.error().detail;
+}
+
+void JournalSpool::quarantine_damaged() {
+    std::vector<std::uint32_t> damaged;
+    {
+        const std::lock_guard lock(waiting_mutex_);
+        damaged.swap(damaged_);
+    }
+    for (const std::uint32_t segment : damaged) static_cast<void>(journal_.quarantine(segment));
+}
+
+void JournalSpool::publish_status() {
+    counts_.segments = ledger_.segments().size();
+    counts_.disk_bytes = journal_.disk_bytes();
+    counts_.reclaimed_bytes = reclaimer_.reclaimed_bytes();
+    counts_.rewritten_bytes = reclaimer_.rewritten_bytes();
+    const std::lock_guard lock(status_mutex_);
+    published_ = counts_;
+}
+
+}  // namespace sluice::spool

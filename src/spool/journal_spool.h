@@ -1,0 +1,124 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "spool/disk.h"
+#include "spool/file_journal.h"
+#include "spool/ledger.h"
+#include "spool/reclaimer.h"
+#include "spool/record_codec.h"
+#include "spool/spool.h"
+
+namespace sluice::spool {
+
+// What tests turn; the defaults are what the program runs with.
+struct Tuning {
+    Duration disk_check{250};                      // between looks at the free space
+    Duration retry_after{200};                     // after the disk refused, before it is asked again
+    std::uint64_t group_bytes_max = 16ull << 20;   // one sync carries about this much at most
+    std::uint64_t rewrite_bytes_max = 1ull << 20;  // of which this much is reclaiming
+    std::size_t spares_max = 3;
+};
+
+// The spool on a journal of files. Thread-safe as Spool promises.
+//
+// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it in the
+// ledger and completes the tickets; batches that arrive meanwhile make the next group.
+class JournalSpool final : public Spool {
+public:
+    // Borrows the disk. See Spool::open().
+    static Result<std::unique_ptr<Spool>> open(
+        Disk& disk, const Options& options, const Tuning& tuning,
+        const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
+
+    JournalSpool(Disk& disk, const Options& options, const Tuning& tuning);
+    ~JournalSpool() override;
+
+    void append(Batch batch, CommitListener* listener, std::uint64_t ticket) override;
+    Result<mail::MessagePtr> load(MessageId id) override;
+    Status status() const override;
+    bool accepting() const override;
+    void close() override;
+
+private:
+    struct Waiting {
+        Batch batch;
+        CommitListener* listener = nullptr;
+        std::uint64_t ticket = 0;
+        Weight weight;
+        bool has_message = false;
+    };
+    using Chunk = std::vector<Waiting>;
+
+    Result<> recover(const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
+    // The writer's thread.
+    void run();
+    bool take_work();
+    Duration idle_time() const;
+    void next_chunk(std::size_t& from);
+    void write_chunk();
+    Result<> write_group();
+    Result<Head> prepare(const Room& room);
+    void gather(const Head& head);
+    std::uint64_t segment_of(const Record& record, const Head& head) const;
+    void enter(std::uint32_t segment);
+    void complete_chunk(const Result<>& result);
+    void refuse_messages(const Error& error);
+    void tell_listeners();
+    void note_failure(const Error& error);
+    void look_at_disk();
+    void reclaim();
+    void quarantine_damaged();
+    void publish_status();
+
+    Disk& disk_;
+    const Options options_;
+    const Tuning tuning_;
+    SystemClock clock_;
+    std::unique_ptr<DirectoryLock> lock_;
+    std::shared_ptr<const void> disk_owner_;
+    friend class Spool;
+
+    // Between appenders and the writer.
+    mutable std::mutex waiting_mutex_;
+    std::condition_variable wake_;
+    std::vector<Waiting> waiting_;
+    std::vector<std::uint32_t> damaged_;  // segments in which load() met damage
+    bool writer_sleeps_ = false;
+    bool stopping_ = false;
+    std::atomic<std::uint64_t> waiting_bytes_{0};
+
+    // Between load() and the writer. Only the writer changes the ledger, so it reads without the lock.
+    mutable std::mutex ledger_mutex_;
+    Ledger ledger_;
+
+    // The writer's own.
+    FileJournal journal_;
+    Reclaimer reclaimer_;
+    Group group_;
+    std::vector<Waiting> work_;
+    Chunk chunk_;
+    Chunk carried_;  // nobody waits for them, so nobody would repeat them: tried again
+    std::vector<std::pair<CommitListener*, std::vector<Committed>>> completions_;
+    std::uint32_t head_segment_ = 0;
+    Instant next_disk_check_;
+    Instant retry_at_;
+    Error last_failure_{Errc::disk_failed, ""};
+    bool failing_ = false;
+    Status counts_;
+
+    std::atomic<bool> disk_accepts_{true};
+    mutable std::mutex status_mutex_;
+    Status published_;
+
+    std::thread writer_;
+};
+
+}  // namespace sluice::spool

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "spool/facts.h"
+#include "spool/file_journal.h"
+#include "spool/ledger.h"
+
+namespace sluice::spool {
+
+// Gives space back: drops segments in which nothing matters any more, and empties the one in which least still does by
+// writing that again at the head, when the journal takes more than twice the live data and a few segments.
+//
+// A segment goes only after everything of it that matters is durable elsewhere, and the next step begins only when the
+// directory is synced: a crash at any point finds each record at least once. Thread: the writer's. Borrows everything;
+// `mutex` is held for each change of the ledger.
+class Reclaimer {
+public:
+    Reclaimer(FileJournal& journal, Ledger& ledger, std::mutex& mutex, std::uint64_t segment_bytes)
+        : journal_(journal), ledger_(ledger), mutex_(mutex), segment_bytes_(segment_bytes) {}
+
+    // Drops what is dead and decides whether a segment is to be emptied. `head`: never touched. Error: the disk failed;
+    // reclaiming stops until the next start, since nobody knows which names the directory will show.
+    Result<> look(std::uint32_t head);
+    // There are records to be written again.
+    bool busy() const { return emptying_ != nullptr; }
+
+    // Reads the next records to be written again, up to about `bytes_max`; their total weight.
+    Weight gather(std::uint64_t bytes_max);
+    // Puts them into a group, before anything else.
+    void add_to(Group& group) const;
+    // The group is durable, or was not written.
+    void written();
+    void not_written();
+
+    std::uint64_t reclaimed_bytes() const { return reclaimed_bytes_; }
+    std::uint64_t rewritten_bytes() const { return rewritten_bytes_; }
+    std::vector<std::string> take_problems() { return std::exchange(problems_, {}); }
+
+private:
+    struct Copy {
+        RecordType type;
+        std::string body;
+        MessageId message;                   // of a message
+        std::vector<std::uint32_t> decided;  // its recipients with outcomes
+    };
+    struct Emptying {
+        std::uint32_t segment = 0;
+        std::string facts;
+        FactReader reader{std::string_view()};
+        // Offsets of the latest schedule, hold and policy record of each item and key in this segment: only these are
+        // copied, or an older one could come after a newer one.
+        absl::flat_hash_map<std::string, std::uint64_t> latest;
+        bool exhausted = false;
+    };
+
+    Result<> drop_dead(std::uint32_t head);
+    Result<> drop(std::uint32_t segment);
+    std::optional<std::uint32_t> choose(std::uint32_t head) const;
+    void begin(std::uint32_t segment);
+    void take(const Fact& fact, Weight& weight);
+    bool superseded(const Fact& fact) const;
+
+    FileJournal& journal_;
+    Ledger& ledger_;
+    std::mutex& mutex_;
+    std::uint64_t segment_bytes_;
+    std::unique_ptr<Emptying> emptying_;
+    std::deque<Copy> copies_;
+    std::set<std::uint32_t> pinned_;  // holds a damaged record of an undecided message
+    std::uint32_t looked_at_head_ = 0;
+    bool stopped_ = false;
+    std::uint64_t reclaimed_bytes_ = 0;
+    std::uint64_t rewritten_bytes_ = 0;
+    std::vector<std::string> problems_;
+};
+
+}  // namespace sluice::spool

@@ -1,0 +1,97 @@
+#include "spool/recovery.h"
+
+#include <algorithm>
+
+namespace sluice::spool {
+
+Result<> Recovery::take(FileJournal::Found found) {
+    segments_.push_back(std::move(found));
+    const FileJournal::Found& segment = segments_.back();
+    ledger_.add_segment(segment.segment, segment.file_bytes);
+    FactReader reader(segment.facts);
+    while (const auto fact = reader.next()) {
+        if (const auto applied = ledger_.apply(segment.segment, *fact); !applied) {
+            ++report_.corrupt_batches;
+            report_.warnings.push_back(
+                segment_name(segment.segment) + ": " + applied.error().detail + " at offset " +
+                std::to_string(fact->offset));
+            continue;
+        }
+        keep_latest(*fact);
+    }
+    if (!reader.ok()) {
+        ++report_.corrupt_batches;
+        report_.warnings.push_back(segment_name(segment.segment) + ": its index makes no sense from some entry on");
+    }
+    return {};
+}
+
+// The ledger knows where the latest ones are; their values are needed once, to tell.
+void Recovery::keep_latest(const Fact& fact) {
+    if (fact.type == RecordType::schedule) {
+        ScheduleView schedule;
+        if (decode_schedule(fact.body, schedule)) schedules_[schedule.item] = fact.body;
+    } else if (fact.type == RecordType::hold) {
+        HoldView hold;
+        if (decode_hold(fact.body, hold)) holds_[hold.item] = hold.held;
+    } else if (fact.type == RecordType::policy) {
+        PolicyView policy;
+        if (decode_policy(fact.body, policy)) policies_[policy.key] = policy.value;
+    }
+}
+
+void Recovery::tell(const std::function<void(const RecoveredItem&)>& on_item) {
+    ledger_.end_of_recovery();
+    report_.latest = std::max(report_.latest, ledger_.latest());
+    report_.last_id = std::max(report_.last_id, ledger_.last_id());
+    report_.messages = ledger_.live_messages();
+    for (const auto& [key, value] : policies_) {
+        if (!value.empty()) report_.policies.push_back({std::string(key), std::string(value)});
+    }
+    const auto by_key = [](const PolicyRecord& a, const PolicyRecord& b) { return a.key < b.key; };
+    std::sort(report_.policies.begin(), report_.policies.end(), by_key);
+
+    for (const FileJournal::Found& segment : segments_) {
+        FactReader reader(segment.facts);
+        while (const auto fact = reader.next()) {
+            if (fact->type == RecordType::message) tell_message(segment.segment, *fact, on_item);
+        }
+    }
+}
+
+void Recovery::tell_message(
+    std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item) {
+    if (!decode_summary(fact.body, summary_)) return;
+    // Decided messages are gone from the ledger; of copies only the one that stands for the message counts.
+    if (ledger_.find(summary_.id) != Place{segment, fact.offset, fact.length}) return;
+    for (std::uint32_t i = 0; i < summary_.items.size(); ++i) {
+        const ItemSummary& spec = summary_.items[i];
+        ledger_.pending(summary_.id, spec.recipients, pending_);
+        if (pending_.empty()) continue;
+        RecoveredItem item;
+        item.id = ItemId{summary_.id, i};
+        item.domain = spec.domain;
+        item.tenant = summary_.tenant;
+        item.pending = pending_;
+        item.recipient_count = static_cast<std::uint32_t>(spec.recipients.size());
+        item.size = summary_.size;
+        item.source_hash = spec.source_hash;
+        item.arrival = summary_.arrival;
+        item.next = summary_.arrival;
+        item.priority = summary_.priority;
+        ScheduleView schedule;
+        const auto latest = schedules_.find(item.id);
+        if (latest != schedules_.end() && decode_schedule(latest->second, schedule)) {
+            item.next = schedule.next;
+            item.attempts = schedule.attempts;
+            item.delay_notified = schedule.delay_notified;
+            item.last_reply = schedule.last_reply;
+        }
+        const auto hold = holds_.find(item.id);
+        item.held = hold != holds_.end() && hold->second;
+        ++report_.items;
+        on_item(item);
+    }
+}
+
+}  // namespace sluice::spool

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spool/file_journal.h"
+#include "spool/ledger.h"
+#include "spool/spool.h"
+
+namespace sluice::spool {
+
+// Turns the facts of all segments, oldest first, into a ledger and the list of undecided items. Holds the indexes in
+// memory until items are told. Single-threaded; borrows the ledger and the report.
+class Recovery {
+public:
+    Recovery(Ledger& ledger, RecoveryReport& report) : ledger_(ledger), report_(report) {}
+
+    Result<> take(FileJournal::Found found);
+    // Tells every item with a recipient without outcome, in the order of acceptance as far as copies left it, and completes
+    // the report.
+    void tell(const std::function<void(const RecoveredItem&)>& on_item);
+
+private:
+    void keep_latest(const Fact& fact);
+    void tell_message(
+        std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item);
+
+    Ledger& ledger_;
+    RecoveryReport& report_;
+    std::vector<FileJournal::Found> segments_;
+    absl::flat_hash_map<ItemId, std::string_view> schedules_;  // bodies of the latest, in segments_
+    absl::flat_hash_map<ItemId, bool> holds_;
+    absl::flat_hash_map<std::string_view, std::string_view> policies_;
+    MessageSummary summary_;
+    std::vector<std::uint32_t> pending_;
+};
+
+}  // namespace sluice::spool

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Checks what compilers do not: prints `file:line: reason` for every finding and exits 1 when there are any.
+
+Includes against the DEPENDS of each folder; the coroutine rules; clocks, threads and randomness only in their homes;
+a README in every folder; headers that nobody includes; unfinished work; names that say nothing.
+"""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SRC = ROOT / "src"
+OUTSIDE_HOME = {
+    r"\bstd::thread\b(?!::)": {"async", "event", "spool", "daemon", "peer"},
+    r"\bstd::(mutex|scoped_lock|unique_lock|condition_variable)\b": {"async", "net", "event", "spool", "daemon", "peer"},
+    r"\brandom_device\b": set(),
+    r"\bdetached\b": set(),
+    r"system_clock": {"base"},
+    r"this_thread::sleep_for|\busleep\(|[^_a-z]sleep\(": {"event"},
+    r"#include <boost/asio(?!/thread_pool|/post)": {"async", "net", "dns"},
+}
+BANNED_NAMES = re.compile(r"\b(?:class|struct)\s+\w*(Manager|Handlers|EventHandler|Helper|Util|Processor)\b")
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX)\b")
+FILE_LINES_MAX = 800
+findings = []
+
+
+def report(path, line, reason):
+    findings.append(f"{path.relative_to(ROOT)}:{line}: {reason}")
+
+
+def dependencies():
+    """Folder -> the folders that it declares in its CMakeLists.txt."""
+    declared = {}
+    for cmake in SRC.glob("*/CMakeLists.txt"):
+        text = re.sub(r"#.*", "", cmake.read_text())
+        match = re.search(r"sluice_library\(\s*(\w+)(.*?)\)", text, re.S)
+        if not match:
+            report(cmake, 1, "no sluice_library() here")
+            continue
+        words = match.group(2).split()
+        names, test_names, current = set(), set(), None
+        for word in words:
+            if word in {"DEPENDS", "TEST_DEPENDS", "LIBS", "TEST_LIBS", "PCH"}:
+                current = word
+            elif current == "DEPENDS":
+                names.add(word)
+            elif current == "TEST_DEPENDS":
+                test_names.add(word)
+        declared[cmake.parent.name] = (names, test_names)
+    return declared
+
+
+def check_order(declared):
+    order_text = (SRC / "CMakeLists.txt").read_text()
+    order = re.search(r"foreach\(folder(.*?)\)", order_text, re.S).group(1).split()
+    place = {name: index for index, name in enumerate(order)}
+    for folder, (names, _) in declared.items():
+        for name in names:
+            if place.get(name, 99) >= place.get(folder, -1):
+                report(SRC / folder / "CMakeLists.txt", 1, f"depends on {name}, which is not above it")
+
+
+def check_includes(path, folder, lines, declared):
+    names, test_names = declared.get(folder, (set(), set()))
+    allowed = names | {folder}
+    if path.name.endswith("_test.cc") or path.name.startswith("test_"):
+        allowed |= test_names
+    # What a dependency depends on may be named too: it is linked, and its types are in the interface.
+    reachable, waiting = set(allowed), list(allowed)
+    while waiting:
+        for name in declared.get(waiting.pop(), (set(), set()))[0]:
+            if name not in reachable:
+                reachable.add(name)
+                waiting.append(name)
+    for number, line in enumerate(lines, 1):
+        match = re.match(r'#include "(\w+)/', line)
+        if match and (SRC / match.group(1)).is_dir() and match.group(1) not in reachable:
+            report(path, number, f"includes {match.group(1)}/, which {folder} does not depend on")
+
+
+def check_coroutines(path, lines):
+    for number, line in enumerate(lines, 1):
+        code = line.split("//")[0]
+        if "co_await" not in code:
+            continue
+        if code.count("co_await") > 1:
+            report(path, number, "more than one co_await in a statement")
+        after = code.split("co_await", 1)[1]
+        if re.search(r"\[[^\]]*\]\s*\(|\{[^}]", after) and not after.rstrip().endswith("{"):
+            report(path, number, "a lambda or braces in a co_await statement")
+
+
+def check_homes(path, folder, lines):
+    if path.name.endswith("_test.cc"):
+        return
+    for number, line in enumerate(lines, 1):
+        code = line.split("//")[0]
+        for pattern, homes in OUTSIDE_HOME.items():
+            if folder not in homes and re.search(pattern, code):
+                report(path, number, f"{pattern.strip('#')} outside its home")
+
+
+def check_text(path, lines):
+    for number, line in enumerate(lines, 1):
+        if UNFINISHED.search(line):
+            report(path, number, "unfinished work")
+        if BANNED_NAMES.search(line):
+            report(path, number, "a name that says nothing")
+    if len(lines) > FILE_LINES_MAX:
+        report(path, len(lines), f"more than {FILE_LINES_MAX} lines")
+
+
+def check_headers_are_used(sources):
+    included = set()
+    for path in sources:
+        included.update(re.findall(r'#include "([^"]+)"', path.read_text(errors="replace")))
+    for path in SRC.rglob("*.h"):
+        if str(path.relative_to(SRC)) not in included:
+            report(path, 1, "included by nobody")
+
+
+def main():
+    declared = dependencies()
+    check_order(declared)
+    sources = sorted(p for d in ("src", "fuzz", "bench") for p in (ROOT / d).rglob("*") if p.suffix in {".h", ".cc"})
+    for path in sources:
+        lines = path.read_text(errors="replace").splitlines()
+        check_text(path, lines)
+        check_coroutines(path, lines)
+        if SRC in path.parents:
+            folder = path.relative_to(SRC).parts[0]
+            check_includes(path, folder, lines, declared)
+            check_homes(path, folder, lines)
+    for folder in sorted(p for p in SRC.iterdir() if p.is_dir() and any(p.iterdir())):
+        if not (folder / "README.md").exists():
+            report(folder, 1, "no README.md")
+    check_headers_are_used(sources)
+    print("\n".join(findings) or f"tidy: {len(sources)} files, nothing found")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
