@@ -90,7 +90,7 @@ std::string reference_page() {
         const bool new_file = setting.file != file;
         if (new_file) out += "\n## " + setting.file + "\n";
         if (setting.format != Format::ini) {
-            out += "\n" + setting.doc + "\n\nEffect: " + name_of(setting.effect) + ". Content: " + setting.kind.words + ".\n";
+            out += "\n" + setting.doc + "\n\nEffect: " + name_of(setting.effect) + ". Content: " + setting.kind.words + (setting.format == Format::value ? "; the first line counts" : "") + ".\n";
         } else {
             if (new_file || setting.section != section) {
                 out += "\n### [" + setting.section + "]\n\n| key | type | default | effect | what |\n|---|---|---|---|---|\n";

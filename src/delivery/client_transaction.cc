@@ -39,6 +39,7 @@ struct ClientSession::Transaction {
     bool needs_utf8 = false;
     mail::BodyType body = mail::BodyType::unspecified;
     bool mail_accepted = false;
+    std::size_t rcpt_replies = 0;
     bool content_sent = false;  // all of it, with its end
 
     std::size_t size() const { return trace.size() + content.size(); }
@@ -138,6 +139,7 @@ void ClientSession::compose(Transaction& transaction) {
     steps_.clear();
     accepted_.clear();
     transaction.mail_accepted = false;
+    transaction.rcpt_replies = 0;
     transaction.content_sent = false;
     if (needs_rset_) {
         commands_ += "RSET\r\n";
@@ -269,6 +271,7 @@ Result<> ClientSession::note_mail(Transaction& transaction, smtp::Reply reply) {
 // 251 and 252 are acceptance like 250 (RFC 5321 §3.4; Haraka's A1).
 Result<> ClientSession::note_rcpt(Transaction& transaction, std::size_t place, smtp::Reply reply) {
     if (reply.intermediate()) return fail(Errc::bad_reply, "answer to RCPT: " + reply.full_text());
+    ++transaction.rcpt_replies;
     if (!transaction.mail_accepted) return {};
     if (reply.positive()) {
         accepted_.push_back(place);
@@ -328,17 +331,18 @@ Task<Result<>> ClientSession::read_decision(Transaction& transaction) {
     co_return Result<>();
 }
 
-// The link is of no use any more. Whoever is still undecided in this transaction shares its fate; the others were not
-// even tried, so nothing that the peer may have done concerns them.
+// The link is of no use any more. Whose acceptance the peer may have said or was about to say shares the fate of the
+// transaction; the others were not part of it, so nothing that the peer may have done concerns them.
 void ClientSession::end_with(const Transaction& transaction, const Verdict& verdict) {
     broken_ = true;
-    for (const std::size_t place : group_) {
+    const bool all_answered = transaction.rcpt_replies == group_.size();
+    for (const std::size_t place : all_answered ? accepted_ : group_) {
         if (!transaction.verdicts[place]) transaction.verdicts[place] = verdict;
     }
     for (auto& place : transaction.verdicts) {
         if (place) continue;
         place = verdict;
-        place->stage = Stage::mail;
+        if (facts_of(verdict.stage).may_duplicate) place->stage = Stage::mail;
     }
 }
 
