@@ -16,13 +16,15 @@ std::string sample_content(std::size_t size) {
         "Received: from client.test (client.test [192.0.2.1]) by mx.test with ESMTP\r\n"
         "From: <sender@origin.test>\r\nTo: <user@dest.test>\r\nSubject: A subject\r\n"
         "Date: Fri, 20 Nov 2026 10:54:00 +0000\r\nMessage-ID: <1@origin.test>\r\n\r\n";
-    while (content.size() + 78 <= size) content += std::string(74, 'x') + ".y\r\n";
+    while (content.size() + 78 <= size)
+        content += std::string(74, 'x') + ".y\r\n";
     return content;
 }
 
 void scan_content(benchmark::State& state) {
     const std::string content = sample_content(static_cast<std::size_t>(state.range(0)));
-    for (auto _ : state) benchmark::DoNotOptimize(mail::scan_content(content));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(mail::scan_content(content));
     state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(content.size()));
 }
 BENCHMARK(scan_content)->Arg(4096)->Arg(1 << 20);
@@ -46,7 +48,8 @@ BENCHMARK(decode_data)->Arg(4096)->Arg(1 << 20);
 
 void count_received(benchmark::State& state) {
     const std::string content = sample_content(4096);
-    for (auto _ : state) benchmark::DoNotOptimize(mail::count_fields(content, "Received"));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(mail::count_fields(content, "Received"));
 }
 BENCHMARK(count_received);
 
@@ -55,13 +58,16 @@ void parse_mail_from(benchmark::State& state) {
     offered.size = offered.eight_bit_mime = true;
     const smtp::CommandSyntax syntax{&offered, false};
     for (auto _ : state) {
-        benchmark::DoNotOptimize(smtp::parse_command("MAIL FROM:<sender@origin.test> SIZE=4096 BODY=8BITMIME", syntax));
+        benchmark::DoNotOptimize(
+            smtp::parse_command("MAIL FROM:<sender@origin.test> SIZE=4096 BODY=8BITMIME", syntax)
+        );
     }
 }
 BENCHMARK(parse_mail_from);
 
 void parse_rcpt_to(benchmark::State& state) {
-    for (auto _ : state) benchmark::DoNotOptimize(smtp::parse_command("RCPT TO:<user@dest.test>", {}));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(smtp::parse_command("RCPT TO:<user@dest.test>", {}));
 }
 BENCHMARK(parse_rcpt_to);
 
@@ -93,7 +99,8 @@ void format_received(benchmark::State& state) {
     trace.with = "ESMTP";
     trace.id = "0123456789ABC";
     trace.wall_ms = 1795172040000;
-    for (auto _ : state) benchmark::DoNotOptimize(mail::format_received(trace));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(mail::format_received(trace));
 }
 BENCHMARK(format_received);
 

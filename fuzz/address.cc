@@ -12,13 +12,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     syntax.allow_postmaster = true;
     if (const auto address = mail::parse_path(text, syntax)) {
         const std::string again = address->text();
-        for (const char c : again) ASSERT((c < 0 || c >= ' ') && c != 0x7F);
+        for (const char c : again)
+            ASSERT((c < 0 || c >= ' ') && c != 0x7F);
         const auto twice = mail::parse_path("<" + again + ">", syntax);
         ASSERT(twice && *twice == *address);
         const std::string domain = address->routing_domain();
         ASSERT(domain.empty() || mail::normalise_domain(domain).value() == domain);
-        ASSERT(mail::parse_path("<" + address->ascii_domain_text() + ">", syntax) || address->domain.size() > 60);
+        ASSERT(
+            mail::parse_path("<" + address->ascii_domain_text() + ">", syntax) || address->domain.size() > 60
+        );
     }
-    if (const auto name = mail::normalise_domain(text)) ASSERT(mail::normalise_domain(*name).value() == *name);
+    if (const auto name = mail::normalise_domain(text))
+        ASSERT(mail::normalise_domain(*name).value() == *name);
     return 0;
 }

@@ -1,5 +1,5 @@
-// Command lines from any octets: cut the same way whatever the read size; what is understood has sane values, what is
-// refused has a reply with a fitting code.
+// Command lines from any octets: cut the same way whatever the read size; what is understood has sane values,
+// what is refused has a reply with a fitting code.
 
 #include "smtp/command.h"
 

@@ -1,5 +1,5 @@
-// DATA from any octets: decoded the same way at every read size, ended by CRLF.CRLF only, clean when accepted; and what
-// we stuff is decoded to itself.
+// DATA from any octets: decoded the same way at every read size, ended by CRLF.CRLF only, clean when
+// accepted; and what we stuff is decoded to itself.
 
 #include "smtp/data.h"
 
@@ -58,7 +58,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     std::vector<std::string_view> pieces;
     smtp::append_stuffed(pieces, content, mail::scan_content(content).has_leading_dot);
     std::string wire;
-    for (const std::string_view piece : pieces) wire += piece;
+    for (const std::string_view piece : pieces)
+        wire += piece;
     wire += smtp::data_terminator(content);
     const Decoded back = decode(wire, wire.size(), {});
     ASSERT(back.done && back.used == wire.size() && back.content == content);

@@ -1,5 +1,5 @@
-// The input is cut at NUL into the texts that a notification is made of; whatever they are, the result is clean ASCII
-// text with exactly the fields and parts it should have.
+// The input is cut at NUL into the texts that a notification is made of; whatever they are, the result is
+// clean ASCII text with exactly the fields and parts it should have.
 
 #include "mail/dsn.h"
 
@@ -41,7 +41,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     const std::string_view input(reinterpret_cast<const char*>(bytes), size);
     std::array<std::string, 8> texts;
     const auto pieces = split(input, '\0');
-    for (std::size_t i = 0; i < pieces.size(); ++i) texts[i % texts.size()] = pieces[i];
+    for (std::size_t i = 0; i < pieces.size(); ++i)
+        texts[i % texts.size()] = pieces[i];
     const mail::DsnRequest request = request_from(texts);
     const mail::Dsn dsn = mail::compose_dsn(request);
     ASSERT(mail::is_clean_text(dsn.content));

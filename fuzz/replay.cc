@@ -1,4 +1,5 @@
-// Stands in for libFuzzer where it is not linked: feeds every file of the given directories to the target once.
+// Stands in for libFuzzer where it is not linked: feeds every file of the given directories to the target
+// once.
 
 #include <cstdint>
 #include <cstdio>

@@ -26,6 +26,7 @@ std::vector<std::string> parse_verbatim(std::string_view text);
 
 // Cuts `text` at its line ends, as the functions above do; no empty line after the last end. Borrows from `text`.
 std::vector<std::string_view> split_lines(std::string_view text);
+std::vector<std::string_view> split_lines(std::string&& text) = delete;
 bool is_blank_or_comment(std::string_view line);
 
 }  // namespace sluice::config

@@ -113,5 +113,241 @@ TEST_P(GoodInstance, LoadsWithTheseWarningsOnly) {
 }
 INSTANTIATE_TEST_SUITE_P(Fixtures, GoodInstance, testing::ValuesIn(cases_in("good")), case_name);
 
+// Loads a good fixture whole, and keeps the folder while its settings are looked at.
+class Fixture {
+public:
+    explicit Fixture(const std::string& name) {
+        copy_fixture(fixtures / "good" / name, folder_);
+        loaded_ = load(folder_.text());
+    }
+    const Settings& settings() const { return *loaded_.settings; }
+    std::string path(const std::string& name) const { return folder_.text() + "/" + name; }
+
+private:
+    TemporaryFolder folder_;
+    Loaded loaded_;
+};
+
+TEST(HarakaInstance, FreshFromInitMeansWhatItMeansThere) {
+    const Fixture fixture("haraka_init");
+    const Settings& settings = fixture.settings();
+    EXPECT_EQ(settings.directory + "/config/me", fixture.path("config/me"));
+    EXPECT_EQ(settings.me, "mail.example.com");
+    EXPECT_THAT(settings.local_domains, ElementsAre("mail.example.com"));
+    EXPECT_THAT(settings.smtp.listen, ElementsAre("[::0]:25"));
+    EXPECT_EQ(settings.connection.message_bytes_max, 26'214'400U);
+    EXPECT_EQ(settings.connection.data_line_max, 0U);
+    EXPECT_THAT(settings.connection.proxy_hosts, IsEmpty());
+    EXPECT_EQ(settings.connection.helo_message, "Haraka is at your service.");
+    EXPECT_EQ(settings.spool.directory, fixture.path("queue"));
+    EXPECT_FALSE(settings.tls.enabled);
+    EXPECT_FALSE(settings.auth.enabled);
+    EXPECT_FALSE(settings.relay.acl);
+    EXPECT_EQ(settings.log.level, 6);
+    EXPECT_THAT(settings.outbound.temp_fail_intervals, testing::SizeIs(12));
+}
+
+TEST(HarakaInstance, ReceptionIsReadInFull) {
+    const Fixture fixture("haraka_full");
+    const SmtpSettings& smtp = fixture.settings().smtp;
+    EXPECT_THAT(smtp.listen, ElementsAre("0.0.0.0:25", "[2001:db8::25]:587", "127.0.0.1:465"));
+    EXPECT_EQ(smtp.public_ip, "198.51.100.7");
+    EXPECT_EQ(smtp.inactivity_timeout, seconds(120));
+    EXPECT_EQ(smtp.user + ":" + smtp.group, "smtp:smtp");
+    EXPECT_TRUE(smtp.daemonize);
+    EXPECT_EQ(smtp.daemon_pid_file, "/var/run/haraka.pid");
+    EXPECT_EQ(smtp.force_shutdown_timeout, seconds(10));
+
+    const ConnectionSettings& connection = fixture.settings().connection;
+    EXPECT_FALSE(connection.smtputf8);
+    EXPECT_THAT(connection.proxy_hosts, ElementsAre("192.0.2.4", "2001:db8::1", "10.0.0.0/8"));
+    EXPECT_FALSE(connection.add_received);
+    EXPECT_FALSE(connection.show_version);
+    EXPECT_EQ(connection.header_lines_max, 500U);
+    EXPECT_EQ(connection.received_max, 50U);
+    EXPECT_EQ(connection.message_bytes_max, 10'485'760U);
+    EXPECT_EQ(connection.command_line_max, 1024U);
+    EXPECT_THAT(connection.greeting, ElementsAre("mail.example.com, at your service", "No spam"));
+    EXPECT_EQ(connection.close_message, "Bye");
+    EXPECT_EQ(connection.banner_uuid_chars, 0U);
+    EXPECT_THAT(fixture.settings().local_domains, ElementsAre("example.com", "example.org"));
+}
+
+TEST(HarakaInstance, TlsOfBothSidesIsReadInFull) {
+    const Fixture fixture("haraka_full");
+    const InboundTlsSettings& tls = fixture.settings().tls;
+    EXPECT_TRUE(tls.enabled);
+    EXPECT_THAT(tls.certificates, ElementsAre(fixture.path("config/mx.pem"), fixture.path("config/tls/other.pem")));
+    EXPECT_THAT(tls.keys, ElementsAre(fixture.path("config/mx.key"), fixture.path("config/tls/other.pem")));
+    EXPECT_EQ(tls.dh_params, fixture.path("config/dhparams.pem"));
+    EXPECT_EQ(tls.ciphers, "HIGH:!aNULL");
+    EXPECT_FALSE(tls.request_certificate);
+    EXPECT_FALSE(tls.verify_peer);
+    EXPECT_THAT(tls.no_starttls_ports, ElementsAre(2525, 26));
+    EXPECT_THAT(tls.no_tls_hosts, ElementsAre("192.168.1.1", "172.16.0.0/16"));
+
+    const OutboundTlsSettings& out = fixture.settings().outbound_tls;
+    EXPECT_EQ(out.certificate, fixture.path("config/mx.pem"));
+    EXPECT_EQ(out.key, fixture.path("config/mx.key"));
+    EXPECT_EQ(out.ciphers, "HIGH:!aNULL");
+    EXPECT_TRUE(out.verify_peer);
+    EXPECT_THAT(out.force_tls_hosts, ElementsAre("bank.example"));
+    EXPECT_THAT(out.no_tls_hosts, ElementsAre("127.0.0.1", "broken.example"));
+    EXPECT_EQ(out.broken_tls_expiry, std::chrono::hours(24));
+}
+
+TEST(HarakaInstance, UsersAndRoutesAreReadInFull) {
+    const Fixture fixture("haraka_full");
+    const AuthSettings& auth = fixture.settings().auth;
+    EXPECT_TRUE(auth.enabled);
+    EXPECT_THAT(auth.methods, ElementsAre("CRAM-MD5", "PLAIN"));
+    EXPECT_FALSE(auth.constrain_sender);
+    EXPECT_THAT(auth.users, ElementsAre(testing::Pair("ann", "s3cret with blanks"), testing::Pair("joe@example.com", "007")));
+
+    const RelaySettings& relay = fixture.settings().relay;
+    EXPECT_TRUE(relay.acl && relay.force_routing && relay.dest_domains && !relay.all);
+    EXPECT_THAT(relay.acl_allow, ElementsAre("127.0.0.0/8", "::1", "2001:db8::/32"));
+    ASSERT_THAT(relay.domains, testing::SizeIs(5));
+    EXPECT_EQ(relay.domains.at("a.example").nexthop, "127.0.0.1:2525");
+    EXPECT_EQ(relay.domains.at("b.example").action, "continue");
+    EXPECT_EQ(relay.domains.at("d.example").nexthop, "lmtp://[::1]:24");
+    EXPECT_EQ(relay.any->nexthop, "[2001:db8::5]:26");
+}
+
+TEST(HarakaInstance, OutboundIsReadInFull) {
+    const Fixture fixture("haraka_full");
+    const OutboundSettings& outbound = fixture.settings().outbound;
+    EXPECT_EQ(outbound.concurrency_max, 500U);
+    EXPECT_TRUE(outbound.always_split && outbound.local_mx_ok && !outbound.disabled);
+    EXPECT_EQ(outbound.inet_prefer, OutboundSettings::InetPrefer::v4);
+    EXPECT_EQ(outbound.connect_timeout, seconds(15));
+    EXPECT_THAT(outbound.temp_fail_intervals, ElementsAre(seconds(64), seconds(128), seconds(256), seconds(512)));
+    EXPECT_EQ(outbound.received_header, "disabled");
+    EXPECT_THAT(outbound.sources4, ElementsAre("192.0.2.1", "192.0.2.2"));
+    EXPECT_THAT(outbound.sources6, ElementsAre("2001:db8::1"));
+
+    const Settings& settings = fixture.settings();
+    EXPECT_THAT(settings.bounce.text, ElementsAre("From: {from}", "To: {to}", "", "; not a comment", "Sorry."));
+    EXPECT_EQ(settings.dns.timeout, seconds(5));
+    EXPECT_EQ(settings.dns.tries, 2);
+    EXPECT_THAT(settings.dns.servers, ElementsAre("192.0.2.53:53", "[2001:db8::53]:5353"));
+    EXPECT_EQ(settings.spool.directory, "/var/spool/sluice");
+    EXPECT_EQ(settings.log.format, LogFormat::json);
+    EXPECT_TRUE(settings.log.timestamps);
+    EXPECT_EQ(settings.log.level, 7);
+    EXPECT_THAT(settings.http.listen, ElementsAre("[::1]:8080", "/run/sluice/api.sock"));
+}
+
+// Haraka asks the one-value files only where the ini file is silent or says no.
+TEST(HarakaInstance, OneValueFilesFillGaps) {
+    const Fixture fixture("legacy_files");
+    const Settings& settings = fixture.settings();
+    EXPECT_TRUE(settings.outbound.disabled);
+    EXPECT_TRUE(settings.outbound.enable_tls);
+    EXPECT_EQ(settings.outbound.concurrency_max, 77U);
+    EXPECT_THAT(settings.outbound.temp_fail_intervals, testing::SizeIs(2));
+    EXPECT_EQ(settings.outbound.received_header, "Legacy");
+    EXPECT_TRUE(settings.log.timestamps);
+    EXPECT_EQ(settings.log.level, 4);
+}
+
+struct Snippet {
+    std::string file, content;
+    std::function<bool(const Settings&)> holds;
+};
+
+TEST(Loading, UnderstandsThese) {
+    using O = OutboundSettings;
+    const std::vector<Snippet> table{
+        {"outbound.ini", "maxTempFailures=3\ntemp_fail_intervals=1m*2\n",
+         [](const Settings& s) { return s.outbound.temp_fail_intervals == std::vector<Milliseconds>(2, seconds(60)); }},
+        {"outbound.ini", "temp_fail_intervals=none\n", [](const Settings& s) { return s.outbound.temp_fail_intervals.empty(); }},
+        {"outbound.ini", "temp_fail_intervals=60 min\n",
+         [](const Settings& s) { return s.outbound.temp_fail_intervals.size() == 12; }},
+        {"outbound.ini", "inet_prefer=V6\n", [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::v6; }},
+        {"outbound.ini", "inet_prefer=both\n", [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::standard; }},
+        {"outbound.ini", "concurrency_max=0\n", [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
+        {"outbound.ini", "concurrency_max=\n", [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
+        {"outbound.ini", "enable_tls=sure\n", [](const Settings& s) { return !s.outbound.enable_tls; }},
+        {"outbound.ini", "concurrency_max=5\nconcurrency_max=6\n", [](const Settings& s) { return s.outbound.concurrency_max == 6; }},
+        {"smtp.ini", "port=2525\n", [](const Settings& s) { return s.smtp.listen == std::vector<std::string>{"[::0]:2525"}; }},
+        {"smtp.ini", "listen=127.0.0.1:26\nlisten_host=::1\nport=25\n",
+         [](const Settings& s) { return s.smtp.listen == std::vector<std::string>{"[::1]:25", "127.0.0.1:26"}; }},
+        {"smtp.ini", "smtps_port=0\n", [](const Settings& s) { return s.smtp.smtps_ports.empty(); }},
+        {"connection.ini", "bare_eol=normalise\n", [](const Settings& s) { return !s.connection.strict_bare_eol; }},
+        {"connection.ini", "[haproxy]\nhosts=192.0.2.1, 192.0.2.2\n", [](const Settings& s) { return s.connection.proxy_hosts.size() == 2; }},
+        {"spool.ini", "segment_bytes=64M\nsync=false\n",
+         [](const Settings& s) { return s.spool.segment_bytes == 64 << 20 && !s.spool.sync; }},
+        {"queue_dir", "../spool\n", [](const Settings& s) { return s.spool.directory == fs::path(s.directory).parent_path() / "spool"; }},
+        {"net-utils.ini", "[dns]\ntimeout=2s\n", [](const Settings& s) { return s.dns.timeout == seconds(2); }},
+        {"log.ini", "level=9\n", [](const Settings& s) { return s.log.level == 9; }},
+    };
+    for (const Snippet& row : table) {
+        const TemporaryFolder instance;
+        instance.write("config/me", "mx.example.com\n");
+        instance.write("config/" + row.file, row.content);
+        const Loaded loaded = load(instance.text());
+        ASSERT_NE(loaded.settings, nullptr) << row.file << ": " << row.content;
+        EXPECT_TRUE(row.holds(*loaded.settings)) << row.file << ": " << row.content;
+    }
+}
+
+// A durable promise must not be given up by a typing error.
+TEST(Loading, RefusesAnUnclearSync) {
+    const TemporaryFolder instance;
+    instance.write("config/spool.ini", "sync=flase\n");
+    EXPECT_EQ(load(instance.text()).settings, nullptr);
+}
+
+TEST(Loading, ImplicitTlsNeedsACertificateButNoPlugin) {
+    const TemporaryFolder instance;
+    const test::CertificatePair pair = test::make_certificate();
+    instance.write("config/tls_cert.pem", pair.certificate);
+    instance.write("config/tls_key.pem", pair.key);
+    instance.write("config/smtp.ini", "listen=127.0.0.1:465,127.0.0.1:25\n");
+    const Loaded loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr);
+    EXPECT_TRUE(loaded.settings->tls.enabled);
+    EXPECT_THAT(loaded.settings->tls.no_starttls_ports, ElementsAre(465, 25));
+}
+
+TEST(Loading, WithoutTheirPluginsFilesHaveNoEffect) {
+    const TemporaryFolder instance;
+    instance.write("config/relay_acl_allow", "10.0.0.0/8\n");
+    instance.write("config/relay.ini", "[relay]\nall=true\n");
+    instance.write("config/auth_flat_file.ini", "[core]\nmethods=PLAIN\n[users]\njoe=secret\n");
+    const Loaded loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr);
+    EXPECT_FALSE(loaded.settings->relay.all || loaded.settings->relay.acl);
+    EXPECT_THAT(loaded.settings->relay.acl_allow, IsEmpty());
+    EXPECT_THAT(loaded.settings->auth.users, IsEmpty());
+}
+
+TEST(Loading, ProblemsNeverShowPasswords) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "relay\nauth/flat_file\n");
+    instance.write("config/relay_dest_domains.ini", "[domains]\na.example={\"nexthop\":\"smtp://joe:hunter2@mx:0\"}\nb.example=hunter2\n");
+    instance.write("config/auth_flat_file.ini", "[users]\njoe=hunter2\njoe=hunter2\n");
+    instance.write("config/http.ini", "token=hunter2\n");
+    const Loaded loaded = load(instance.text());
+    EXPECT_EQ(loaded.settings, nullptr);
+    EXPECT_THAT(report(loaded, instance.text()), testing::Not(testing::HasSubstr("hunter2")));
+}
+
+TEST(Loading, AFolderWithoutConfigIsNoInstance) {
+    const TemporaryFolder folder;
+    const Loaded loaded = load(folder.text() + "/absent");
+    EXPECT_EQ(loaded.settings, nullptr);
+    ASSERT_THAT(loaded.problems, testing::SizeIs(1));
+    EXPECT_THAT(loaded.problems[0].message, testing::HasSubstr("sluice init"));
+}
+
+TEST(Loading, RelativeDirectoriesBecomeAbsolute) {
+    const TemporaryFolder instance;
+    instance.write("config/me", "mx.example.com\n");
+    const std::string relative = fs::relative(instance.path()).string() + "/";
+    EXPECT_EQ(load(relative).settings->directory, instance.text());
+}
+
 }  // namespace
 }  // namespace sluice::config

@@ -117,7 +117,7 @@ void add_connection_texts(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            message.live("greeting", texts(at(&Settings::connection, &C::greeting)), "Lines of the greeting, instead of the built-in one."),
+            message.live("greeting", texts(at(&Settings::connection, &C::greeting)), "Lines of the greeting, each as `greeting[]=`, instead of the built-in one."),
             message.live("helo", text(at(&Settings::connection, &C::helo_message)), "Text after the greeting of HELO and EHLO."),
             message.live("close", text(at(&Settings::connection, &C::close_message)), "Text of the reply to QUIT."),
             uuid.live("banner_chars", number(at(&Settings::connection, &C::banner_uuid_chars), {0, 40}),

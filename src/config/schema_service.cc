@@ -83,6 +83,9 @@ void add_dns(std::vector<Setting>& table) {
                      "Resolvers to ask; the system's when empty."),
             dns.live("cache_ttl_max", duration(at(&Settings::dns, &D::cache_ttl_max), {seconds(0), hours(24 * 7)}), "The longest time that an answer is kept."),
             dns.live("cache_ttl_min", duration(at(&Settings::dns, &D::cache_ttl_min), {seconds(0), hours(1)}), "The shortest."),
+            dns.live("trust_anchor_file", text(at(&Settings::dns, &D::trust_anchor_file)),
+                     "File of DS or DNSKEY records, absolute, from which answers are validated here (DNSSEC). "
+                     "When empty, that is left to the resolvers."),
         });
 }
 

@@ -183,7 +183,7 @@ Kind list(Field<std::vector<std::string>> field, std::string expected, ItemRule 
 
 Kind texts(Field<std::vector<std::string>> field) {
     Kind kind;
-    kind.words = "texts, one a line as `key[]=`";
+    kind.words = "texts, one a line";
     kind.assign = [field](Settings& settings, const Values& given) -> Complaints {
         std::vector<std::string>& items = field.write(settings);
         items.clear();

@@ -60,6 +60,7 @@ struct InboundTlsSettings {
     bool request_certificate = true;               // ask; whether it must verify is verify_peer
     bool verify_peer = false;
     bool prefer_server_ciphers = true;
+    std::uint32_t files_crc = 0;                   // of the files named above: differs when one was renewed in place
     std::vector<std::uint16_t> no_starttls_ports;
     std::vector<std::string> no_tls_hosts;         // CIDRs: STARTTLS is not offered to them
 };
@@ -73,6 +74,7 @@ struct OutboundTlsSettings {
     std::vector<std::string> force_tls_hosts;
     Milliseconds broken_tls_expiry{604'800'000};   // how long a host with broken TLS is remembered
     std::string ca_file;
+    std::uint32_t files_crc = 0;                   // as above
 };
 
 // auth_flat_file.ini

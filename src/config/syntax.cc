@@ -22,7 +22,7 @@ constexpr std::array<Unit, 5> units{{{"ms", 1}, {"d", 86'400'000}, {"h", 3'600'0
 
 bool parses_as(int family, std::string_view text) {
     std::array<char, INET6_ADDRSTRLEN> terminated{};
-    if (text.size() >= terminated.size()) return false;
+    if (text.empty() || text.size() >= terminated.size()) return false;
     std::memcpy(terminated.data(), text.data(), text.size());
     std::array<unsigned char, 16> bytes{};
     return inet_pton(family, terminated.data(), bytes.data()) == 1;

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/crc32c.h"
 #include "base/text.h"
 #include "config/syntax.h"
 
@@ -268,10 +269,27 @@ Result<CertificateFacts> check_pair(const std::string& certificate_path, const s
     return facts;
 }
 
+// Changes when a file gets other contents under the same name.
+std::uint32_t crc_of(const std::vector<std::string>& files) {
+    std::string all;
+    for (const std::string& file : files) {
+        if (file.empty()) continue;
+        all += file + "\n" + read_pem(file).value_or("");
+    }
+    return crc32c(all);
+}
+
 void resolve_tls(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems) {
     Resolver resolver(settings, sources, problems);
     resolver.inbound(plugins.tls);
     resolver.outbound();
+
+    std::vector<std::string> files = settings.tls.certificates;
+    files.insert(files.end(), settings.tls.keys.begin(), settings.tls.keys.end());
+    files.insert(files.end(), {settings.tls.dh_params, settings.tls.ca_file});
+    settings.tls.files_crc = crc_of(files);
+    const OutboundTlsSettings& out = settings.outbound_tls;
+    settings.outbound_tls.files_crc = crc_of({out.certificate, out.key, out.dh_params, out.ca_file});
 }
 
 }  // namespace sluice::config

@@ -188,7 +188,7 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
         item.recipients.push_back(message.envelope.recipients[index].address.text());
     }
     item.headers = message.trace + message.content.substr(0, message.traits.header_size);
-    if (const auto subject = mail::find_header(message.content, "Subject")) item.subject = trim(*subject);
+    if (const auto subject = mail::find_field(message.content, "Subject")) item.subject = mail::unfolded(subject->value);
     co_return item;
 }
 
@@ -219,9 +219,10 @@ Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Select
 
 Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
     if (const auto refusal = acceptance_.refusal()) co_return fail(Errc::disk_full, *refusal);
-    if (!request.idempotency_key.empty()) {
+    const std::string key = request.idempotency_key;
+    if (!key.empty()) {
         forget_old_keys();
-        const auto known = seen_.find(request.idempotency_key);
+        const auto known = seen_.find(key);
         if (known != seen_.end()) {
             control::InjectReply repeated;
             repeated.id = known->second.id;
@@ -229,28 +230,19 @@ Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
             co_return repeated;
         }
     }
-    reception::Injection injection;
-    injection.reverse_path = std::move(request.from);
-    injection.forward_paths = std::move(request.to);
-    injection.message = std::move(request.message);
-    injection.origin = request.client.empty() ? "http" : request.client;
-    injection.tenant = std::move(request.tenant);
-    injection.priority = request.priority;
-    CO_TRY(
-        const mail::MessagePtr message,
-        reception::build_message(injection, *engine_.settings(), engine_.clock_.now(), engine_.ids_->next()));
+    CO_TRY(const mail::MessagePtr message, message_of(std::move(request)));
 
     spool::Batch batch;
-    if (!request.idempotency_key.empty()) {
+    if (!key.empty()) {
         // Taken at once, so that the same key sent twice at the same time queues one message.
-        seen_[request.idempotency_key] = Seen{message->id, engine_.clock_.now()};
+        seen_[key] = Seen{message->id, engine_.clock_.now()};
         batch.emplace_back(spool::PolicyRecord{
-            std::string(key_prefix) + request.idempotency_key,
+            std::string(key_prefix) + key,
             message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
     }
     const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
     if (!accepted) {
-        seen_.erase(request.idempotency_key);
+        seen_.erase(key);
         co_return fail(accepted.error());
     }
     event::Accepted fact{*message, message->origin, {}, {}, engine_.clock_.now() - message->arrival};
@@ -258,6 +250,23 @@ Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
     control::InjectReply reply;
     reply.id = message->id;
     co_return reply;
+}
+
+Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
+    reception::Injection injection;
+    injection.reverse_path = std::move(request.from);
+    injection.recipients = std::move(request.to);
+    injection.content = std::move(request.message);
+    injection.origin = request.client.empty() ? "http" : request.client;
+    injection.tenant = std::move(request.tenant);
+    injection.priority = request.priority;
+    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.clock_, *engine_.ids_);
+    if (message) return std::move(*message);
+    std::string fields;
+    for (const reception::FieldError& error : message.error()) {
+        fields += (fields.empty() ? "" : "; ") + error.field + ": " + error.reason;
+    }
+    return fail(Errc::bad_input, fields);
 }
 
 void Api::recover_keys() {
@@ -287,7 +296,7 @@ Task<std::vector<std::string>> Api::reload() {
     config::Loaded loaded = config::load(engine_.settings()->directory);
     std::vector<std::string> problems;
     for (const config::Problem& problem : loaded.problems) problems.push_back(problem.text());
-    if (loaded.settings) engine_.apply(std::move(loaded));
+    if (loaded.settings) engine_.apply(loaded.settings);
     co_return problems;
 }
 

@@ -41,6 +41,7 @@ private:
     };
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<Result<control::ItemDetail>> detail(control::ItemDetail item);
+    Result<mail::MessagePtr> message_of(control::InjectRequest request);
     void recover_keys();
     void forget_old_keys();
 

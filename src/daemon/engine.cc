@@ -250,8 +250,7 @@ void Engine::record_removal(queue::Removed removed) {
     });
 }
 
-void Engine::apply(config::Loaded loaded) {
-    const config::SettingsPtr settings = loaded.settings;
+void Engine::apply(const config::SettingsPtr& settings) {
     settings_.set(settings);
     log_->configure(settings->log);
     core_->push(queue::Configure{core_options(

@@ -39,7 +39,7 @@ public:
     void stop();
 
     // New settings, already checked. Thread-safe.
-    void apply(config::Loaded loaded);
+    void apply(const config::SettingsPtr& settings);
     // Makes all scheduled items due (SIGHUP, as Haraka).
     void flush_queue();
 

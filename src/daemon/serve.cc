@@ -42,29 +42,31 @@ void print_problems(const std::vector<config::Problem>& problems) {
     for (const config::Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
 }
 
-// Publishes changed settings; a broken file keeps the old ones and says so.
-void reload(Engine& engine, config::Reloaded reloaded) {
-    for (const config::Problem& problem : reloaded.loaded.problems) engine.log().warn("config", problem.text());
-    if (!reloaded.loaded.settings) {
-        engine.log().warn("config", "settings kept: the changed files have errors");
-        return;
-    }
-    for (const std::string& key : reloaded.restart_needed) {
+// Applies changed settings; a broken file keeps the old ones and says so.
+void reload(Engine& engine, const config::Reload& reload) {
+    for (const config::Problem& problem : reload.problems) engine.log().warn("config", problem.text());
+    for (const std::string& key : reload.needs_restart) {
         engine.log().warn("config", "takes effect after a restart", {{"setting", key}});
     }
-    if (reloaded.changed.empty()) return;
-    engine.log().info("config", "settings reloaded", {{"changed", reloaded.changed.size()}});
-    engine.apply(std::move(reloaded.loaded));
+    if (!reload.applied) {
+        engine.log().warn("config", "settings kept as they were");
+        return;
+    }
+    engine.log().info("config", "settings reloaded");
+    engine.apply(reload.settings);
 }
 
 // Waits for signals and changed files. Returns when asked to stop.
-void watch(Engine& engine, int signals) {
-    config::Watcher watcher(engine.settings(), [&](config::Reloaded reloaded) { reload(engine, std::move(reloaded)); });
+void watch(Engine& engine, int signals, std::vector<config::Problem> problems) {
+    auto files = config::Watch::open(engine.settings(), std::move(problems), [&](const config::Reload& change) {
+        reload(engine, change);
+    });
+    if (!files) engine.log().warn("config", "changes are not seen before a restart", {{"reason", files.error().text()}});
     for (;;) {
-        std::array<pollfd, 2> waiting{pollfd{signals, POLLIN, 0}, pollfd{watcher.fd(), POLLIN, 0}};
-        const int ready = ::poll(waiting.data(), waiting.size(), watcher.timeout_ms());
+        std::array<pollfd, 2> waiting{pollfd{signals, POLLIN, 0}, pollfd{files ? (*files)->fd() : -1, POLLIN, 0}};
+        const int ready = ::poll(waiting.data(), waiting.size(), -1);
         if (ready < 0 && errno != EINTR) return;
-        watcher.on_readable();
+        if ((waiting[1].revents & POLLIN) != 0) (*files)->on_readable();
         if ((waiting[0].revents & POLLIN) == 0) continue;
         signalfd_siginfo signal{};
         if (::read(signals, &signal, sizeof signal) != sizeof signal) return;
@@ -91,12 +93,13 @@ int serve(const std::string& directory) {
     }
     const int signals = open_signals();
     raise_descriptor_limit();
+    const std::vector<config::Problem> problems = loaded.problems;
     Engine engine(std::move(loaded));
     if (const Result<> started = engine.start(); !started) {
         std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());
         return started.error().code == Errc::locked ? exit_tempfail : 1;
     }
-    watch(engine, signals);
+    watch(engine, signals, problems);
     engine.stop();
     ::close(signals);
     return 0;

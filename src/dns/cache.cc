@@ -18,7 +18,8 @@ void AnswerCache::put(const Question& question, FindingPtr finding, Instant now)
     const Instant expires = now + finding->ttl;
     entries_.push_front(Entry{question, std::move(finding), expires});
     places_.emplace(question, entries_.begin());
-    while (weight_ > weight_max_) remove(std::prev(entries_.end()));
+    while (weight_ > weight_max_)
+        remove(std::prev(entries_.end()));
 }
 
 std::optional<AnswerCache::Hit> AnswerCache::get(const Question& question, Instant now) {

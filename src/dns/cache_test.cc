@@ -12,10 +12,13 @@ const Instant start = instant_from_ms(1'000'000);
 
 FindingPtr mx_finding(std::size_t records, seconds ttl) {
     Records found;
-    for (std::size_t i = 0; i < records; ++i) found.mx.push_back(MxRecord{10, "mx.test"});
+    for (std::size_t i = 0; i < records; ++i)
+        found.mx.push_back(MxRecord{10, "mx.test"});
     return std::make_shared<const Finding>(Finding{std::move(found), ttl, false});
 }
-Question mx_of(const std::string& name) { return Question{name, RecordType::mx}; }
+Question mx_of(const std::string& name) {
+    return Question{name, RecordType::mx};
+}
 
 TEST(AnswerCache, DNS_5_AnswersLiveForTheirTtlAndTellWhatIsLeft) {
     AnswerCache cache(100);
@@ -43,7 +46,8 @@ TEST(AnswerCache, TypesOfOneNameAreApart) {
 
 TEST(AnswerCache, WhatWasUsedLongestAgoGoesFirst) {
     AnswerCache cache(9);
-    for (const char* name : {"a.test", "b.test", "c.test"}) cache.put(mx_of(name), mx_finding(2, seconds(10)), start);
+    for (const char* name : {"a.test", "b.test", "c.test"})
+        cache.put(mx_of(name), mx_finding(2, seconds(10)), start);
     EXPECT_TRUE(cache.get(mx_of("a.test"), start));
     cache.put(mx_of("d.test"), mx_finding(2, seconds(10)), start);
     EXPECT_FALSE(cache.get(mx_of("b.test"), start));

@@ -28,8 +28,12 @@ public:
         shard_.stop();
     }
 
-    Result<Answer<std::vector<MxRecord>>> mx(const std::string& name) { return start(resolver_->mx(name)).get(); }
-    Result<Answer<std::vector<net::IpAddress>>> a(const std::string& name) { return start(resolver_->a(name)).get(); }
+    Result<Answer<std::vector<MxRecord>>> mx(const std::string& name) {
+        return start(resolver_->mx(name)).get();
+    }
+    Result<Answer<std::vector<net::IpAddress>>> a(const std::string& name) {
+        return start(resolver_->a(name)).get();
+    }
     Result<Answer<std::vector<net::IpAddress>>> aaaa(const std::string& name) {
         return start(resolver_->aaaa(name)).get();
     }

@@ -1,4 +1,5 @@
-// The resolver and the router with a real authoritative server (Knot DNS), whose zones hold every case of an MX.
+// The resolver and the router with a real authoritative server (Knot DNS), whose zones hold every case of an
+// MX.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -44,7 +45,8 @@ public:
         std::array<int, 2> pipe_ends{};
         if (pipe(pipe_ends.data()) != 0) return;
         std::vector<char*> argv;
-        for (std::string& argument : arguments) argv.push_back(argument.data());
+        for (std::string& argument : arguments)
+            argv.push_back(argument.data());
         argv.push_back(nullptr);
         posix_spawn_file_actions_t actions;
         posix_spawn_file_actions_init(&actions);
@@ -95,7 +97,8 @@ std::uint16_t free_port() {
 
 std::size_t count_of(const std::string& text, const std::string& word) {
     std::size_t count = 0;
-    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) ++count;
+    for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1))
+        ++count;
     return count;
 }
 
@@ -109,9 +112,11 @@ public:
         }
         std::string pattern = (std::filesystem::temp_directory_path() / "sluice-knot-XXXXXX").string();
         directory = mkdtemp(pattern.data());
-        for (const Zone& zone : zones) write_zone(zone);
+        for (const Zone& zone : zones)
+            write_zone(zone);
         // Somebody else may take the port between our choice and Knot's start.
-        for (int tries = 0; tries < 5 && !running; ++tries) start(zones);
+        for (int tries = 0; tries < 5 && !running; ++tries)
+            start(zones);
     }
     ~KnotServer() {
         process_.reset();
@@ -147,7 +152,8 @@ private:
     void write_zone(const Zone& zone) const {
         std::ofstream file(directory / (zone.name + ".zone"));
         file << "$ORIGIN " << zone.name << ".\n$TTL 300\n"
-             << "@ SOA ns hostmaster 1 3600 600 86400 77\n@ NS ns\nns A 127.0.0.1\n" << zone.records;
+             << "@ SOA ns hostmaster 1 3600 600 86400 77\n@ NS ns\nns A 127.0.0.1\n"
+             << zone.records;
     }
     void write_configuration(const std::vector<Zone>& zones) const {
         std::ofstream file(directory / "knot.conf");
@@ -157,7 +163,8 @@ private:
              << "log:\n  - target: stdout\n    any: info\ndatabase:\n  storage: " << path << "\n"
              << "zone:\n";
         for (const Zone& zone : zones) {
-            file << "  - domain: " << zone.name << "\n    storage: " << path << "\n    file: " << zone.name << ".zone\n"
+            file << "  - domain: " << zone.name << "\n    storage: " << path << "\n    file: " << zone.name
+                 << ".zone\n"
                  << "    dnssec-signing: " << (zone.sign ? "on" : "off") << "\n";
         }
     }
@@ -183,7 +190,8 @@ private:
 
 std::string numbered(int count, const std::string& before, const std::string& after) {
     std::string records;
-    for (int i = 1; i <= count; ++i) records += before + std::to_string(i) + after + std::to_string(i) + "\n";
+    for (int i = 1; i <= count; ++i)
+        records += before + std::to_string(i) + after + std::to_string(i) + "\n";
     return records;
 }
 
@@ -205,11 +213,12 @@ const std::vector<Zone>& zones() {
          "toalias MX 10 alias\nalias CNAME mx1\nwhole CNAME plain\n"
          "loop CNAME pool\npool CNAME loop\ntoloop MX 10 loop\n"
          "dangling CNAME gone\ntogone MX 10 gone\n"
-         "address MX 10 192.0.2.1.\nescaped MX 10 a\\.b\na\\.b A 192.0.2.4\n_under A 192.0.2.5\nunder MX 10 _under\n"
+         "address MX 10 192.0.2.1.\nescaped MX 10 a\\.b\na\\.b A 192.0.2.4\n_under A 192.0.2.5\nunder MX 10 "
+         "_under\n"
          "local MX 10 localhost.\nself MX 10 mx1\nself MX 20 out.test.\nself MX 30 mx2\n"
          "zero 0 A 192.0.2.6\nlong 2147483647 A 192.0.2.7\n" +
-             numbered(150, "many MX 10 host-with-a-rather-long-name-number-", "\n;") + numbered(30, "wide A 203.0.113.", " ;") +
-             chain(20)},
+             numbered(150, "many MX 10 host-with-a-rather-long-name-number-", "\n;") +
+             numbered(30, "wide A 203.0.113.", " ;") + chain(20)},
         {"localhost", "@ A 127.0.0.1\n"},
         {"secure.test", "@ MX 10 mx\nmx A 192.0.2.1\n", true},
         {"bogus.test", "@ MX 10 mx\nmx A 192.0.2.1\n"},
@@ -235,7 +244,8 @@ protected:
     static std::vector<std::string> addresses(const Result<Answer<std::vector<net::IpAddress>>>& answer) {
         if (!answer) return {name_of(answer.error().code)};
         std::vector<std::string> lines;
-        for (const net::IpAddress& address : answer->records) lines.push_back(address.text());
+        for (const net::IpAddress& address : answer->records)
+            lines.push_back(address.text());
         return lines;
     }
 
@@ -260,7 +270,9 @@ TEST_F(KnotTest, C5321_15_DenialsAreToldApartFromTrouble) {
     EXPECT_EQ(dns.mx("gone.cases.test").error().code, Errc::dns_no_domain);
     EXPECT_EQ(dns.mx("nothing.cases.test").error().code, Errc::dns_no_data);
     EXPECT_EQ(dns.a("dangling.cases.test").error().code, Errc::dns_no_domain);
-    EXPECT_EQ(dns.mx("elsewhere.example").error().code, Errc::dns_temporary);  // Knot refuses what it does not serve
+    EXPECT_EQ(
+        dns.mx("elsewhere.example").error().code, Errc::dns_temporary
+    );  // Knot refuses what it does not serve
     EXPECT_THAT(dns.mx("elsewhere.example").error().detail, HasSubstr("elsewhere.example MX"));
 }
 
@@ -317,7 +329,8 @@ TEST_F(KnotTest, DNS_9_ValidatedAndBogusAnswers) {
     EXPECT_TRUE(dns.mx("plain.cases.test"));
 }
 
-// ---- routes from real answers -----------------------------------------------------------------------------------
+// ---- routes from real answers
+// -----------------------------------------------------------------------------------
 
 class KnotRouteTest : public KnotTest {
 protected:
@@ -329,7 +342,9 @@ protected:
         if (!made) return {name_of(made.error().code)};
         std::vector<std::string> lines;
         for (const queue::Candidate& candidate : (*made)->candidates) {
-            lines.push_back(std::to_string(candidate.level) + " " + candidate.mx_host + " " + candidate.remote);
+            lines.push_back(
+                std::to_string(candidate.level) + " " + candidate.mx_host + " " + candidate.remote
+            );
         }
         return lines;
     }
@@ -341,7 +356,9 @@ protected:
 
 TEST_F(KnotRouteTest, C5321_14_ToC5321_17_EveryKindOfMx) {
     const std::vector<std::pair<std::string, std::vector<std::string>>> table{
-        {"plain", {"0 mx1.cases.test [2001:db8::1]:25", "0 mx1.cases.test 192.0.2.1:25", "1 mx2.cases.test 192.0.2.2:25"}},
+        {"plain",
+         {"0 mx1.cases.test [2001:db8::1]:25", "0 mx1.cases.test 192.0.2.1:25",
+          "1 mx2.cases.test 192.0.2.2:25"}},
         {"implicit", {"0 implicit.cases.test 192.0.2.3:25"}},
         {"null", {"null_mx"}},
         {"mixed", {"0 mx1.cases.test [2001:db8::1]:25", "0 mx1.cases.test 192.0.2.1:25"}},
@@ -355,10 +372,12 @@ TEST_F(KnotRouteTest, C5321_14_ToC5321_17_EveryKindOfMx) {
         {"local", {"mail_loop"}},
         {"self", {"0 mx1.cases.test [2001:db8::1]:25", "0 mx1.cases.test 192.0.2.1:25"}},
     };
-    for (const auto& [name, expected] : table) EXPECT_EQ(route(name + ".cases.test"), expected) << name;
+    for (const auto& [name, expected] : table)
+        EXPECT_EQ(route(name + ".cases.test"), expected) << name;
 }
 
-// Knot refuses names outside its zones, so nobody vouches that "192.0.2.1." does not exist; an address it is not.
+// Knot refuses names outside its zones, so nobody vouches that "192.0.2.1." does not exist; an address it is
+// not.
 TEST_F(KnotRouteTest, C5321_17_TargetThatLooksLikeAnAddressIsNotOne) {
     EXPECT_THAT(route("address.cases.test"), ElementsAre("dns_temporary"));
 }

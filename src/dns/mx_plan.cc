@@ -18,7 +18,8 @@ bool contains(const Addresses& addresses, const net::IpAddress& wanted) {
     return std::ranges::find(addresses, wanted) != addresses.end();
 }
 
-// Loopback is not counted here: an MX that points to it is a mistake of that domain, and its other hosts stay good.
+// Loopback is not counted here: an MX that points to it is a mistake of that domain, and its other hosts stay
+// good.
 bool is_this_host(const net::IpAddress& address, const PlanRules& rules) {
     return !rules.local_ok && !address.is_loopback() && !address.is_unspecified() &&
            contains(rules.ourselves, address);
@@ -26,12 +27,14 @@ bool is_this_host(const net::IpAddress& address, const PlanRules& rules) {
 
 bool is_this_host(const MxHost& host, const PlanRules& rules) {
     const auto ours = [&rules](const net::IpAddress& address) { return is_this_host(address, rules); };
-    return iequals(host.name, rules.me) || std::ranges::any_of(host.v4, ours) || std::ranges::any_of(host.v6, ours);
+    return iequals(host.name, rules.me) || std::ranges::any_of(host.v4, ours) ||
+           std::ranges::any_of(host.v6, ours);
 }
 
 // The name of the best host that is us, if one is.
 std::optional<std::string> remove_ourselves(std::vector<MxHost>& hosts, const PlanRules& rules) {
-    const auto us = std::ranges::find_if(hosts, [&rules](const MxHost& host) { return is_this_host(host, rules); });
+    const auto us =
+        std::ranges::find_if(hosts, [&rules](const MxHost& host) { return is_this_host(host, rules); });
     if (us == hosts.end()) return std::nullopt;
     std::string name = us->name;
     const std::uint16_t preference = us->preference;
@@ -53,7 +56,9 @@ void remove_local(Addresses& addresses, Removed& removed) {
     });
 }
 
-bool has_address(const MxHost& host) { return !host.v4.empty() || !host.v6.empty(); }
+bool has_address(const MxHost& host) {
+    return !host.v4.empty() || !host.v6.empty();
+}
 
 Addresses first_of(Addresses addresses) {
     if (addresses.size() > addresses_max) addresses.resize(addresses_max);
@@ -97,13 +102,15 @@ private:
 
 void add_group(std::span<const MxHost> group, InetPrefer prefer, Arrangement& arrangement) {
     if (prefer == InetPrefer::standard) {
-        for (const MxHost& host : group) arrangement.add(host, interleave(host));
+        for (const MxHost& host : group)
+            arrangement.add(host, interleave(host));
         arrangement.end_level();
         return;
     }
     const auto wanted = prefer == InetPrefer::v4 ? &MxHost::v4 : &MxHost::v6;
     const auto other = prefer == InetPrefer::v4 ? &MxHost::v6 : &MxHost::v4;
-    for (const MxHost& host : group) arrangement.add(host, first_of(host.*wanted));
+    for (const MxHost& host : group)
+        arrangement.add(host, first_of(host.*wanted));
     arrangement.end_level();
     for (const MxHost& host : group) {
         Addresses rest = host.*other;
@@ -141,14 +148,19 @@ Result<> remove_unreachable(const std::string& domain, std::vector<MxHost>& host
     }
     if (std::ranges::any_of(hosts, has_address)) return {};
 
-    const auto open = std::ranges::find_if(hosts, [](const MxHost& host) { return host.trouble.has_value(); });
+    const auto open =
+        std::ranges::find_if(hosts, [](const MxHost& host) { return host.trouble.has_value(); });
     if (open != hosts.end()) return fail(*open->trouble);
     if (us) return fail(Errc::mail_loop, "mail for " + domain + " would come back: " + *us + " is this host");
     if (removed.loopback && !removed.other) {
-        return fail(Errc::mail_loop, "mail for " + domain + " would come back: its MX points to a loopback address");
+        return fail(
+            Errc::mail_loop, "mail for " + domain + " would come back: its MX points to a loopback address"
+        );
     }
     if (removed.other) {
-        return fail(Errc::not_found, "the MX of " + domain + " has only private addresses, which local_mx_ok forbids");
+        return fail(
+            Errc::not_found, "the MX of " + domain + " has only private addresses, which local_mx_ok forbids"
+        );
     }
     return fail(Errc::not_found, "no MX host of " + domain + " has an address");
 }

@@ -29,19 +29,19 @@ struct PlanRules {
     bool local_ok = false;  // addresses of this host and of private networks may be contacted
 };
 
-// The hosts worth asking about, best first: null entries ("." as host) and all beyond mx_records_max are gone.
-// null_mx if nothing but null entries is there (RFC 7505), whatever their preference.
+// The hosts worth asking about, best first: null entries ("." as host) and all beyond mx_records_max are
+// gone. null_mx if nothing but null entries is there (RFC 7505), whatever their preference.
 Result<std::vector<MxHost>> plan_hosts(const std::string& domain, const std::vector<MxRecord>& records);
 
-// Removes ourselves and everything not better (RFC 5321 §5.1), then addresses that mail from the Internet must not lead
-// to (DNS-4). When no address is left: dns_temporary if a question is open, mail_loop if what was removed was this host,
-// not_found otherwise.
+// Removes ourselves and everything not better (RFC 5321 §5.1), then addresses that mail from the Internet
+// must not lead to (DNS-4). When no address is left: dns_temporary if a question is open, mail_loop if what
+// was removed was this host, not_found otherwise.
 Result<> remove_unreachable(const std::string& domain, std::vector<MxHost>& hosts, const PlanRules& rules);
 
-// The addresses of hosts in the order of their preference, at most addresses_max of each, no address twice. Hosts of one
-// preference share a level. There the addresses of each host alternate between IPv6 and IPv4, beginning with IPv6, so
-// that racing them tries both families early (RFC 8305 §4); with inet_prefer the wanted family of all these hosts comes
-// first, as a level of its own.
+// The addresses of hosts in the order of their preference, at most addresses_max of each, no address twice.
+// Hosts of one preference share a level. There the addresses of each host alternate between IPv6 and IPv4,
+// beginning with IPv6, so that racing them tries both families early (RFC 8305 §4); with inet_prefer the
+// wanted family of all these hosts comes first, as a level of its own.
 std::vector<queue::Candidate> arrange(
     const std::vector<MxHost>& hosts, config::OutboundSettings::InetPrefer prefer, std::uint16_t port
 );

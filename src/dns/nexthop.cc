@@ -9,9 +9,12 @@ namespace sluice::dns {
 namespace {
 
 constexpr std::uint16_t smtp_port = 25;
-constexpr std::uint16_t lmtp_port = 24;  // the one reserved for private mail systems, as other engines default to
+constexpr std::uint16_t lmtp_port =
+    24;  // the one reserved for private mail systems, as other engines default to
 
-tl::unexpected<Error> refuse(const std::string& why) { return fail(Errc::config, "nexthop " + why); }
+tl::unexpected<Error> refuse(const std::string& why) {
+    return fail(Errc::config, "nexthop " + why);
+}
 
 int hex_value(char c) {
     if (is_digit(c)) return c - '0';
@@ -43,7 +46,8 @@ void take_credentials(std::string_view& authority, queue::Transport& transport) 
     authority.remove_prefix(at + 1);
     const std::size_t colon = credentials.find(':');
     transport.auth_user = percent_decode(credentials.substr(0, colon));
-    if (colon != std::string_view::npos) transport.auth_password = percent_decode(credentials.substr(colon + 1));
+    if (colon != std::string_view::npos)
+        transport.auth_password = percent_decode(credentials.substr(colon + 1));
 }
 
 Result<> read_port(std::string_view text, Nexthop& nexthop) {
@@ -83,7 +87,8 @@ Result<> read_host_and_port(std::string_view text, Nexthop& nexthop) {
 }
 
 Result<Nexthop> to_socket(std::string_view path) {
-    if (path.size() < 2 || path.find('\0') != std::string_view::npos) return refuse("is not a path of a socket");
+    if (path.size() < 2 || path.find('\0') != std::string_view::npos)
+        return refuse("is not a path of a socket");
     Nexthop nexthop;
     nexthop.path = path;
     nexthop.transport.lmtp = true;

@@ -20,8 +20,8 @@ struct Nexthop {
 };
 
 // Reads `host`, `host:port`, an IP address, `ip:port`, `[v6]`, `[v6]:port`, `smtp://user:password@host:port`,
-// `lmtp://host:port`, `lmtp:///path` and `/path`. The port defaults to 25, for LMTP to 24. User and password are
-// percent-decoded. Anything else is Errc::config; its detail never shows the credentials.
+// `lmtp://host:port`, `lmtp:///path` and `/path`. The port defaults to 25, for LMTP to 24. User and password
+// are percent-decoded. Anything else is Errc::config; its detail never shows the credentials.
 Result<Nexthop> parse_nexthop(std::string_view text);
 
 }  // namespace sluice::dns

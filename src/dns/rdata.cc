@@ -7,12 +7,14 @@
 namespace sluice::dns {
 namespace {
 
-constexpr std::size_t name_octets_max = 255;   // RFC 1035 §3.1
+constexpr std::size_t name_octets_max = 255;  // RFC 1035 §3.1
 constexpr std::size_t label_octets_max = 63;
 constexpr std::size_t message_header_octets = 12;
 constexpr std::uint16_t type_cname = 5;
 
-std::uint8_t octet_at(std::string_view bytes, std::size_t at) { return static_cast<std::uint8_t>(bytes[at]); }
+std::uint8_t octet_at(std::string_view bytes, std::size_t at) {
+    return static_cast<std::uint8_t>(bytes[at]);
+}
 
 std::uint16_t word_at(std::string_view bytes, std::size_t at) {
     return static_cast<std::uint16_t>(octet_at(bytes, at) << 8 | octet_at(bytes, at + 1));
@@ -52,16 +54,19 @@ Result<std::string> parse_whole_name(std::string_view wire) {
             if (at != wire.size()) return fail(Errc::bad_input, "octets after the end of the name");
             return name;
         }
-        if (length > label_octets_max) return fail(Errc::bad_input, "label is a pointer or longer than 63 octets");
+        if (length > label_octets_max)
+            return fail(Errc::bad_input, "label is a pointer or longer than 63 octets");
         if (length > wire.size() - at) return fail(Errc::bad_input, "label goes beyond the record");
         if (!name.empty()) name += '.';
-        for (const char c : wire.substr(at, length)) append_label_octet(name, c);
+        for (const char c : wire.substr(at, length))
+            append_label_octet(name, c);
         at += length;
     }
     return fail(Errc::bad_input, "name has no end");
 }
 
-// The place after a possibly compressed name. Pointers end a name and are not followed, so there are no loops.
+// The place after a possibly compressed name. Pointers end a name and are not followed, so there are no
+// loops.
 Result<std::size_t> skip_name(std::string_view message, std::size_t at) {
     constexpr std::uint8_t pointer_bits = 0xC0;
     while (at < message.size()) {
@@ -110,7 +115,8 @@ Result<net::IpAddress> parse_a(std::string_view rdata) {
 Result<net::IpAddress> parse_aaaa(std::string_view rdata) {
     std::array<std::uint8_t, 16> bytes{};
     if (rdata.size() != bytes.size()) return fail(Errc::bad_input, "AAAA record does not have 16 octets");
-    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = octet_at(rdata, i);
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+        bytes[i] = octet_at(rdata, i);
     return net::IpAddress::v6(bytes);
 }
 
@@ -142,7 +148,8 @@ Result<std::size_t> count_aliases(std::string_view message) {
     std::size_t at = message_header_octets;
     for (std::size_t i = 0; i < question_count; ++i) {
         TRY(at, skip_name(message, at));
-        if (at > message.size() || message.size() - at < 4) return fail(Errc::bad_input, "message ends inside a question");
+        if (at > message.size() || message.size() - at < 4)
+            return fail(Errc::bad_input, "message ends inside a question");
         at += 4;
     }
     std::size_t aliases = 0;

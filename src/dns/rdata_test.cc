@@ -11,12 +11,9 @@ using namespace std::string_literals;
 
 TEST(Rdata, DNS_7_MxHostsAreLowerCaseWithoutTrailingDotAndEscaped) {
     const std::vector<std::pair<std::string, std::string>> table{
-        {"\0\x0A\2MX\7Example\0"s, "mx.example"},
-        {"\0\x0A\0"s, ""},
-        {"\0\x0A\3a.b\1c\0"s, "a\\.b.c"},
-        {"\0\x0A\3_mx\1c\0"s, "_mx.c"},
-        {"\0\x0A\3\0 \xFF\0"s, "\\000\\032\\255"},
-        {"\0\x0A\2\\\x7F\0"s, "\\\\\\127"},
+        {"\0\x0A\2MX\7Example\0"s, "mx.example"},  {"\0\x0A\0"s, ""},
+        {"\0\x0A\3a.b\1c\0"s, "a\\.b.c"},          {"\0\x0A\3_mx\1c\0"s, "_mx.c"},
+        {"\0\x0A\3\0 \xFF\0"s, "\\000\\032\\255"}, {"\0\x0A\2\\\x7F\0"s, "\\\\\\127"},
     };
     for (const auto& [rdata, host] : table) {
         const auto mx = parse_mx(rdata);
@@ -30,11 +27,13 @@ TEST(Rdata, DNS_7_MxHostsAreLowerCaseWithoutTrailingDotAndEscaped) {
 TEST(Rdata, NamesThatFitOnTheWireArePresentable) {
     const std::string label63(63, 'a');
     const std::string name = label63 + "." + label63 + "." + label63 + ".";
-    for (const std::string& good : {"a"s, "_mx.test"s, "a\\.b"s, "\\255x"s, "\\032"s, label63, name + std::string(61, 'a')}) {
+    for (const std::string& good :
+         {"a"s, "_mx.test"s, "a\\.b"s, "\\255x"s, "\\032"s, label63, name + std::string(61, 'a')}) {
         EXPECT_TRUE(is_presentable_name(good)) << good;
     }
-    for (const std::string& bad : {""s, "."s, "a."s, ".a"s, "a..b"s, "a b"s, "\\"s, "\\25"s, "\\256"s, "a\0"s, "\xFF"s,
-                                   label63 + "a", name + std::string(62, 'a')}) {
+    for (const std::string& bad :
+         {""s, "."s, "a."s, ".a"s, "a..b"s, "a b"s, "\\"s, "\\25"s, "\\256"s, "a\0"s, "\xFF"s, label63 + "a",
+          name + std::string(62, 'a')}) {
         EXPECT_FALSE(is_presentable_name(bad)) << bad;
     }
 }
@@ -43,14 +42,14 @@ TEST(Rdata, DNS_1_MalformedMxIsRefused) {
     const std::string label63 = "\x3F"s + std::string(63, 'a');
     const std::vector<std::string> table{
         "",
-        "\0\x0A"s,                                                      // no name
-        "\0\x0A\1a"s,                                                   // no end
-        "\0\x0A\5ab\0"s,                                                // label beyond the record
-        "\0\x0A\1a\0x"s,                                                // octets after the name
-        "\0\x0A\0\0"s,                                                  // the same after the root
-        "\0\x0A\xC0\x00"s,                                              // a pointer
-        "\0\x0A\x40"s + std::string(64, 'a') + "\0"s,                   // label of 64
-        "\0\x0A"s + label63 + label63 + label63 + label63 + "\0"s,      // name of 257
+        "\0\x0A"s,                                                  // no name
+        "\0\x0A\1a"s,                                               // no end
+        "\0\x0A\5ab\0"s,                                            // label beyond the record
+        "\0\x0A\1a\0x"s,                                            // octets after the name
+        "\0\x0A\0\0"s,                                              // the same after the root
+        "\0\x0A\xC0\x00"s,                                          // a pointer
+        "\0\x0A\x40"s + std::string(64, 'a') + "\0"s,               // label of 64
+        "\0\x0A"s + label63 + label63 + label63 + label63 + "\0"s,  // name of 257
     };
     for (std::size_t i = 0; i < table.size(); ++i) {
         const auto mx = parse_mx(table[i]);
@@ -91,14 +90,12 @@ TEST(Rdata, DNS_3_AliasesInAnAnswerAreCounted) {
 TEST(Rdata, DNS_1_MessagesThatLieAboutTheirContentAreRefused) {
     const std::string question = "\1a\0\0\x0F\0\1"s;
     for (const std::string& bad : {
-             "short"s,
-             message(1, 0, ""),
-             message(1, 0, "\1a\0\0"s),
-             message(0, 255, ""),                             // records promised, none there
-             message(1, 1, question + "\xC0"s),               // half a pointer
-             message(1, 1, question + "\xC0\x0C\0\5\0\1"s),   // half a record
+             "short"s, message(1, 0, ""), message(1, 0, "\1a\0\0"s),
+             message(0, 255, ""),                                             // records promised, none there
+             message(1, 1, question + "\xC0"s),                               // half a pointer
+             message(1, 1, question + "\xC0\x0C\0\5\0\1"s),                   // half a record
              message(1, 1, question + "\xC0\x0C\0\5\0\1\0\0\0\1\0\4\1b\0"s),  // length beyond the message
-             message(1, 1, question + "\x80\x0C"s),           // a label of no known kind
+             message(1, 1, question + "\x80\x0C"s),                           // a label of no known kind
          }) {
         EXPECT_FALSE(count_aliases(bad));
     }
@@ -109,7 +106,8 @@ TEST(Rdata, DNS_1_RandomOctetsNeverCrash) {
     Random random(20261120);
     for (int run = 0; run < 200'000; ++run) {
         std::string bytes(random.below(40), '\0');
-        for (char& c : bytes) c = static_cast<char>(random.chance(0.7) ? random.below(6) : random.below(256));
+        for (char& c : bytes)
+            c = static_cast<char>(random.chance(0.7) ? random.below(6) : random.below(256));
         if (const auto mx = parse_mx(bytes)) {
             EXPECT_LE(mx->host.size(), 4 * bytes.size());
             EXPECT_TRUE(mx->host.empty() || is_presentable_name(mx->host)) << mx->host;

@@ -19,15 +19,16 @@
 namespace sluice::dns {
 namespace {
 
-// So many questions are with the servers at once; the others wait in line. Bounds the rate at which servers in trouble
-// are asked (DNS-6).
+// So many questions are with the servers at once; the others wait in line. Bounds the rate at which servers
+// in trouble are asked (DNS-6).
 constexpr std::size_t under_way_max = 512;
 constexpr std::size_t cache_weight_max = 200'000;
 // How long a context that broke, or could not be set up, stays away before a new one is tried.
 constexpr std::chrono::seconds repair_pause(5);
 
 using SteadyClock = std::chrono::steady_clock;
-using Timer = boost::asio::basic_waitable_timer<SteadyClock, boost::asio::wait_traits<SteadyClock>, async::Executor>;
+using Timer =
+    boost::asio::basic_waitable_timer<SteadyClock, boost::asio::wait_traits<SteadyClock>, async::Executor>;
 
 // Somebody who asked. Lives in the asking coroutine.
 struct Waiter {
@@ -36,8 +37,8 @@ struct Waiter {
     FindingPtr finding;
 };
 
-// One question on its way, for however many want to know. The coroutine fly() sleeps on `alarm`; whoever changes the
-// flight cancels the alarm to wake it.
+// One question on its way, for however many want to know. The coroutine fly() sleeps on `alarm`; whoever
+// changes the flight cancels the alarm to wake it.
 struct Flight final : UnboundContext::Asker {
     Flight(async::Executor executor, Question question, Instant deadline_)
         : asked(std::move(question)), alarm(executor), deadline(deadline_) {}
@@ -123,11 +124,13 @@ Task<Result<Answer<std::vector<net::IpAddress>>>> UnboundResolver::aaaa(std::str
 Task<UnboundResolver::Addresses> UnboundResolver::addresses(std::string name, RecordType type) {
     const AnswerCache::Hit hit = co_await find(make_question(name, type));
     if (!hit.finding->records) co_return fail(hit.finding->records.error());
-    co_return Answer<std::vector<net::IpAddress>>{hit.finding->records->addresses, hit.left, hit.finding->secure};
+    co_return Answer<std::vector<net::IpAddress>>{
+        hit.finding->records->addresses, hit.left, hit.finding->secure
+    };
 }
 
-// From the cache, or from the flight of this question, which is started if there is none. After the wait the resolver
-// may be closed and gone, so nothing of it is touched any more.
+// From the cache, or from the flight of this question, which is started if there is none. After the wait the
+// resolver may be closed and gone, so nothing of it is touched any more.
 Task<AnswerCache::Hit> UnboundResolver::find(Question question) {
     if (auto hit = cache_.get(question, clock_.now())) co_return std::move(*hit);
     Waiter waiter(executor_);

@@ -16,8 +16,8 @@ struct MxRecord {
     std::string host;  // lower case, no trailing dot; empty for "."
 };
 
-// Answers carry how long they may be kept. Negative answers are errors: dns_no_domain, dns_no_data, dns_temporary
-// (SERVFAIL, timeout, REFUSED, bogus, malformed), in whose detail the name and type are said.
+// Answers carry how long they may be kept. Negative answers are errors: dns_no_domain, dns_no_data,
+// dns_temporary (SERVFAIL, timeout, REFUSED, bogus, malformed), in whose detail the name and type are said.
 template <class Records>
 struct Answer {
     Records records;
@@ -25,8 +25,8 @@ struct Answer {
     bool secure = false;  // validated by DNSSEC
 };
 
-// Asks DNS. Caches by TTL within the bounds of the settings; one question a name at a time is on its way (single flight).
-// Shard-owned.
+// Asks DNS. Caches by TTL within the bounds of the settings; one question a name at a time is on its way
+// (single flight). Shard-owned.
 class Resolver {
 public:
     virtual ~Resolver() = default;

@@ -25,7 +25,8 @@ constexpr std::size_t header_octets = 12;
 
 std::size_t question_end(const std::string& query) {
     std::size_t at = header_octets;
-    while (at < query.size() && query[at] != 0) at += 1 + static_cast<std::size_t>(query[at]);
+    while (at < query.size() && query[at] != 0)
+        at += 1 + static_cast<std::size_t>(query[at]);
     return at + 5;
 }
 
@@ -36,13 +37,15 @@ std::string reply(const std::string& query, int rcode, int answer_count, const s
     out[3] = static_cast<char>(0x80 | rcode);
     out[6] = static_cast<char>(answer_count >> 8);
     out[7] = static_cast<char>(answer_count);
-    for (const std::size_t at : {8U, 9U, 10U, 11U}) out[at] = 0;
+    for (const std::size_t at : {8U, 9U, 10U, 11U})
+        out[at] = 0;
     return out + records;
 }
 
 std::string a_record(std::uint32_t ttl) {
     std::string out = "\xC0\x0C\0\1\0\1"s;
-    for (const int shift : {24, 16, 8, 0}) out += static_cast<char>(ttl >> shift);
+    for (const int shift : {24, 16, 8, 0})
+        out += static_cast<char>(ttl >> shift);
     return out + "\0\4\xC0\0\2\1"s;
 }
 
@@ -158,8 +161,10 @@ TEST(Resolver, DNS_5_OneQuestionAtATimeIsOnItsWay) {
     ScriptedServer server(one_address(300));
     TestResolver dns(server.settings());
     std::vector<std::future<Result<Answer<std::vector<net::IpAddress>>>>> answers;
-    for (int i = 0; i < 50; ++i) answers.push_back(dns.start_a(i % 2 == 0 ? "a.example" : "A.Example."));
-    for (auto& answer : answers) EXPECT_TRUE(answer.get());
+    for (int i = 0; i < 50; ++i)
+        answers.push_back(dns.start_a(i % 2 == 0 ? "a.example" : "A.Example."));
+    for (auto& answer : answers)
+        EXPECT_TRUE(answer.get());
     EXPECT_EQ(server.asked("a"), 1);
     EXPECT_THAT(dns.a("a.example")->ttl, testing::AllOf(testing::Gt(200s), testing::Le(300s)));
     EXPECT_EQ(server.asked("a"), 1);
@@ -181,7 +186,9 @@ TEST(Resolver, DNS_5_TtlIsHeldWithinTheSettings) {
     settings.cache_ttl_min = 20s;
     settings.cache_ttl_max = 50s;
     TestResolver dns(settings);
-    EXPECT_EQ(dns.a("short.example")->ttl, 20s);  // the first answer comes past the cache, so no second is lost
+    EXPECT_EQ(
+        dns.a("short.example")->ttl, 20s
+    );  // the first answer comes past the cache, so no second is lost
     EXPECT_EQ(dns.a("long.example")->ttl, 50s);
 }
 
@@ -196,7 +203,8 @@ TEST(Resolver, DNS_6_RecoversByItselfWhenTheServersDo) {
     EXPECT_FALSE(dns.a("a.example"));
     sick = false;
     Result<Answer<std::vector<net::IpAddress>>> answer = dns.a("a.example");
-    for (int i = 0; i < 100 && !answer; ++i) answer = dns.a("a.example");
+    for (int i = 0; i < 100 && !answer; ++i)
+        answer = dns.a("a.example");
     EXPECT_TRUE(answer) << answer.error().text();
 }
 
@@ -247,7 +255,8 @@ TEST(Resolver, DNS_6_MoreQuestionsThanTurnsAreAllAnswered) {
     ScriptedServer server(one_address(300));
     TestResolver dns(server.settings());
     std::vector<std::future<Result<Answer<std::vector<net::IpAddress>>>>> answers;
-    for (int i = 0; i < 1500; ++i) answers.push_back(dns.start_a("n" + std::to_string(i) + ".example"));
+    for (int i = 0; i < 1500; ++i)
+        answers.push_back(dns.start_a("n" + std::to_string(i) + ".example"));
     for (auto& answer : answers) {
         const auto result = answer.get();
         EXPECT_TRUE(result) << result.error().text();

@@ -16,6 +16,9 @@ namespace {
 using std::chrono::seconds;
 
 constexpr seconds no_limit(2'147'483'647);  // the longest TTL there is (RFC 2181 §8)
+// No route is older the moment it is made, even where settings and answers say zero: it is to be used once at
+// least.
+constexpr seconds route_ttl_min(1);
 // A route that lacks hosts because DNS was in trouble is made anew soon.
 constexpr seconds incomplete_route_ttl(60);
 
@@ -30,7 +33,10 @@ struct Countdown {
 };
 
 // Certain denials leave the host without addresses; anything else may be different next time.
-void note(MxHost& host, std::vector<net::IpAddress> MxHost::*family, Result<Answer<std::vector<net::IpAddress>>> answer) {
+void note(
+    MxHost& host, std::vector<net::IpAddress> MxHost::* family,
+    Result<Answer<std::vector<net::IpAddress>>> answer
+) {
     if (answer) {
         host.*family = std::move(answer->records);
         host.ttl = std::min(host.ttl.value_or(answer->ttl), answer->ttl);
@@ -57,7 +63,9 @@ void sort_families(MxHost& host) {
     std::erase_if(host.v6, [](const net::IpAddress& address) { return address.is_v4(); });
 }
 
-bool was_cancelled(const MxHost& host) { return host.trouble && host.trouble->code == Errc::cancelled; }
+bool was_cancelled(const MxHost& host) {
+    return host.trouble && host.trouble->code == Errc::cancelled;
+}
 
 std::optional<std::string> nexthop_of(const std::string& key, const config::RelaySettings& relay) {
     const auto own = relay.domains.find(key);
@@ -95,15 +103,19 @@ std::uint32_t hash_of(const std::vector<queue::Candidate>& candidates) {
 }  // namespace
 
 Router::Router(
-    Resolver& resolver, const Clock& clock, config::SettingsPtr settings, std::vector<net::IpAddress> ourselves
+    Resolver& resolver, const Clock& clock, config::SettingsPtr settings,
+    std::vector<net::IpAddress> ourselves
 )
     : resolver_(resolver), clock_(clock), settings_(std::move(settings)), ourselves_(std::move(ourselves)) {}
 
-void Router::configure(config::SettingsPtr settings) { settings_ = std::move(settings); }
+void Router::configure(config::SettingsPtr settings) {
+    settings_ = std::move(settings);
+}
 
 Task<Result<queue::RoutePtr>> Router::resolve(std::string key) {
     const Settings settings = settings_;
-    if (auto nexthop = nexthop_of(key, settings->relay)) return by_rule(std::move(key), std::move(*nexthop), settings);
+    if (auto nexthop = nexthop_of(key, settings->relay))
+        return by_rule(std::move(key), std::move(*nexthop), settings);
     return by_dns(std::move(key), settings);
 }
 
@@ -111,7 +123,8 @@ Task<Result<queue::RoutePtr>> Router::by_dns(std::string key, Settings settings)
     if (key.starts_with('[')) co_return by_literal(key, *settings);
     CO_TRY(MxPlan plan, co_await ask_mx(key));
     co_await look_up(plan.hosts);
-    if (std::ranges::any_of(plan.hosts, was_cancelled)) co_return fail(Errc::cancelled, key + ": resolver closed");
+    if (std::ranges::any_of(plan.hosts, was_cancelled))
+        co_return fail(Errc::cancelled, key + ": resolver closed");
     const MxHost& first = plan.hosts.front();
     if (plan.implicit && !first.trouble && first.v4.empty() && first.v6.empty()) {
         co_return fail(Errc::dns_no_data, key + " has neither an MX nor an address");
@@ -139,8 +152,8 @@ Task<Result<Router::MxPlan>> Router::ask_mx(std::string domain) {
     co_return plan;
 }
 
-// Asks for both families of all hosts at once. Ends when every answer is in, even if the caller is cancelled meanwhile:
-// the questions refer to `hosts`, and the resolver ends each of them by its deadline.
+// Asks for both families of all hosts at once. Ends when every answer is in, even if the caller is cancelled
+// meanwhile: the questions refer to `hosts`, and the resolver ends each of them by its deadline.
 Task<> Router::look_up(std::vector<MxHost>& hosts) {
     const bool throws = co_await boost::asio::this_coro::throw_if_cancelled();
     co_await boost::asio::this_coro::throw_if_cancelled(false);
@@ -154,7 +167,8 @@ Task<> Router::look_up(std::vector<MxHost>& hosts) {
     co_await countdown.done.wait();
     co_await questions.close();
     co_await boost::asio::this_coro::throw_if_cancelled(throws);
-    for (MxHost& host : hosts) sort_families(host);
+    for (MxHost& host : hosts)
+        sort_families(host);
 }
 
 Result<> Router::keep_reachable(
@@ -182,11 +196,13 @@ Result<queue::RoutePtr> Router::by_literal(const std::string& key, const config:
 // The operator's own word: nothing is removed, and no answer of DNS about the nexthop is final for the mail.
 Task<Result<queue::RoutePtr>> Router::by_rule(std::string key, std::string text, Settings settings) {
     auto nexthop = parse_nexthop(text);
-    if (!nexthop) co_return fail(Errc::config, "relay_dest_domains.ini: " + key + ": " + nexthop.error().detail);
+    if (!nexthop)
+        co_return fail(Errc::config, "relay_dest_domains.ini: " + key + ": " + nexthop.error().detail);
 
     queue::Route route;
     route.transport = std::move(nexthop->transport);
-    seconds ttl(0);  // the rule may change with the next reload; making this route again costs next to nothing
+    seconds ttl(0
+    );  // the rule may change with the next reload; making this route again costs next to nothing
     if (!nexthop->path.empty()) {
         route.candidates.push_back(queue::Candidate{nexthop->path, nexthop->path, 0});
     } else {
@@ -232,9 +248,9 @@ seconds Router::shortest_ttl(const MxPlan& plan) const {
 }
 
 queue::RoutePtr Router::finish(queue::Route route, seconds ttl, const config::DnsSettings& settings) const {
-    const Duration longest = settings.cache_ttl_max;
-    const Duration shortest = std::min(longest, Duration(settings.cache_ttl_min));
-    const Duration kept = ttl > longest ? longest : std::max<Duration>(ttl, shortest);
+    const Duration longest = std::max<Duration>(settings.cache_ttl_max, route_ttl_min);
+    const Duration shortest = std::clamp<Duration>(settings.cache_ttl_min, route_ttl_min, longest);
+    const Duration kept = std::clamp<Duration>(ttl, shortest, longest);
     route.mx_hash = hash_of(route.candidates);
     route.expires = clock_.now() + kept;
     return std::make_shared<const queue::Route>(std::move(route));

@@ -21,7 +21,8 @@ constexpr std::uint16_t dns_port = 53;
 constexpr std::size_t aliases_max = 11;
 
 const char* text_of_rcode(int rcode) {
-    constexpr std::array<const char*, 6> names{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
+    constexpr std::array<const char*, 6> names{"NOERROR",  "FORMERR", "SERVFAIL",
+                                               "NXDOMAIN", "NOTIMP",  "REFUSED"};
     const auto index = static_cast<std::size_t>(rcode);
     return rcode >= 0 && index < names.size() ? names[index] : "an unknown response code";
 }
@@ -31,7 +32,9 @@ Result<> check(int status, const std::string& doing) {
     return fail(Errc::dns_temporary, "resolver cannot " + doing + ": " + ub_strerror(status));
 }
 
-Finding without_records(Errc code, const Question& question, const std::string& reason, std::chrono::seconds ttl) {
+Finding without_records(
+    Errc code, const Question& question, const std::string& reason, std::chrono::seconds ttl
+) {
     return Finding{fail(code, question.text() + ": " + reason), ttl, false};
 }
 
@@ -75,7 +78,9 @@ Result<Records> read_records(RecordType type, const ub_result& result) {
     Records records;
     for (std::size_t i = 0; result.data[i] != nullptr; ++i) {
         if (result.len[i] < 0) return fail(Errc::bad_input, "record of negative length");
-        TRY_VOID(add_record(type, std::string_view(result.data[i], static_cast<std::size_t>(result.len[i])), records));
+        TRY_VOID(add_record(
+            type, std::string_view(result.data[i], static_cast<std::size_t>(result.len[i])), records
+        ));
     }
     keep_what_fits(records);
     return records;
@@ -110,9 +115,12 @@ void on_answer(void* asker, int status, ub_result* result) {
 
 const char* name_of(RecordType type) {
     switch (type) {
-        case RecordType::a: return "A";
-        case RecordType::mx: return "MX";
-        case RecordType::aaaa: return "AAAA";
+        case RecordType::a:
+            return "A";
+        case RecordType::mx:
+            return "MX";
+        case RecordType::aaaa:
+            return "AAAA";
     }
     UNREACHABLE();
 }
@@ -155,13 +163,16 @@ UnboundContext::~UnboundContext() {
 }
 
 Result<> UnboundContext::set_up(const config::DnsSettings& settings) {
-    if (context_ == nullptr) return fail(Errc::dns_temporary, "resolver cannot start: out of memory or descriptors");
+    if (context_ == nullptr)
+        return fail(Errc::dns_temporary, "resolver cannot start: out of memory or descriptors");
     TRY_VOID(check(ub_ctx_async(context_, 1), "use a thread"));
     TRY_VOID(set_options(settings));
     TRY_VOID(set_servers(settings));
     if (!settings.trust_anchor_file.empty()) {
         const char* file = settings.trust_anchor_file.c_str();
-        TRY_VOID(check(ub_ctx_add_ta_file(context_, file), "read trust anchors from " + settings.trust_anchor_file));
+        TRY_VOID(
+            check(ub_ctx_add_ta_file(context_, file), "read trust anchors from " + settings.trust_anchor_file)
+        );
     }
     return forget_local_zones();
 }
@@ -169,13 +180,13 @@ Result<> UnboundContext::set_up(const config::DnsSettings& settings) {
 Result<> UnboundContext::set_options(const config::DnsSettings& settings) {
     const std::string ttl_max = whole_seconds(settings.cache_ttl_max);
     const std::array<std::pair<const char*, std::string>, 9> options{{
-        {"do-not-query-localhost:", "no"},       // servers are often on this machine
-        {"cache-max-ttl:", ttl_max},             // the library's cache keeps nothing longer than ours
+        {"do-not-query-localhost:", "no"},  // servers are often on this machine
+        {"cache-max-ttl:", ttl_max},        // the library's cache keeps nothing longer than ours
         {"cache-max-negative-ttl:", ttl_max},
-        {"outgoing-range:", "256"},              // the library's default of 16 sockets is too narrow a door for bulk
+        {"outgoing-range:", "256"},  // the library's default of 16 sockets is too narrow a door for bulk
         {"num-queries-per-thread:", "1024"},
         {"outgoing-num-tcp:", "16"},
-        {"infra-host-ttl:", "60"},               // after an outage of the servers, notice soon that it is over (DNS-6)
+        {"infra-host-ttl:", "60"},  // after an outage of the servers, notice soon that it is over (DNS-6)
         {"infra-keep-probing:", "yes"},
         {"max-query-restarts:", std::to_string(aliases_max)},
     }};
@@ -217,7 +228,9 @@ Result<int> UnboundContext::ask(Asker& asker) {
     return number;
 }
 
-void UnboundContext::cancel(int number) { ub_cancel(context_, number); }
+void UnboundContext::cancel(int number) {
+    ub_cancel(context_, number);
+}
 
 Task<> UnboundContext::serve() {
     co_await boost::asio::this_coro::throw_if_cancelled(false);

@@ -11,11 +11,12 @@ struct ub_result;
 
 namespace sluice::dns {
 
-// What the library's result means. Malformed data is dns_temporary; the time to live is as the library gives it.
+// What the library's result means. Malformed data is dns_temporary; the time to live is as the library gives
+// it.
 Finding read_result(const Question& question, const ub_result& result);
 
-// One context of libunbound: its thread does the asking, its descriptor tells the shard of answers. A context cannot
-// change its servers, so a change of settings means a new one. Shard-owned.
+// One context of libunbound: its thread does the asking, its descriptor tells the shard of answers. A context
+// cannot change its servers, so a change of settings means a new one. Shard-owned.
 class UnboundContext {
 public:
     // Who waits for an answer. Outlives its question: until told, or until it cancelled.

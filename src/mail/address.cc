@@ -15,7 +15,9 @@ constexpr std::size_t local_octets_max = 64;
 constexpr std::size_t domain_octets_max = 255;
 constexpr std::size_t path_octets_max = 256;
 
-bool is_high(char c) { return static_cast<unsigned char>(c) >= 0x80; }
+bool is_high(char c) {
+    return static_cast<unsigned char>(c) >= 0x80;
+}
 
 // RFC 5322 §3.2.3, extended by RFC 6531 §3.3.
 bool is_atext(char c) {
@@ -35,7 +37,8 @@ bool has_unicode_control(std::string_view text) {
     for (std::size_t i = 0; i + 1 < text.size(); ++i) {
         const auto next = static_cast<unsigned char>(text[i + 1]);
         if (text[i] == '\xC2' && next < 0xA0) return true;
-        if (text.substr(i, 2) == "\xE2\x80" && i + 2 < text.size() && (text[i + 2] == '\xA8' || text[i + 2] == '\xA9')) {
+        if (text.substr(i, 2) == "\xE2\x80" && i + 2 < text.size() &&
+            (text[i + 2] == '\xA8' || text[i + 2] == '\xA9')) {
             return true;
         }
     }
@@ -70,12 +73,14 @@ Result<std::string> take_local(std::string_view& text) {
         TRY(local, take_quoted(text));
     } else {
         std::size_t end = 0;
-        while (end < text.size() && (is_atext(text[end]) || text[end] == '.')) ++end;
+        while (end < text.size() && (is_atext(text[end]) || text[end] == '.'))
+            ++end;
         local = text.substr(0, end);
         if (!is_dot_string(local)) return fail(Errc::bad_input, "Malformed local part");
         text.remove_prefix(end);
     }
-    if (before - text.size() > local_octets_max) return fail(Errc::bad_input, "Local part is longer than 64 octets");
+    if (before - text.size() > local_octets_max)
+        return fail(Errc::bad_input, "Local part is longer than 64 octets");
     if (has_unicode_control(local)) return fail(Errc::bad_input, "Local part contains a control character");
     return local;
 }
@@ -127,7 +132,9 @@ std::string join(const Address& address, std::string_view domain) {
 }
 
 // ASCII "!" to "~" without "+" and "=" (RFC 3461 §4).
-bool is_xchar(char c) { return c >= '!' && c <= '~' && c != '+' && c != '='; }
+bool is_xchar(char c) {
+    return c >= '!' && c <= '~' && c != '+' && c != '=';
+}
 
 int upper_hex(char c) {
     if (is_digit(c)) return c - '0';
@@ -136,11 +143,17 @@ int upper_hex(char c) {
 
 }  // namespace
 
-bool Address::needs_utf8() const { return !is_ascii(local) || !is_ascii(domain); }
+bool Address::needs_utf8() const {
+    return !is_ascii(local) || !is_ascii(domain);
+}
 
-bool Address::local_needs_utf8() const { return !is_ascii(local); }
+bool Address::local_needs_utf8() const {
+    return !is_ascii(local);
+}
 
-std::string Address::text() const { return is_null() ? std::string() : join(*this, domain); }
+std::string Address::text() const {
+    return is_null() ? std::string() : join(*this, domain);
+}
 
 std::string Address::ascii_domain_text() const {
     if (is_null()) return {};

@@ -17,7 +17,8 @@ public:
     void block(const OctetMasks& masks, std::size_t at, std::size_t used) {
         const std::uint64_t after_cr = masks.cr << 1 | last_was_cr_;
         const std::uint64_t after_lf = masks.lf << 1 | last_was_lf_;
-        // A CR as the last octet is followed by something that is not known yet, unless the content ends here.
+        // A CR as the last octet is followed by something that is not known yet, unless the content ends
+        // here.
         const std::uint64_t known = used == OctetMasks::width ? ~0ULL : (1ULL << used) - 1;
         bare_eol_ |= ((after_cr ^ masks.lf) & known) != 0;
         leading_dot_ |= (after_lf & masks.dot) != 0;
@@ -100,14 +101,16 @@ ContentTraits with_trace(const ContentTraits& content, std::string_view trace) {
 bool is_clean_text(std::string_view content) {
     if (content.empty()) return true;
     if (!content.ends_with("\r\n")) return false;
-    return std::memchr(content.data(), '\0', content.size()) == nullptr && !scan_content(content).has_bare_eol;
+    return std::memchr(content.data(), '\0', content.size()) == nullptr &&
+           !scan_content(content).has_bare_eol;
 }
 
 std::string clean_text(std::string_view content) {
     std::string out;
     out.reserve(content.size() + content.size() / 32 + 2);
     for (std::size_t at = 0; at < content.size();) {
-        const std::size_t stop = std::min(content.find_first_of(std::string_view("\r\n\0", 3), at), content.size());
+        const std::size_t stop =
+            std::min(content.find_first_of(std::string_view("\r\n\0", 3), at), content.size());
         out.append(content, at, stop - at);
         at = stop;
         if (at == content.size()) break;

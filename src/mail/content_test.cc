@@ -22,7 +22,8 @@ ContentTraits slow_scan(std::string_view content) {
         traits.has_8bit_header |= high && in_header;
         traits.has_leading_dot |= content[i] == '.' && i == line_start;
         const bool after_cr = i > 0 && content[i - 1] == '\r';
-        if (content[i] == '\r' && (i + 1 == content.size() || content[i + 1] != '\n')) traits.has_bare_eol = true;
+        if (content[i] == '\r' && (i + 1 == content.size() || content[i + 1] != '\n'))
+            traits.has_bare_eol = true;
         if (content[i] != '\n') continue;
         traits.has_bare_eol |= !after_cr;
         const std::size_t end = after_cr ? i - 1 : i;
@@ -85,8 +86,15 @@ TEST(ScanContent, TraceCountsForAllButTheHeaderSize) {
 TEST(CleanText, LeavesOnlyCrlfAsLineEnd_SMUG_O) {
     using namespace std::string_view_literals;
     const std::pair<std::string_view, std::string_view> table[] = {
-        {"", ""}, {"a", "a\r\n"}, {"a\nb\r\n", "a\r\nb\r\n"}, {"a\rb", "a b\r\n"}, {"a\r\r\nb\r\n", "a \r\nb\r\n"},
-        {"a\0b\r\n"sv, "a b\r\n"}, {"a\n.\nb\n", "a\r\n.\r\nb\r\n"}, {"a\r\n.\r\n", "a\r\n.\r\n"}, {"\r", " \r\n"},
+        {"", ""},
+        {"a", "a\r\n"},
+        {"a\nb\r\n", "a\r\nb\r\n"},
+        {"a\rb", "a b\r\n"},
+        {"a\r\r\nb\r\n", "a \r\nb\r\n"},
+        {"a\0b\r\n"sv, "a b\r\n"},
+        {"a\n.\nb\n", "a\r\n.\r\nb\r\n"},
+        {"a\r\n.\r\n", "a\r\n.\r\n"},
+        {"\r", " \r\n"},
         {"\n\n", "\r\n\r\n"},
     };
     for (const auto& [text, clean] : table) {

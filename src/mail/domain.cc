@@ -58,7 +58,8 @@ Result<std::string> to_a_labels(const std::string& domain) {
     return std::string(out);
 }
 
-// An A-label counts only if it is what its own decoding encodes to; "xn--a" and "xn---" are nobody's name (EA-8).
+// An A-label counts only if it is what its own decoding encodes to; "xn--a" and "xn---" are nobody's name
+// (EA-8).
 bool survives_round_trip(const std::string& ascii) {
     char* out = nullptr;
     const int status = idn2_to_unicode_8z8z(ascii.c_str(), &out, 0);
@@ -84,7 +85,9 @@ std::optional<std::string> canonical_literal(std::string_view text) {
     return "[" + std::string(inet_ntop(AF_INET, address.data(), out.data(), out.size())) + "]";
 }
 
-bool is_domain_syntax(std::string_view text) { return are_labels(text, false); }
+bool is_domain_syntax(std::string_view text) {
+    return are_labels(text, false);
+}
 
 Result<std::string> normalise_domain(std::string_view domain) {
     if (!domain.empty() && domain.front() == '[') {

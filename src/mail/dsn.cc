@@ -41,15 +41,18 @@ std::string_view leading_status(std::string_view text) {
     for (int part = 0; part < 3; ++part) {
         if (part > 0 && (at == text.size() || text[at++] != '.')) return {};
         const std::size_t first = at;
-        while (at < text.size() && is_digit(text[at])) ++at;
+        while (at < text.size() && is_digit(text[at]))
+            ++at;
         if (at == first || at - first > (part == 0 ? 1 : 3)) return {};
     }
     return at == text.size() || is_space(text[at]) ? text.substr(0, at) : std::string_view();
 }
 
+// "550 text", "550-text" of a reply with more lines, or "550" alone.
 bool starts_with_reply_code(std::string_view text) {
-    return text.size() >= 3 && text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]) &&
-           (text.size() == 3 || text[3] == ' ');
+    const bool code =
+        text.size() >= 3 && text[0] >= '2' && text[0] <= '5' && is_digit(text[1]) && is_digit(text[2]);
+    return code && (text.size() == 3 || text[3] == ' ' || text[3] == '-');
 }
 
 // A typed address for Final-Recipient: RFC 3464 §2.3.2, RFC 6533 §3.
@@ -72,16 +75,16 @@ std::string original_recipient(const std::string& orcpt, bool utf8) {
 
 std::string recipient_fields(const RecipientReport& report, bool utf8) {
     std::string out;
-    const auto field = [&out](std::string_view name, const std::string& value) {
-        if (!value.empty()) out += folded_field(name, value);
+    // Whatever a peer or a sender wrote, a notification that may not use UTF-8 has none.
+    const auto field = [&out, utf8](std::string_view name, const std::string& value) {
+        if (!value.empty()) out += folded_field(name, utf8 ? value : embedded_non_ascii(value));
     };
     field("Original-Recipient", original_recipient(report.recipient.orcpt, utf8));
     field("Final-Recipient", typed_address(report.recipient.address, utf8));
     field("Action", std::string(name_of(report.action)));
     field("Status", dsn_status(report));
     if (!report.remote_mta.empty()) field("Remote-MTA", "dns; " + one_line(report.remote_mta, 255));
-    std::string diagnostic = one_line(report.diagnostic, diagnostic_octets_max);
-    if (!utf8 && !is_ascii(diagnostic)) diagnostic = embedded_non_ascii(diagnostic);
+    const std::string diagnostic = one_line(report.diagnostic, diagnostic_octets_max);
     if (!diagnostic.empty()) {
         field("Diagnostic-Code", (starts_with_reply_code(diagnostic) ? "smtp; " : "x-sluice; ") + diagnostic);
     }
@@ -101,7 +104,8 @@ Part status_part(const DsnRequest& request, const std::string& me, bool utf8) {
     const std::string envid = one_line(decode_xtext(original.envelope.envid).value_or(std::string()), 200);
     if (!envid.empty() && is_ascii(envid)) part.body += folded_field("Original-Envelope-Id", envid);
     part.body += folded_field("Arrival-Date", rfc5322_date(to_ms(original.arrival)));
-    for (const RecipientReport& report : request.reports) part.body += "\r\n" + recipient_fields(report, utf8);
+    for (const RecipientReport& report : request.reports)
+        part.body += "\r\n" + recipient_fields(report, utf8);
     return part;
 }
 
@@ -117,7 +121,8 @@ Part text_part(std::string_view type, std::string text) {
     text = valid_utf8(std::move(text));
     const ContentTraits traits = scan_content(text);
     Part part;
-    part.header = "Content-Type: " + std::string(type) + (traits.has_8bit ? "; charset=utf-8\r\n" : "; charset=us-ascii\r\n");
+    part.header = "Content-Type: " + std::string(type) +
+                  (traits.has_8bit ? "; charset=utf-8\r\n" : "; charset=us-ascii\r\n");
     if (traits.has_8bit || traits.line_max > line_octets_max) {
         part.header += "Content-Transfer-Encoding: quoted-printable\r\n";
         part.body = quoted_printable(text);
@@ -130,7 +135,8 @@ Part text_part(std::string_view type, std::string text) {
 // The original's header section, trace first, cut between fields at a sensible size, without the empty line.
 std::string returned_header(const Message& original) {
     std::string out;
-    for (const std::string_view section : {std::string_view(original.trace), std::string_view(original.content)}) {
+    for (const std::string_view section :
+         {std::string_view(original.trace), std::string_view(original.content)}) {
         HeaderReader reader(section);
         while (const auto field = reader.next()) {
             if (out.size() + field->raw.size() > returned_header_max) return out;
@@ -145,7 +151,8 @@ Part header_part(const Message& original, bool utf8) {
     const ContentTraits traits = scan_content(header);
     const bool global = traits.has_8bit && is_valid_utf8(header);
     Part part;
-    part.header = global ? "Content-Type: message/global-headers\r\n" : "Content-Type: text/rfc822-headers\r\n";
+    part.header =
+        global ? "Content-Type: message/global-headers\r\n" : "Content-Type: text/rfc822-headers\r\n";
     if (traits.line_max > line_octets_max || (traits.has_8bit && !(utf8 && global))) {
         part.header += "Content-Transfer-Encoding: quoted-printable\r\n";
         part.body = quoted_printable(header);
@@ -173,9 +180,10 @@ Part full_part(const Message& original, bool utf8) {
 }
 
 bool wants_full(const DsnRequest& request) {
-    const bool failure = std::any_of(request.reports.begin(), request.reports.end(), [](const RecipientReport& report) {
-        return report.action == DsnAction::failed;
-    });
+    const bool failure =
+        std::any_of(request.reports.begin(), request.reports.end(), [](const RecipientReport& report) {
+            return report.action == DsnAction::failed;
+        });
     return failure && request.original->envelope.ret == Return::full;
 }
 
@@ -197,14 +205,16 @@ std::string join_parts(const std::vector<Part>& parts, const std::string& bounda
 
 bool contains_boundary(const std::vector<Part>& parts, const std::string& boundary) {
     return std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
-        return part.body.find(boundary) != std::string::npos || part.header.find(boundary) != std::string::npos;
+        return part.body.find(boundary) != std::string::npos ||
+               part.header.find(boundary) != std::string::npos;
     });
 }
 
 // A boundary that no part contains; the id makes it unguessable enough, the counter makes it certain.
 std::string free_boundary(const std::vector<Part>& parts, const std::string& stem) {
     std::string boundary = stem;
-    for (int n = 1; contains_boundary(parts, boundary); ++n) boundary = stem + "_" + std::to_string(n);
+    for (int n = 1; contains_boundary(parts, boundary); ++n)
+        boundary = stem + "_" + std::to_string(n);
     return boundary;
 }
 
@@ -229,14 +239,15 @@ std::optional<Part> image_part(const std::string& file) {
 Part words_part(const DsnRequest& request, const DsnWords& words, const std::string& stem) {
     Part plain = text_part("text/plain", words.text);
     if (words.html.empty()) return plain;
-    const Part both = multipart("alternative", {std::move(plain), text_part("text/html", words.html)}, stem + "b");
+    const Part both =
+        multipart("alternative", {std::move(plain), text_part("text/html", words.html)}, stem + "b");
     const auto image = image_part(request.templates.image);
     if (!image) return both;
     return multipart("related; type=\"multipart/alternative\"", {both, *image}, stem + "a");
 }
 
-// Unstructured fields may carry encoded-words; in others a foreign character becomes '?', since an encoded-word could
-// change an address.
+// Unstructured fields may carry encoded-words; in others a foreign character becomes '?', since an
+// encoded-word could change an address.
 std::string header_value(const std::string& name, const std::string& value, bool utf8) {
     if (utf8 || is_ascii(value)) return valid_utf8(value);
     if (iequals(name, "Subject") || iequals(name, "Comments")) return encoded_words(valid_utf8(value));
@@ -280,7 +291,9 @@ std::string_view name_of(DsnAction action) {
     UNREACHABLE();
 }
 
-bool deserves_dsn(const Envelope& envelope, const Recipient& recipient, DsnAction action, bool report_delays) {
+bool deserves_dsn(
+    const Envelope& envelope, const Recipient& recipient, DsnAction action, bool report_delays
+) {
     if (envelope.reverse_path.is_null() || (recipient.notify & notify_never) != 0) return false;
     const bool silent = recipient.notify == notify_default;
     switch (action) {

@@ -25,7 +25,8 @@ Message sample_message() {
     message.arrival = instant_from_ms(now_ms - 60000);
     message.envelope.reverse_path = *parse_address("sender@origin.test");
     message.trace = "Received: by mx.test; now\r\n";
-    message.content = "From: a@b.test\r\nSubject: The subject\r\nMessage-ID: <m1@origin.test>\r\n\r\nThe body.\r\n";
+    message.content =
+        "From: a@b.test\r\nSubject: The subject\r\nMessage-ID: <m1@origin.test>\r\n\r\nThe body.\r\n";
     return message;
 }
 
@@ -79,7 +80,9 @@ std::vector<std::string> parts_of(std::string_view entity) {
     return parts;
 }
 
-std::string body_of(std::string_view entity) { return std::string(entity.substr(header_section_size(entity))); }
+std::string body_of(std::string_view entity) {
+    return std::string(entity.substr(header_section_size(entity)));
+}
 
 // The groups of fields of a delivery-status part: first the message's, then one per recipient.
 std::vector<std::string> groups_of(std::string_view status_part) {
@@ -110,7 +113,9 @@ TEST(Dsn, HasTheThreePartsOfAReport_DS_05_DS_10) {
     EXPECT_EQ(field_of(dsn.content, "Date"), rfc5322_date(now_ms));
     EXPECT_EQ(field_of(dsn.content, "References"), "<m1@origin.test>");
     EXPECT_EQ(field_of(dsn.content, "MIME-Version"), "1.0");
-    EXPECT_THAT(field_of(dsn.content, "Content-Type"), StartsWith("multipart/report; report-type=delivery-status;"));
+    EXPECT_THAT(
+        field_of(dsn.content, "Content-Type"), StartsWith("multipart/report; report-type=delivery-status;")
+    );
 
     const auto parts = parts_of(dsn.content);
     ASSERT_EQ(parts.size(), 3U);
@@ -156,8 +161,10 @@ TEST(Dsn, StatusFieldsAreComplete_DS_06_A7) {
     EXPECT_EQ(field_of(groups[3], "Action"), "failed");
     EXPECT_EQ(field_of(groups[3], "Status"), "5.0.0");
     EXPECT_EQ(
-        field_of(groups_of(parts_of(compose_dsn(request_for(sample_message(), {nothing})).content)[1])[0],
-                 "Original-Envelope-Id"),
+        field_of(
+            groups_of(parts_of(compose_dsn(request_for(sample_message(), {nothing})).content)[1])[0],
+            "Original-Envelope-Id"
+        ),
         "(none)"
     );
 }
@@ -170,13 +177,21 @@ TEST(Dsn, StatusFollowsPeerAndAction_DS_07) {
         std::string expected;
     };
     const Row table[] = {
-        {DsnAction::failed, "", "550 5.7.26 no", "5.7.26"}, {DsnAction::failed, "", "550 no", "5.0.0"},
-        {DsnAction::failed, "", "550", "5.0.0"}, {DsnAction::failed, "", "550 4.2.1 contradiction", "5.2.1"},
-        {DsnAction::failed, "4.4.7", "451 4.7.1 greylisted", "4.4.7"}, {DsnAction::failed, "5.1.2", "", "5.1.2"},
-        {DsnAction::failed, "", "550 5.7.1000 no", "5.0.0"}, {DsnAction::failed, "junk", "", "5.0.0"},
-        {DsnAction::delayed, "", "451 4.7.1 greylisted", "4.7.1"}, {DsnAction::delayed, "", "", "4.0.0"},
-        {DsnAction::relayed, "", "250 2.1.5 ok", "2.1.5"}, {DsnAction::relayed, "", "250 ok", "2.0.0"},
-        {DsnAction::delivered, "", "", "2.0.0"}, {DsnAction::expanded, "", "", "2.0.0"},
+        {DsnAction::failed, "", "550 5.7.26 no", "5.7.26"},
+        {DsnAction::failed, "", "550 no", "5.0.0"},
+        {DsnAction::failed, "", "550", "5.0.0"},
+        {DsnAction::failed, "", "550-5.1.1 No such user\r\n550 5.1.1 here", "5.1.1"},
+        {DsnAction::failed, "", "550 4.2.1 contradiction", "5.2.1"},
+        {DsnAction::failed, "4.4.7", "451 4.7.1 greylisted", "4.4.7"},
+        {DsnAction::failed, "5.1.2", "", "5.1.2"},
+        {DsnAction::failed, "", "550 5.7.1000 no", "5.0.0"},
+        {DsnAction::failed, "junk", "", "5.0.0"},
+        {DsnAction::delayed, "", "451 4.7.1 greylisted", "4.7.1"},
+        {DsnAction::delayed, "", "", "4.0.0"},
+        {DsnAction::relayed, "", "250 2.1.5 ok", "2.1.5"},
+        {DsnAction::relayed, "", "250 ok", "2.0.0"},
+        {DsnAction::delivered, "", "", "2.0.0"},
+        {DsnAction::expanded, "", "", "2.0.0"},
     };
     for (const Row& row : table) {
         RecipientReport report;
@@ -235,8 +250,10 @@ TEST(Dsn, ReturnsTheMessageOnlyWhenAskedAndSmall_DS_05_DS_12) {
     EXPECT_THAT(body_of(parts[0]), Not(HasSubstr("too large")));
 
     message.content += "bare\rCR\r\n";
-    EXPECT_EQ(field_of(parts_of(compose_dsn(request_for(message, {sample_report()})).content)[2], "Content-Type"),
-              "text/rfc822-headers");
+    EXPECT_EQ(
+        field_of(parts_of(compose_dsn(request_for(message, {sample_report()})).content)[2], "Content-Type"),
+        "text/rfc822-headers"
+    );
 }
 
 TEST(Dsn, HostileTextAddsNothing_DS_08) {
@@ -244,6 +261,8 @@ TEST(Dsn, HostileTextAddsNothing_DS_08) {
         "550 5.1.1 x\r\nFinal-Recipient: rfc822; victim@x.test\r\n\r\nAction: delivered",
         "550 x\n\n--=_sluice_" + MessageId{4711}.text() + "c--\n",
         "550 \0\x01\x1B[31m\xFF\xFE"s,
+        "550 Gr\xC3\xBC\xC3\x9F"
+        "e; \xE2\x80\xA8 x"s,
         "550 " + std::string(10000, 'x'),
         "550 " + std::string(10000, '\xF6'),
         std::string("\r\n\r\n.\r\nQUIT\r\n"),
@@ -257,7 +276,8 @@ TEST(Dsn, HostileTextAddsNothing_DS_08) {
         report.recipient.orcpt = "rfc822;a+0D+0AInjected:+20y";
         DsnRequest request = request_for(message, {report});
         request.reporting_mta = "mx.test\r\nInjected: y";
-        request.templates.text = "Subject: {reason} {subject}\nFrom: x{me}\n\n{extended_reason}\n{nonsense} {reason}\n";
+        request.templates.text =
+            "Subject: {reason} {subject}\nFrom: x{me}\n\n{extended_reason}\n{nonsense} {reason}\n";
         const Dsn dsn = compose_dsn(request);
         ASSERT_TRUE(is_clean_text(dsn.content)) << printable(text);
         EXPECT_TRUE(is_ascii(dsn.content)) << printable(text);
@@ -286,7 +306,9 @@ TEST(Dsn, PureAsciiForAsciiSenders_DS_13) {
     EXPECT_FALSE(dsn.envelope.smtputf8);
     auto parts = parts_of(dsn.content);
     EXPECT_EQ(field_of(groups_of(parts[1])[1], "Final-Recipient"), "utf-8; j\\x{F6}rg@b\\x{FC}cher.example");
-    EXPECT_EQ(field_of(groups_of(parts[1])[1], "Diagnostic-Code"), "smtp; 550 5.1.1 Unbekannter Empf\\x{E4}nger");
+    EXPECT_EQ(
+        field_of(groups_of(parts[1])[1], "Diagnostic-Code"), "smtp; 550 5.1.1 Unbekannter Empf\\x{E4}nger"
+    );
     EXPECT_EQ(field_of(parts[2], "Content-Type"), "message/global-headers");
     EXPECT_EQ(field_of(parts[2], "Content-Transfer-Encoding"), "quoted-printable");
     EXPECT_EQ(field_of(parts[0], "Content-Type"), "text/plain; charset=utf-8");

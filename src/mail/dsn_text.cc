@@ -14,9 +14,10 @@ constexpr std::size_t reason_octets_max = 1000;
 constexpr std::size_t listed_recipients_max = 100;
 
 bool any_with(const DsnRequest& request, DsnAction action) {
-    return std::any_of(request.reports.begin(), request.reports.end(), [action](const RecipientReport& report) {
-        return report.action == action;
-    });
+    return std::any_of(
+        request.reports.begin(), request.reports.end(),
+        [action](const RecipientReport& report) { return report.action == action; }
+    );
 }
 
 std::string reason_of(const RecipientReport& report) {
@@ -24,9 +25,12 @@ std::string reason_of(const RecipientReport& report) {
     return one_line(source, reason_octets_max);
 }
 
-std::string shown_address(const RecipientReport& report) { return "<" + report.recipient.address.text() + ">"; }
+std::string shown_address(const RecipientReport& report) {
+    return "<" + report.recipient.address.text() + ">";
+}
 
-// What {variables} stand for (haraka.md calls them the template's variables). One line each, but extended_reason.
+// What {variables} stand for (haraka.md calls them the template's variables). One line each, but
+// extended_reason.
 class Variables {
 public:
     Variables(const DsnRequest& request, std::string_view sender) : request_(request), sender_(sender) {}
@@ -41,7 +45,8 @@ public:
         if (name == "reason") return reason();
         if (name == "extended_reason") return extended_reason();
         if (name == "pid") return one_line(request_.pid, 20);
-        if (name == "msgid") return "<" + request_.id.text() + "@" + one_line(request_.reporting_mta, 255) + ">";
+        if (name == "msgid")
+            return "<" + request_.id.text() + "@" + one_line(request_.reporting_mta, 255) + ">";
         return "?";
     }
 
@@ -79,16 +84,20 @@ private:
     std::string sender_;
 };
 
-bool is_word(char c) { return is_alnum(c) || c == '_'; }
+bool is_word(char c) {
+    return is_alnum(c) || c == '_';
+}
 
 // Replaces every {word}. Values are inserted once and never looked at again.
 std::string fill(
-    std::string_view text, const Variables& variables, const std::function<std::string(std::string_view)>& escape
+    std::string_view text, const Variables& variables,
+    const std::function<std::string(std::string_view)>& escape
 ) {
     std::string out;
     for (std::size_t i = 0; i < text.size();) {
         std::size_t end = i + 1;
-        while (text[i] == '{' && end < text.size() && is_word(text[end])) ++end;
+        while (text[i] == '{' && end < text.size() && is_word(text[end]))
+            ++end;
         if (text[i] == '{' && end > i + 1 && end < text.size() && text[end] == '}') {
             out += escape(variables.value(text.substr(i + 1, end - i - 1)));
             i = end + 1;
@@ -99,29 +108,32 @@ std::string fill(
     return out;
 }
 
-std::string as_is(std::string_view text) { return std::string(text); }
+std::string as_is(std::string_view text) {
+    return std::string(text);
+}
 
 std::string headline(const DsnRequest& request) {
     if (any_with(request, DsnAction::failed)) return "Undelivered mail returned to sender";
-    return any_with(request, DsnAction::delayed) ? "Delayed mail, still being retried" : "Mail delivery report";
+    return any_with(request, DsnAction::delayed) ? "Delayed mail, still being retried"
+                                                 : "Mail delivery report";
 }
 
 std::string_view built_in_text(const DsnRequest& request) {
     if (any_with(request, DsnAction::failed)) {
         return "This is the mail system at {me}.\r\n\r\n"
-               "Your message could not be delivered to the recipients below. This is final: it will\r\n"
-               "not be tried again for them.\r\n\r\n"
+               "Your message could not be delivered to the recipients below. This is\r\n"
+               "final: it will not be tried again for them.\r\n\r\n"
                "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
     }
     if (any_with(request, DsnAction::delayed)) {
         return "This is the mail system at {me}.\r\n\r\n"
-               "Your message has not been delivered yet to the recipients below. You need not send it\r\n"
-               "again: delivery will be tried for some time longer.\r\n\r\n"
+               "Your message has not been delivered yet to the recipients below. You\r\n"
+               "need not send it again: we keep trying for some time longer.\r\n\r\n"
                "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
     }
     return "This is the mail system at {me}.\r\n\r\n"
-           "As you asked, we report that your message was passed on for the recipients below.\r\n"
-           "A mail system behind us may not send reports of its own.\r\n\r\n"
+           "As you asked, we report that your message was passed on for the\r\n"
+           "recipients below. The next mail system may not send reports.\r\n\r\n"
            "Subject: {subject}\r\n\r\n{extended_reason}\r\n";
 }
 
@@ -132,7 +144,8 @@ bool is_reserved(std::string_view name) {
 }
 
 bool is_field_name(std::string_view name) {
-    return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7F && c != ':'; });
+    return !name.empty() &&
+           std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7F && c != ':'; });
 }
 
 // A template starts with header fields only if its first line looks like one; otherwise all of it is text.

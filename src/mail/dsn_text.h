@@ -16,8 +16,8 @@ struct DsnWords {
     std::string html;                                         // CRLF, UTF-8; or empty
 };
 
-// Fills the templates (or the built-in one). `sender` is the address as the To field shows it. `full_dropped`: the
-// whole message was asked for but is too large, which the text says.
+// Fills the templates (or the built-in one). `sender` is the address as the To field shows it.
+// `full_dropped`: the whole message was asked for but is too large, which the text says.
 DsnWords dsn_words(const DsnRequest& request, std::string_view sender, bool full_dropped);
 
 }  // namespace sluice::mail

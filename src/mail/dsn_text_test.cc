@@ -69,7 +69,9 @@ TEST(DsnText, HaraksVariables) {
     EXPECT_EQ(field(words, "X-Ids"), "99 " + msgid + " <> " + rfc5322_date(1795172040000) + " ? {} {me|");
     EXPECT_EQ(field(words, "Message-ID"), msgid + "|");
     EXPECT_EQ(field(words, "Content-Type"), "");
-    EXPECT_THAT(words.text, HasSubstr("me=mx.test subject=<b>A & B</b> reason=Error: 550 5.1.1 <No> such user\r\n"));
+    EXPECT_THAT(
+        words.text, HasSubstr("me=mx.test subject=<b>A & B</b> reason=Error: 550 5.1.1 <No> such user\r\n")
+    );
     EXPECT_THAT(words.text, HasSubstr("<user@dest.test>: 550 5.1.1 <No> such user\r\n<other@dest.test>\r\n"));
     EXPECT_THAT(words.text, HasSubstr("too large"));
 }
@@ -78,18 +80,25 @@ TEST(DsnText, ValuesInHtmlAreEscaped) {
     DsnRequest request = sample();
     request.templates.html = "<p>{subject}</p>{extended_reason}\n";
     const DsnWords words = dsn_words(request, "sender@origin.test", false);
-    EXPECT_THAT(words.html, HasSubstr("<p>&lt;b&gt;A &amp; B&lt;/b&gt;</p>&lt;user@dest.test&gt;: 550 5.1.1 &lt;No&gt;"));
+    EXPECT_THAT(
+        words.html,
+        HasSubstr("<p>&lt;b&gt;A &amp; B&lt;/b&gt;</p>&lt;user@dest.test&gt;: 550 5.1.1 &lt;No&gt;")
+    );
     EXPECT_THAT(words.html, Not(HasSubstr("<b>")));
 }
 
 TEST(DsnText, HtmlAndImageMakeNestedParts) {
     DsnRequest request = sample();
     request.templates.html = "<img src=\"cid:logo\">\n";
-    request.templates.image = "Content-Type: image/png\nContent-ID: <logo>\nContent-Transfer-Encoding: base64\n\naGk=\n";
+    request.templates.image =
+        "Content-Type: image/png\nContent-ID: <logo>\nContent-Transfer-Encoding: base64\n\naGk=\n";
     std::string content = compose_dsn(request).content;
     EXPECT_TRUE(is_clean_text(content));
     const std::string stem = "=_sluice_" + MessageId{4711}.text();
-    EXPECT_THAT(content, HasSubstr("--" + stem + "c\r\nContent-Type: multipart/related; type=\"multipart/alternative\";"));
+    EXPECT_THAT(
+        content,
+        HasSubstr("--" + stem + "c\r\nContent-Type: multipart/related; type=\"multipart/alternative\";")
+    );
     EXPECT_THAT(content, HasSubstr("--" + stem + "a\r\nContent-Type: multipart/alternative;"));
     EXPECT_THAT(content, HasSubstr("--" + stem + "b\r\nContent-Type: text/html; charset=us-ascii\r\n"));
     EXPECT_THAT(content, HasSubstr("--" + stem + "a\r\nContent-Type: image/png\r\nContent-ID: <logo>\r\n"));

@@ -15,7 +15,9 @@ std::size_t line_end(std::string_view text, std::size_t from) {
     return static_cast<std::size_t>(static_cast<const char*>(lf) - text.data()) + 1;
 }
 
-bool is_empty_line(std::string_view line) { return line == "\r\n" || line == "\n"; }
+bool is_empty_line(std::string_view line) {
+    return line == "\r\n" || line == "\n";
+}
 
 std::string_view without_line_end(std::string_view line) {
     if (line.ends_with('\n')) line.remove_suffix(1);
@@ -28,7 +30,8 @@ HeaderField to_field(std::string_view raw) {
     const std::size_t colon = text.substr(0, text.find('\n')).find(':');
     if (colon == std::string_view::npos) return {{}, text, raw};
     std::string_view name = text.substr(0, colon);
-    while (!name.empty() && is_space(name.back())) name.remove_suffix(1);
+    while (!name.empty() && is_space(name.back()))
+        name.remove_suffix(1);
     if (name.find_first_of(" \t\r") != std::string_view::npos) return {{}, text, raw};
     return {name, text.substr(colon + 1), raw};
 }
@@ -62,7 +65,8 @@ std::optional<HeaderField> HeaderReader::next() {
         rest_ = {};
         return std::nullopt;
     }
-    while (end < rest_.size() && is_space(rest_[end])) end = line_end(rest_, end);
+    while (end < rest_.size() && is_space(rest_[end]))
+        end = line_end(rest_, end);
     const std::string_view raw = rest_.substr(0, end);
     rest_.remove_prefix(end);
     return to_field(raw);
@@ -88,7 +92,8 @@ std::optional<HeaderField> find_field(std::string_view content, std::string_view
 std::size_t count_fields(std::string_view content, std::string_view name) {
     std::size_t count = 0;
     HeaderReader reader(content);
-    while (const auto field = reader.next()) count += iequals(field->name, name) ? 1 : 0;
+    while (const auto field = reader.next())
+        count += iequals(field->name, name) ? 1 : 0;
     return count;
 }
 
@@ -144,7 +149,9 @@ std::string format_received(const ReceivedTrace& trace) {
     return out;
 }
 
-std::string format_date_field(std::int64_t wall_ms) { return "Date: " + rfc5322_date(wall_ms) + "\r\n"; }
+std::string format_date_field(std::int64_t wall_ms) {
+    return "Date: " + rfc5322_date(wall_ms) + "\r\n";
+}
 
 std::string format_message_id_field(MessageId id, std::string_view host) {
     return "Message-ID: <" + id.text() + "@" + plain_name(host) + ">\r\n";

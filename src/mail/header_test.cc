@@ -14,7 +14,8 @@ using testing::ElementsAre;
 std::vector<std::string> names_of(std::string_view content) {
     std::vector<std::string> names;
     HeaderReader reader(content);
-    while (const auto field = reader.next()) names.emplace_back(field->name);
+    while (const auto field = reader.next())
+        names.emplace_back(field->name);
     return names;
 }
 
@@ -31,7 +32,8 @@ TEST(Header, ReadsFieldsAndStopsAtTheEmptyLine_F5322_03) {
 }
 
 TEST(Header, FindsAndUnfolds) {
-    constexpr std::string_view content = "X: y\r\nSubject: a\r\n b\r\n\tc \r\nSUBJECT: second\r\n\r\nSubject: body\r\n";
+    constexpr std::string_view content =
+        "X: y\r\nSubject: a\r\n b\r\n\tc \r\nSUBJECT: second\r\n\r\nSubject: body\r\n";
     EXPECT_EQ(unfolded(find_field(content, "subject")->value), "a b\tc");
     EXPECT_EQ(find_field(content, "subject")->raw, "Subject: a\r\n b\r\n\tc \r\n");
     EXPECT_EQ(count_fields(content, "subject"), 2U);
@@ -42,12 +44,14 @@ TEST(Header, FindsAndUnfolds) {
 
 TEST(Header, CountsReceivedForLoopDetection_S5321_12) {
     std::string content;
-    for (int i = 0; i < 101; ++i) content += "Received: from a\r\n\tby b; now\r\n";
+    for (int i = 0; i < 101; ++i)
+        content += "Received: from a\r\n\tby b; now\r\n";
     EXPECT_EQ(count_fields(content + "\r\nReceived: not this\r\n", "Received"), 101U);
 }
 
 TEST(Header, RemovesReturnPathAndNothingElse_S5321_16) {
-    std::string content = "A: 1\r\nReturn-Path: <x@y>\r\n\t(folded)\r\nB: 2\r\nreturn-path: z\r\n\r\nReturn-Path: body\r\n";
+    std::string content =
+        "A: 1\r\nReturn-Path: <x@y>\r\n\t(folded)\r\nB: 2\r\nreturn-path: z\r\n\r\nReturn-Path: body\r\n";
     EXPECT_TRUE(remove_fields(content, "Return-Path"));
     EXPECT_EQ(content, "A: 1\r\nB: 2\r\n\r\nReturn-Path: body\r\n");
     EXPECT_FALSE(remove_fields(content, "Return-Path"));
@@ -121,9 +125,11 @@ TEST(Header, GeneratesDateAndMessageId_F5322_01) {
 
 TEST(Header, HugeHeadersTakeLinearTime_F5322_05_DoS_3) {
     std::string content;
-    for (int i = 0; i < 200000; ++i) content += "X: y\r\n";
+    for (int i = 0; i < 200000; ++i)
+        content += "X: y\r\n";
     content += "To: a@b.test\r\n";
-    for (int i = 0; i < 100000; ++i) content += ",\r\n a@b.test";
+    for (int i = 0; i < 100000; ++i)
+        content += ",\r\n a@b.test";
     content += "\r\n\r\nbody\r\n";
     EXPECT_EQ(count_fields(content, "X"), 200000U);
     EXPECT_TRUE(remove_fields(content, "X"));
@@ -136,10 +142,12 @@ TEST(Header, AnyOctetsAreReadWithoutHarmAndAddUp) {
     for (int round = 0; round < 5000; ++round) {
         std::string content;
         const std::size_t size = random.below(40);
-        for (std::size_t i = 0; i < size; ++i) content.push_back(alphabet[random.below(alphabet.size())]);
+        for (std::size_t i = 0; i < size; ++i)
+            content.push_back(alphabet[random.below(alphabet.size())]);
         std::size_t sum = 0;
         HeaderReader reader(content);
-        while (const auto field = reader.next()) sum += field->raw.size();
+        while (const auto field = reader.next())
+            sum += field->raw.size();
         EXPECT_LE(sum, header_section_size(content));
     }
 }

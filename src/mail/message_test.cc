@@ -16,9 +16,12 @@ std::vector<Recipient> recipients(std::initializer_list<std::string_view> texts)
 }
 
 TEST(SplitItems, OnePerDomainInOrderOfFirstAppearance) {
-    const auto items = split_items(recipients({"a@b.test", "c@a.test", "d@B.TEST", "e@xn--bcher-kva.example", "f@bücher.example"}), false);
+    const auto items = split_items(
+        recipients({"a@b.test", "c@a.test", "d@B.TEST", "e@xn--bcher-kva.example", "f@bücher.example"}), false
+    );
     const std::vector<ItemSpec> expected = {
-        {"b.test", {0, 2}}, {"a.test", {1}}, {"xn--bcher-kva.example", {3, 4}}};
+        {"b.test", {0, 2}}, {"a.test", {1}}, {"xn--bcher-kva.example", {3, 4}}
+    };
     EXPECT_EQ(items, expected);
 }
 

@@ -17,7 +17,9 @@ void append_hex_octet(std::string& out, char c) {
     out.push_back(hex_upper[octet & 15]);
 }
 
-bool is_control(char c) { return (c >= 0 && c < ' ') || c == 0x7F; }
+bool is_control(char c) {
+    return (c >= 0 && c < ' ') || c == 0x7F;
+}
 
 // Octets of the character that starts with `first`, in valid UTF-8.
 std::size_t character_size(char first) {
@@ -30,7 +32,8 @@ std::size_t character_size(char first) {
 std::uint32_t code_point(std::string_view character) {
     if (character.size() == 1) return static_cast<unsigned char>(character[0]);
     std::uint32_t value = static_cast<unsigned char>(character[0]) & (0xFFU >> (character.size() + 1));
-    for (const char c : character.substr(1)) value = value << 6 | (static_cast<unsigned char>(c) & 0x3FU);
+    for (const char c : character.substr(1))
+        value = value << 6 | (static_cast<unsigned char>(c) & 0x3FU);
     return value;
 }
 
@@ -43,7 +46,8 @@ std::size_t fold_at(std::string_view value, std::size_t room) {
     blank = std::min(blank, value.size());
     if (blank <= hard_max) return blank;
     std::size_t cut = hard_max;
-    while ((static_cast<unsigned char>(value[cut]) & 0xC0) == 0x80) --cut;
+    while ((static_cast<unsigned char>(value[cut]) & 0xC0) == 0x80)
+        --cut;
     return cut;
 }
 
@@ -55,7 +59,8 @@ std::string embed(std::string_view utf8, bool (*stays)(char)) {
             out.push_back(utf8[i]);
         } else {
             std::string digits;
-            for (std::uint32_t value = code_point(utf8.substr(i, size)); value != 0 || digits.size() < 2; value >>= 4) {
+            for (std::uint32_t value = code_point(utf8.substr(i, size)); value != 0 || digits.size() < 2;
+                 value >>= 4) {
                 digits.insert(digits.begin(), hex_upper[value & 15]);
             }
             out.append("\\x{").append(digits).append("}");
@@ -102,7 +107,8 @@ std::string encoded_words(std::string_view text) {
     std::string out;
     while (!text.empty()) {
         std::size_t take = 0;
-        while (take < text.size() && take + character_size(text[take]) <= octets_per_word) take += character_size(text[take]);
+        while (take < text.size() && take + character_size(text[take]) <= octets_per_word)
+            take += character_size(text[take]);
         if (!out.empty()) out.push_back(' ');
         out += "=?utf-8?B?" + base64_encode(text.substr(0, take)) + "?=";
         text.remove_prefix(take);
@@ -121,7 +127,8 @@ std::string folded_field(std::string_view name, std::string_view value) {
         out.append(value.substr(0, cut));
         value.remove_prefix(cut);
         // The blank at the break comes back as the one that starts the next line.
-        while (value.starts_with(' ')) value.remove_prefix(1);
+        while (value.starts_with(' '))
+            value.remove_prefix(1);
         room = columns - 1;
     }
     return out.append("\r\n");
@@ -138,7 +145,8 @@ std::string one_line(std::string_view text, std::size_t octets_max) {
     if (out.ends_with(' ')) out.pop_back();
     if (out.size() <= octets_max) return out;
     std::size_t cut = octets_max > 3 ? octets_max - 3 : 0;
-    while (cut > 0 && (static_cast<unsigned char>(out[cut]) & 0xC0) == 0x80) --cut;
+    while (cut > 0 && (static_cast<unsigned char>(out[cut]) & 0xC0) == 0x80)
+        --cut;
     return out.substr(0, cut) + "...";
 }
 
@@ -155,12 +163,23 @@ std::string html_escaped(std::string_view text) {
     out.reserve(text.size());
     for (const char c : text) {
         switch (c) {
-            case '&': out.append("&amp;"); break;
-            case '<': out.append("&lt;"); break;
-            case '>': out.append("&gt;"); break;
-            case '"': out.append("&quot;"); break;
-            case '\'': out.append("&#39;"); break;
-            default: out.push_back(c);
+            case '&':
+                out.append("&amp;");
+                break;
+            case '<':
+                out.append("&lt;");
+                break;
+            case '>':
+                out.append("&gt;");
+                break;
+            case '"':
+                out.append("&quot;");
+                break;
+            case '\'':
+                out.append("&#39;");
+                break;
+            default:
+                out.push_back(c);
         }
     }
     return out;

@@ -22,7 +22,8 @@ TEST(Mime, EncodedWordsOnlyWhereNeeded) {
     EXPECT_EQ(encoded_words("plain"), "plain");
     EXPECT_EQ(encoded_words("Zurück"), "=?utf-8?B?WnVyw7xjaw==?=");
     std::string umlauts;
-    for (int i = 0; i < 100; ++i) umlauts += "ö";
+    for (int i = 0; i < 100; ++i)
+        umlauts += "ö";
     const std::string encoded = encoded_words(umlauts);
     for (const std::string_view word : split(encoded, ' ')) {
         EXPECT_LE(word.size(), 75U);
@@ -36,7 +37,8 @@ TEST(Mime, FoldedFieldsStayOneField_F5322_02) {
     EXPECT_EQ(folded_field("A", "b c"), "A: b c\r\n");
     EXPECT_EQ(folded_field("A", ""), "A: \r\n");
     std::string value;
-    for (int i = 0; i < 100; ++i) value += "word ";
+    for (int i = 0; i < 100; ++i)
+        value += "word ";
     value += std::string(5000, 'x') + " end";
     const std::string field = folded_field("Subject", value);
     EXPECT_LE(scan_content(field).line_max, 998U);
@@ -65,7 +67,9 @@ TEST(Mime, EmbeddedUnicodeByRfc6533_DS_13) {
     EXPECT_EQ(embedded_non_ascii("a+b ö"), "a+b \\x{F6}");
 }
 
-TEST(Mime, HtmlValuesAreText) { EXPECT_EQ(html_escaped("<b>&\"'"), "&lt;b&gt;&amp;&quot;&#39;"); }
+TEST(Mime, HtmlValuesAreText) {
+    EXPECT_EQ(html_escaped("<b>&\"'"), "&lt;b&gt;&amp;&quot;&#39;");
+}
 
 TEST(Mime, FilesOfAnyLineEnd) {
     EXPECT_EQ(with_crlf("a\nb\r\nc\rd"), "a\r\nb\r\nc\r\nd\r\n");

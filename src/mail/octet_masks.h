@@ -9,8 +9,8 @@
 
 namespace sluice::mail {
 
-// Where in a block of 64 octets something stands: bit i belongs to octet i. The scanners of content work on these,
-// because looking at every octet of a message one by one would cost more than storing it.
+// Where in a block of 64 octets something stands: bit i belongs to octet i. The scanners of content work on
+// these, because looking at every octet of a message one by one would cost more than storing it.
 struct OctetMasks {
     static constexpr std::size_t width = 64;
     std::uint64_t cr = 0;

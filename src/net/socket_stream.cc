@@ -12,9 +12,6 @@
 namespace sluice::net {
 namespace {
 
-// After so many reads in a row that found bytes waiting, other tasks of the shard get their turn.
-constexpr int reads_without_wait_max = 16;
-
 // Sends what is left as far as the kernel takes it; -1 and errno as sendmsg.
 ssize_t send_now(int fd, const SliceCursor& rest) {
     std::array<iovec, SliceCursor::pieces_max> pieces;

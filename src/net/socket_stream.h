@@ -45,6 +45,9 @@ private:
     using Socket = boost::asio::basic_stream_socket<boost::asio::generic::stream_protocol, async::Executor>;
     using WaitType = boost::asio::socket_base::wait_type;
 
+    // After so many reads in a row that found bytes waiting, other tasks of the shard get their turn.
+    static constexpr int reads_without_wait_max = 16;
+
     SocketStream(async::Executor executor, Endpoint remote);
 
     void deadline_passed() override;

@@ -138,8 +138,10 @@ TEST(SocketStream, DeadlineThatPassedBetweenOperationsHarmsNobodyOnceMoved) {
 }
 
 Task<> drip(Stream& stream) {
-    while (co_await stream.write("x"))
-        co_await async::sleep_for(2ms);
+    while (co_await async::sleep_for(2ms)) {
+        const auto written = co_await stream.write("x");
+        if (!written) co_return;
+    }
 }
 
 Task<> read_drops(async::Executor executor) {

@@ -11,7 +11,6 @@
 namespace sluice::net {
 namespace {
 
-constexpr int reads_without_wait_max = 16;
 // The most that one TLS record carries (RFC 8446 §5.1).
 constexpr std::size_t record_bytes_max = 16'384;
 

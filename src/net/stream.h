@@ -28,7 +28,9 @@ struct TlsSession {
 };
 
 // A byte stream with one deadline. Shard-owned; one reader and one writer at a time.
-// After an error every later operation fails too. Destroying a stream closes it abruptly.
+// After an error every later operation fails too, with one exception: the end of the stream (link_closed from
+// read_some) ends reading only, since the peer may have closed one direction and still wait for our answer.
+// Destroying a stream closes it abruptly; no operation may be under way then.
 class Stream {
 public:
     using TimePoint = std::chrono::steady_clock::time_point;

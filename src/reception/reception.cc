@@ -13,7 +13,7 @@ public:
     Impl(const Surroundings& surroundings, config::SettingsPtr settings)
         : around_(surroundings), census_(surroundings.census != nullptr ? *surroundings.census : own_census_),
           settings_(std::move(settings)), conversations_(around_.shard.executor()),
-          goodbyes_(around_.shard.executor()), accepting_(around_.shard.executor()),
+          cutting_(around_.shard.executor()), accepting_(around_.shard.executor()),
           nobody_left_(around_.shard.executor()) {}
 
     Result<> listen();
@@ -41,7 +41,7 @@ private:
     std::vector<std::unique_ptr<net::Listener>> listeners_;
     std::list<Session*> sessions_;
     async::TaskGroup conversations_;
-    async::TaskGroup goodbyes_;
+    async::TaskGroup cutting_;
     async::TaskGroup accepting_;
     async::Signal nobody_left_;
     bool closing_ = false;
@@ -101,15 +101,12 @@ Task<> Reception::Impl::close(std::chrono::steady_clock::time_point deadline) {
     closing_ = true;
     for (const auto& listener : listeners_) listener->stop();
     co_await accepting_.close();
-    for (Session* session : sessions_) {
-        session->stop();
-        if (session->idle()) goodbyes_.spawn(session->farewell());
-    }
+    for (Session* session : sessions_) session->stop();
     if (!sessions_.empty()) {
-        goodbyes_.spawn(cut_at(deadline));
+        cutting_.spawn(cut_at(deadline));
         co_await nobody_left_.wait();
     }
-    co_await goodbyes_.close();
+    co_await cutting_.close();
     co_await conversations_.close();
     listeners_.clear();
 }

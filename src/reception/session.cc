@@ -25,11 +25,12 @@ Session::Session(
     const Surroundings& surroundings, Census& census, RulesPtr rules, net::StreamPtr stream, net::Endpoint listener)
     : around_(surroundings), census_(census), rules_(std::move(rules)), stream_(std::move(stream)), listener_(std::move(listener)),
       client_(stream_->remote()), client_text_(client_.address.text()), id_(random_session_id()),
-      left_(around_.shard.executor()), connected_(steady_clock::now()) {}
+      deadline_(around_.shard.executor(), *this), goodbyes_(around_.shard.executor()), connected_(steady_clock::now()) {}
 
 Task<> Session::run() {
     Result<> ended = co_await converse();
-    if (leaving_) co_await left_.wait();
+    deadline_.stop();
+    co_await goodbyes_.close();
     co_await finish(std::move(ended));
     if (entered_) census_.leave(client_.address);
     log_disconnect();
@@ -67,14 +68,50 @@ Task<Result<>> Session::wait_for_input() {
 // The deadline is for the whole command, so octets that trickle in do not move it (DoS-1).
 void Session::begin_wait() {
     waiting_for_command_ = true;
-    stream_->set_timeout(settings().smtp.inactivity_timeout);
+    wait_until(steady_clock::now() + settings().smtp.inactivity_timeout);
+}
+
+// A stream whose deadline passed takes no more words, so ours comes first.
+void Session::wait_until(TimePoint when) {
+    deadline_.set(when);
+    stream_->set_deadline(when + rules_->patience.linger);
 }
 
 Task<Result<>> Session::fill(std::size_t size) {
     const std::span<char> space = input_.space(size);
-    CO_TRY(const std::size_t count, co_await stream_->read_some(space));
-    input_.received(count);
+    if (leaving_) co_return fail(Errc::cancelled, "the session is over");
+    reading_ = true;
+    deadline_.arm();
+    const Result<std::size_t> count = co_await stream_->read_some(space);
+    reading_ = false;
+    if (!count) co_return fail(count.error());
+    input_.received(*count);
     co_return Result<>();
+}
+
+void Session::deadline_passed() {
+    if (!reading_ || leaving_) return;
+    const smtp::Reply timeout(421, "4.4.2", settings().me + " waited too long for you; closing");
+    record_refusal(timeout, "timeout", {});
+    leave(timeout);
+}
+
+void Session::stop() {
+    stopping_ = true;
+    const bool idle = reading_ && waiting_for_command_ && !transaction_;
+    if (idle && !leaving_) leave(smtp::Reply(421, "4.3.2", settings().me + " is shutting down; please come back"));
+}
+
+// Ends the session from outside of run(): the reply goes out, then the stream is cut, which ends the read under way.
+void Session::leave(const smtp::Reply& reply) {
+    leaving_ = true;
+    stream_->set_timeout(rules_->patience.linger);
+    goodbyes_.spawn(say_farewell(smtp::format(reply)));
+}
+
+Task<> Session::say_farewell(std::string goodbye) {
+    co_await stream_->write(goodbye);
+    co_await stream_->close();
 }
 
 Task<Result<>> Session::flush() {
@@ -128,23 +165,12 @@ Task<Result<>> Session::carry_out(Next next) {
     co_return Result<>();
 }
 
-// Says why the session ends when it is we who end it, then closes.
+// A deadline that passed while nobody was reading is not told to the client: it does not read our replies either.
 Task<> Session::finish(Result<> ended) {
-    if (!ended && ended.error().code == Errc::timed_out && !leaving_ && !mute_) {
-        const smtp::Reply timeout(421, "4.4.2", settings().me + " waited too long for you; closing");
-        record_refusal(timeout, "timeout", {});
-        say(timeout);
-        stream_->set_timeout(rules_->patience.linger);
-        co_await stream_->write(replies_);
+    if (!ended && log_enabled(event::Level::debug)) {
+        around_.log.write(event::Level::debug, id_, "core", "session ended", {{"error", ended.error().text()}});
     }
-    co_await stream_->close();
-}
-
-Task<> Session::say_farewell() {
-    const std::string goodbye = smtp::format(smtp::Reply(421, "4.3.2", settings().me + " is shutting down; goodbye"));
-    co_await stream_->write(goodbye);
-    stream_->abort();
-    left_.set();
+    if (!leaving_) co_await stream_->close();
 }
 
 void Session::say(const smtp::Reply& reply) { smtp::append(replies_, reply); }

@@ -4,7 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "async/signal.h"
+#include "async/task_group.h"
+#include "net/deadline.h"
 #include "reception/authentication.h"
 #include "reception/census.h"
 #include "reception/input_buffer.h"
@@ -18,11 +19,11 @@
 namespace sluice::reception {
 
 // One client's SMTP session, from the banner to the last reply (RFC 5321 §3). Shard-owned; run() is its only
-// coroutine apart from farewell().
+// coroutine, apart from one that says goodbye while run() waits for the client.
 //
 // Replies gather while there is input to read and go out in one write when it runs dry (RFC 2920 §3.2), so a client
 // that pipelines gets them in groups, and one that waits is never kept waiting (PL-3).
-class Session {
+class Session final : private net::Deadline::Owner {
 public:
     // The census outlives the session.
     Session(const Surroundings& surroundings, Census& census, RulesPtr rules, net::StreamPtr stream,
@@ -33,15 +34,8 @@ public:
     // Serves the client until it or we end the session. Cancelling the task ends it at once.
     Task<> run();
 
-    // From now on the next command is answered 421.
-    void stop() { stopping_ = true; }
-    // Waiting for a command outside of a transaction: nothing is lost when the session ends here.
-    bool idle() const { return waiting_for_command_ && !transaction_; }
-    // Ends an idle session: 421 without a command. To be spawned at once; run() waits for its end.
-    Task<> farewell() {
-        leaving_ = true;
-        return say_farewell();
-    }
+    // From now on the next command is answered 421; a session that waits for one outside of a transaction gets it now.
+    void stop();
     void abort() { stream_->abort(); }
 
 private:
@@ -57,7 +51,10 @@ private:
     Task<Result<>> fill(std::size_t size);
     Task<Result<>> flush();
     void begin_wait();
-    Task<> say_farewell();
+    void wait_until(TimePoint when);
+    void deadline_passed() override;
+    void leave(const smtp::Reply& reply);
+    Task<> say_farewell(std::string goodbye);
     Task<> finish(Result<> ended);
     void log_connect();
     void log_disconnect();
@@ -148,9 +145,11 @@ private:
     bool waiting_for_command_ = false;
     bool proxied_ = false;
     bool entered_ = false;       // the census counts us
-    bool leaving_ = false;       // farewell() has the word
+    bool reading_ = false;
+    bool leaving_ = false;       // the last reply is on its way while a read waits
     bool mute_ = false;          // a handshake failed: nobody would understand us
-    async::Signal left_;         // farewell() has ended
+    net::Deadline deadline_;     // of what we wait to read; the stream's own is a little later
+    async::TaskGroup goodbyes_;
     std::uint32_t errors_ = 0, auth_failures_ = 0;
     std::uint32_t transactions_ = 0, recipients_ = 0, messages_ = 0;
     std::uint64_t content_octets_ = 0;  // of the content under way, on the wire

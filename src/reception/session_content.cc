@@ -50,7 +50,7 @@ void Session::extend_content_deadline() {
     const auto now = steady_clock::now();
     const auto patience = settings().smtp.inactivity_timeout;
     const auto earned = content_began_ + patience + per_octet * static_cast<std::int64_t>(content_octets_);
-    stream_->set_deadline(std::min(now + patience, earned));
+    wait_until(std::min(now + patience, earned));
 }
 
 Task<Result<>> Session::receive_data() {
@@ -83,6 +83,7 @@ Task<Result<>> Session::more_content() {
 Task<Result<>> Session::linger(smtp::DataDecoder& decoder) {
     CO_TRY_VOID(co_await flush());
     stream_->set_timeout(rules_->patience.linger);
+    deadline_.set(TimePoint::max());
     std::string nothing;
     while (!decoder.done() && decoder.wire_octets() < content_octets_ + linger_octets_max) {
         const Result<> filled = co_await fill(InputBuffer::content_size);

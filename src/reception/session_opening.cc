@@ -58,14 +58,13 @@ bool Session::enter() {
 
 // No banner before the header is complete (as Haraka); then the client is who the proxy says.
 Task<Result<>> Session::read_proxy_header() {
-    stream_->set_timeout(rules_->patience.proxy_wait);
+    wait_until(std::chrono::steady_clock::now() + rules_->patience.proxy_wait);
     std::string header;
     for (;;) {
-        std::array<char, 256> octets;
-        const std::size_t wanted = std::min(header_octets_wanted(header), octets.size());
-        const std::span<char> space(octets.data(), wanted);
-        CO_TRY(const std::size_t count, co_await stream_->read_some(space));
-        header.append(octets.data(), count);
+        const std::size_t wanted = std::min(header_octets_wanted(header), InputBuffer::idle_size);
+        CO_TRY_VOID(co_await fill(wanted));
+        header.append(input_.rest());
+        input_.drop();
         CO_TRY(const auto told, net::parse_proxy_header(header));
         if (!told) continue;
         proxied_ = true;
@@ -76,10 +75,16 @@ Task<Result<>> Session::read_proxy_header() {
 
 // Nobody who speaks SMTP talks before the banner; what does is a bot, or a proxy that we do not know.
 Task<Result<>> Session::refuse_early_talker() {
-    stream_->set_timeout(rules_->patience.linger);
-    CO_TRY_VOID(co_await fill(InputBuffer::idle_size));
-    const std::string_view said = input_.rest();
-    const bool proxy = said.starts_with("PROXY ") || said.starts_with(std::string_view("\r\n\r\n\0\r\n", 7));
+    static constexpr std::string_view v1 = "PROXY ";
+    static constexpr std::string_view v2("\r\n\r\n\0\r\nQUIT\n", 12);
+    wait_until(std::chrono::steady_clock::now() + rules_->patience.proxy_wait);
+    std::string said;
+    do {
+        CO_TRY_VOID(co_await fill(InputBuffer::idle_size));
+        said.append(input_.rest());
+        input_.drop();
+    } while (said.size() < v2.size() && (v1.starts_with(said) || v2.starts_with(said)));
+    const bool proxy = said.starts_with(v1) || said.starts_with(v2);
     refuse(proxy ? smtp::Reply(421, "4.7.0", "You are no proxy that we know; goodbye")
                  : smtp::Reply(554, "5.5.0", "You talked before the greeting; goodbye"),
            "connect");

@@ -12,8 +12,9 @@ namespace {
 
 using Parsed = tl::expected<Command, Refusal>;
 
-constexpr std::array<std::string_view, 15> verb_names = {"HELO", "EHLO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET",
-                                                         "NOOP", "VRFY", "EXPN", "HELP", "QUIT", "STARTTLS", "AUTH"};
+constexpr std::array<std::string_view, 15> verb_names = {"HELO", "EHLO", "LHLO", "MAIL",     "RCPT",
+                                                         "DATA", "BDAT", "RSET", "NOOP",     "VRFY",
+                                                         "EXPN", "HELP", "QUIT", "STARTTLS", "AUTH"};
 
 Verb verb_of(std::string_view word) {
     for (std::size_t i = 0; i < verb_names.size(); ++i) {
@@ -30,21 +31,25 @@ tl::unexpected<Refusal> refuse(Verb verb, Reply reply) {
 }
 
 std::string_view trim_blanks(std::string_view text) {
-    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+    while (!text.empty() && is_space(text.front()))
+        text.remove_prefix(1);
+    while (!text.empty() && is_space(text.back()))
+        text.remove_suffix(1);
     return text;
 }
 
-// The client's name decides nothing, so any printable word passes; only a malformed literal is refused (S5321-18).
-// Older clients send names with underscores, which is no reason to lose their mail.
+// The client's name decides nothing, so any printable word passes; only a malformed literal is refused
+// (S5321-18). Older clients send names with underscores, which is no reason to lose their mail.
 Parsed parse_hello(Verb verb, std::string_view argument) {
-    if (argument.empty()) return refuse(verb, 501, "5.5.4", std::string(name_of(verb)) + " needs a domain or address literal");
+    if (argument.empty())
+        return refuse(verb, 501, "5.5.4", std::string(name_of(verb)) + " needs a domain or address literal");
     const bool printable_word = std::all_of(argument.begin(), argument.end(), [](char c) {
         return c > ' ' || static_cast<unsigned char>(c) >= 0x80;
     });
     const bool utf8 = is_valid_utf8(argument);
     const bool bad_literal = argument.front() == '[' && !mail::canonical_literal(argument);
-    if (!printable_word || !utf8 || bad_literal || argument.size() > 255 || argument.find('\x7F') != std::string_view::npos) {
+    if (!printable_word || !utf8 || bad_literal || argument.size() > 255 ||
+        argument.find('\x7F') != std::string_view::npos) {
         return refuse(verb, 501, "5.5.4", "Malformed domain or address literal");
     }
     return Command{verb, Hello{std::string(argument)}};
@@ -86,12 +91,15 @@ std::optional<PathAndRest> cut_path(std::string_view text) {
     return PathAndRest{text.substr(0, size), trim_blanks(rest)};
 }
 
-tl::expected<mail::Address, Reply> read_path(std::string_view path, const mail::PathSyntax& syntax, bool sender) {
+tl::expected<mail::Address, Reply> read_path(
+    std::string_view path, const mail::PathSyntax& syntax, bool sender
+) {
     if (!syntax.allow_utf8 && !is_ascii(path) && is_valid_utf8(path)) {
         return tl::unexpected<Reply>(Reply(553, "5.6.7", "Non-ASCII address needs SMTPUTF8"));
     }
     auto address = mail::parse_path(path, syntax);
-    if (!address) return tl::unexpected<Reply>(Reply(501, sender ? "5.1.7" : "5.1.3", address.error().detail));
+    if (!address)
+        return tl::unexpected<Reply>(Reply(501, sender ? "5.1.7" : "5.1.3", address.error().detail));
     return std::move(*address);
 }
 
@@ -101,7 +109,8 @@ Parsed parse_mail(std::string_view argument, const CommandSyntax& syntax) {
     if (!cut) return refuse(Verb::mail, 501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]");
     MailFrom mail;
     // The parameters say how the address may look, so they come first.
-    if (auto bad = read_mail_parameters(cut->parameters, syntax.offered, mail)) return refuse(Verb::mail, std::move(*bad));
+    if (auto bad = read_mail_parameters(cut->parameters, syntax.offered, mail))
+        return refuse(Verb::mail, std::move(*bad));
     mail::PathSyntax path;
     path.allow_null = true;
     path.allow_utf8 = mail.smtputf8;
@@ -122,11 +131,13 @@ Parsed parse_rcpt(std::string_view argument, const CommandSyntax& syntax) {
     auto address = read_path(cut->path, path, false);
     if (!address) return refuse(Verb::rcpt, std::move(address.error()));
     rcpt.recipient.address = std::move(*address);
-    if (auto bad = read_rcpt_parameters(cut->parameters, syntax, rcpt.recipient)) return refuse(Verb::rcpt, std::move(*bad));
+    if (auto bad = read_rcpt_parameters(cut->parameters, syntax, rcpt.recipient))
+        return refuse(Verb::rcpt, std::move(*bad));
     return Command{Verb::rcpt, std::move(rcpt)};
 }
 
-// When the size cannot be told, neither can the end of the chunk (BD-4). That holds for BDAT that was not offered, too.
+// When the size cannot be told, neither can the end of the chunk (BD-4). That holds for BDAT that was not
+// offered, too.
 Parsed parse_bdat(std::string_view argument, const CommandSyntax& syntax) {
     const auto lost = [](int code, std::string_view enhanced, std::string text) {
         return tl::unexpected<Refusal>(Refusal{Reply(code, enhanced, std::move(text)), Verb::bdat, true});
@@ -139,7 +150,8 @@ Parsed parse_bdat(std::string_view argument, const CommandSyntax& syntax) {
     }
     const auto size = parse_number<std::uint64_t>(digits);
     const std::uint64_t limit = syntax.offered != nullptr ? syntax.offered->size_max : 0;
-    if (!size || (limit > 0 && *size > limit)) return lost(552, "5.3.4", "Chunk is larger than this server accepts");
+    if (!size || (limit > 0 && *size > limit))
+        return lost(552, "5.3.4", "Chunk is larger than this server accepts");
     if (!rest.empty() && !iequals(rest, "LAST")) return lost(501, "5.5.4", "Syntax: BDAT size [LAST]");
     return Command{Verb::bdat, Bdat{*size, !rest.empty()}};
 }
@@ -154,7 +166,8 @@ Parsed parse_auth(std::string_view argument) {
     if (!named) return refuse(Verb::auth, 501, "5.5.4", "Syntax: AUTH mechanism [initial-response]");
     Auth auth{to_upper(mechanism), std::nullopt};
     if (!initial.empty()) {
-        if (initial != "=" && !base64_decode(initial)) return refuse(Verb::auth, 501, "5.5.2", "Invalid base64");
+        if (initial != "=" && !base64_decode(initial))
+            return refuse(Verb::auth, 501, "5.5.2", "Invalid base64");
         auth.initial = initial == "=" ? std::string() : std::string(initial);
     }
     return Command{Verb::auth, std::move(auth)};
@@ -167,7 +180,9 @@ Parsed parse_bare(Verb verb, std::string_view argument) {
 
 }  // namespace
 
-std::string_view name_of(Verb verb) { return verb == Verb::unknown ? "UNKNOWN" : verb_names[static_cast<std::size_t>(verb)]; }
+std::string_view name_of(Verb verb) {
+    return verb == Verb::unknown ? "UNKNOWN" : verb_names[static_cast<std::size_t>(verb)];
+}
 
 tl::expected<Command, Refusal> parse_command(std::string_view line, const CommandSyntax& syntax) {
     if (line.find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) {
@@ -196,7 +211,8 @@ tl::expected<Command, Refusal> parse_command(std::string_view line, const Comman
             return parse_bare(verb, argument);
         case Verb::vrfy:
         case Verb::expn:
-            if (argument.empty()) return refuse(verb, 501, "5.5.4", std::string(name_of(verb)) + " needs an argument");
+            if (argument.empty())
+                return refuse(verb, 501, "5.5.4", std::string(name_of(verb)) + " needs an argument");
             return Command{verb, Words{std::string(argument)}};
         case Verb::noop:
         case Verb::help:

@@ -15,7 +15,22 @@
 namespace sluice::smtp {
 
 enum class Verb : std::uint8_t {
-    helo, ehlo, lhlo, mail, rcpt, data, bdat, rset, noop, vrfy, expn, help, quit, starttls, auth, unknown
+    helo,
+    ehlo,
+    lhlo,
+    mail,
+    rcpt,
+    data,
+    bdat,
+    rset,
+    noop,
+    vrfy,
+    expn,
+    help,
+    quit,
+    starttls,
+    auth,
+    unknown
 };
 // The word on the wire, upper case; "UNKNOWN" for unknown.
 std::string_view name_of(Verb verb);
@@ -67,49 +82,53 @@ struct Command {
 
 // What the session stands for while the line is read.
 struct CommandSyntax {
-    const Extensions* offered = nullptr;  // what our last EHLO offered; null: nothing (before EHLO, or after HELO)
-    bool smtputf8 = false;                // this transaction's MAIL had SMTPUTF8
+    const Extensions* offered =
+        nullptr;            // what our last EHLO offered; null: nothing (before EHLO, or after HELO)
+    bool smtputf8 = false;  // this transaction's MAIL had SMTPUTF8
 };
 
-// Why a command is refused, as the reply to send. `payload_unknown`: BDAT octets follow, but how many cannot be told:
-// send the reply and close, or they would be read as commands (BD-4).
+// Why a command is refused, as the reply to send. `payload_unknown`: BDAT octets follow, but how many cannot
+// be told: send the reply and close, or they would be read as commands (BD-4).
 struct Refusal {
     Reply reply;
     Verb verb = Verb::unknown;
     bool payload_unknown = false;
 };
 
-// Understands one command line (without its CRLF). Verbs and keywords in any case; blanks at the end are forgiven.
-// Does not know the order of commands: 503 is the session's word. Refusals: 500 5.5.2 for an unknown or unreadable
-// line, 501 for bad arguments, 555 5.5.4 for parameters unknown or of an extension that was not offered,
-// 553 5.6.7 for a non-ASCII address without SMTPUTF8, 552 5.3.4 for sizes beyond 64 bits or beyond our limit.
-// An unknown verb is no refusal: it may belong to the session (XCLIENT).
+// Understands one command line (without its CRLF). Verbs and keywords in any case; blanks at the end are
+// forgiven. Does not know the order of commands: 503 is the session's word. Refusals: 500 5.5.2 for an
+// unknown or unreadable line, 501 for bad arguments, 555 5.5.4 for parameters unknown or of an extension that
+// was not offered, 553 5.6.7 for a non-ASCII address without SMTPUTF8, 552 5.3.4 for sizes beyond 64 bits or
+// beyond our limit. An unknown verb is no refusal: it may belong to the session (XCLIENT).
 tl::expected<Command, Refusal> parse_command(std::string_view line, const CommandSyntax& syntax);
 
 // Bytes of a client's commands, with CRLF. Parameters go out only for extensions that `offered` has.
 std::string format_hello(Verb verb, std::string_view name);
 // `size`: octets of the message, for SIZE=. `needs_utf8`: the addresses or the header need SMTPUTF8.
-std::string format_mail(const mail::Envelope& envelope, std::uint64_t size, bool needs_utf8, const Extensions& offered);
+std::string format_mail(
+    const mail::Envelope& envelope, std::uint64_t size, bool needs_utf8, const Extensions& offered
+);
 std::string format_rcpt(const mail::Recipient& recipient, bool smtputf8, const Extensions& offered);
 std::string format_bdat(std::uint64_t size, bool last);
 
-// The longest command line we must take with these extensions, with CRLF (RFC 5321 §4.5.3.1.4 and the extensions'
-// own additions; AUTH by RFC 4954 §4).
+// The longest command line we must take with these extensions, with CRLF (RFC 5321 §4.5.3.1.4 and the
+// extensions' own additions; AUTH by RFC 4954 §4).
 std::size_t command_line_max(const Extensions& offered);
 
 // Cuts the bytes of a client into command lines. Not thread-safe.
-// Only CRLF ends a line properly. A line with a bare CR or NUL, or ended by a bare LF, is told apart at once: what
-// smuggles commands looks like that, so the session answers and closes.
+// Only CRLF ends a line properly. A line with a bare CR or NUL, or ended by a bare LF, is told apart at once:
+// what smuggles commands looks like that, so the session answers and closes.
 class CommandLines {
 public:
     enum class Kind : std::uint8_t { line, too_long, unclean };
     struct Line {
         Kind kind = Kind::line;
-        std::string_view text;  // without line end; empty when too long; valid until the next call, and as `bytes` is
+        std::string_view
+            text;  // without line end; empty when too long; valid until the next call, and as `bytes` is
     };
 
-    // Takes octets from the front of `bytes` up to the end of a line. Nothing: more octets are needed. Of a line
-    // longer than `octets_max` (with CRLF) nothing is kept, and it is reported once, at its CRLF.
+    // Takes octets from the front of `bytes` up to the end of a line. Nothing: more octets are needed. Of a
+    // line longer than `octets_max` (with CRLF) nothing is kept, and it is reported once, at its CRLF.
     std::optional<Line> next(std::string_view& bytes, std::size_t octets_max);
     // True between lines.
     bool idle() const { return (line_.empty() || taken_) && !too_long_; }

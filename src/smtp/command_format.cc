@@ -9,7 +9,9 @@
 namespace sluice::smtp {
 namespace {
 
-std::string_view ret_word(mail::Return ret) { return ret == mail::Return::full ? "FULL" : "HDRS"; }
+std::string_view ret_word(mail::Return ret) {
+    return ret == mail::Return::full ? "FULL" : "HDRS";
+}
 
 std::string_view body_word(mail::BodyType body) {
     switch (body) {
@@ -63,16 +65,19 @@ std::string format_mail(
     if (offered.size) out += " SIZE=" + std::to_string(size);
     if (body_offered(envelope.body, offered)) out.append(" BODY=").append(body_word(envelope.body));
     if (utf8) out += " SMTPUTF8";
-    if (offered.dsn && envelope.ret != mail::Return::unspecified) out.append(" RET=").append(ret_word(envelope.ret));
+    if (offered.dsn && envelope.ret != mail::Return::unspecified)
+        out.append(" RET=").append(ret_word(envelope.ret));
     if (offered.dsn && !envelope.envid.empty()) out += " ENVID=" + envelope.envid;
     return out.append("\r\n");
 }
 
 std::string format_rcpt(const mail::Recipient& recipient, bool smtputf8, const Extensions& offered) {
     std::string out = "RCPT TO:" + path_of(recipient.address, smtputf8);
-    if (offered.dsn && recipient.notify != mail::notify_default) out += " NOTIFY=" + notify_words(recipient.notify);
+    if (offered.dsn && recipient.notify != mail::notify_default)
+        out += " NOTIFY=" + notify_words(recipient.notify);
     const bool utf8_orcpt = !is_ascii(recipient.orcpt);
-    if (offered.dsn && !recipient.orcpt.empty() && (smtputf8 || !utf8_orcpt)) out += " ORCPT=" + recipient.orcpt;
+    if (offered.dsn && !recipient.orcpt.empty() && (smtputf8 || !utf8_orcpt))
+        out += " ORCPT=" + recipient.orcpt;
     return out.append("\r\n");
 }
 
@@ -84,10 +89,10 @@ std::size_t command_line_max(const Extensions& offered) {
     constexpr std::size_t base = 512;         // RFC 5321 §4.5.3.1.4
     constexpr std::size_t auth_line = 12288;  // RFC 4954 §4: initial responses are long
     std::size_t size = base;
-    if (offered.size) size += 26;                                 // RFC 1870 §3
+    if (offered.size) size += 26;                                  // RFC 1870 §3
     if (offered.eight_bit_mime || offered.binarymime) size += 17;  // RFC 6152 §2
-    if (offered.smtputf8) size += 10;                             // RFC 6531 §3.1
-    if (offered.dsn) size += 600;                                 // RFC 3461 §4: NOTIFY, ORCPT of 500, ENVID of 100
+    if (offered.smtputf8) size += 10;                              // RFC 6531 §3.1
+    if (offered.dsn) size += 600;  // RFC 3461 §4: NOTIFY, ORCPT of 500, ENVID of 100
     if (!offered.auth.empty()) size = std::max(size + 500, auth_line);  // RFC 4954 §5 for MAIL
     return size;
 }
@@ -106,7 +111,8 @@ std::optional<CommandLines::Line> CommandLines::next(std::string_view& bytes, st
             if (whole) return finished(line_);
             continue;
         }
-        // Of a line too long only its end matters. A bare LF is none: what follows it would be read as a command.
+        // Of a line too long only its end matters. A bare LF is none: what follows it would be read as a
+        // command.
         const bool after_cr = count > 1 ? piece[count - 2] == '\r' : line_.ends_with('\r') || dropped_cr_;
         dropped_cr_ = piece.back() == '\r';
         too_long_ = true;

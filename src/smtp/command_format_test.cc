@@ -102,7 +102,8 @@ TEST(CommandLines, CutAtEveryReadSize_S5321_07_PL_2) {
     };
     for (const auto& [bytes, expected] : table) {
         for (const std::size_t size : {1UL, 2UL, 3UL, 7UL, 64UL, 1UL << 20}) {
-            EXPECT_EQ(lines_of(bytes, size, 512), expected) << printable(bytes.substr(0, 80)) << " by " << size;
+            EXPECT_EQ(lines_of(bytes, size, 512), expected)
+                << printable(bytes.substr(0, 80)) << " by " << size;
         }
     }
 }

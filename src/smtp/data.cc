@@ -40,14 +40,15 @@ void DataDecoder::feed(std::string_view& bytes, std::string& out) {
         // Something in the next block asks for a closer look (or it is the last one): octet by octet.
         const std::size_t slow = std::min(bytes.size(), OctetMasks::width);
         std::size_t used = 0;
-        while (used < slow && state_ != State::ended) octet(bytes[used++], out);
+        while (used < slow && state_ != State::ended)
+            octet(bytes[used++], out);
         bytes.remove_prefix(used);
     }
     wire_octets_ += given - bytes.size();
 }
 
-// How many octets at the front, in whole blocks, mean themselves: no stuffed dot, no stray line end, no NUL, no
-// line over the limit. Follows state and column through them.
+// How many octets at the front, in whole blocks, mean themselves: no stuffed dot, no stray line end, no NUL,
+// no line over the limit. Follows state and column through them.
 std::size_t DataDecoder::clean_run(std::string_view bytes) {
     if (state_ != State::inside && state_ != State::cr && state_ != State::line_start) return 0;
     std::size_t run = 0;
@@ -125,8 +126,9 @@ void DataDecoder::after_cr(char c, std::string& out) {
     text(c, out);
 }
 
-// The line starts with a dot. Alone before CRLF, and after CRLF, it ends the data; before anything else it is stuffing
-// and goes. Alone on a line that some other system might take for the end of data, it stays in the content.
+// The line starts with a dot. Alone before CRLF, and after CRLF, it ends the data; before anything else it is
+// stuffing and goes. Alone on a line that some other system might take for the end of data, it stays in the
+// content.
 void DataDecoder::after_dot(char c, std::string& out) {
     const bool cr_seen = state_ == State::dot_cr || state_ == State::soft_dot_cr;
     const bool hard = state_ == State::dot || state_ == State::dot_cr;

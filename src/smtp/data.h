@@ -28,14 +28,15 @@ enum class DataFault : std::uint8_t { none, too_large, line_too_long, bare_eol, 
 // The reply for the end of the data. After bare_eol and nul the session should also be closed.
 Reply reply_for(DataFault fault);
 
-// Takes the octets after 354 apart: removes the stuffed dots and finds CRLF.CRLF, the only end there is, whatever the
-// policy and whatever went wrong before. Memory: nothing is kept after a fault. Not thread-safe.
+// Takes the octets after 354 apart: removes the stuffed dots and finds CRLF.CRLF, the only end there is,
+// whatever the policy and whatever went wrong before. Memory: nothing is kept after a fault. Not thread-safe.
 class DataDecoder {
 public:
     explicit DataDecoder(const DataLimits& limits) : limits_(limits) {}
 
-    // Consumes octets from the front of `bytes` and appends what they mean to `out`; stops after the end of data, what
-    // follows stays in `bytes`. `out` is always the same string while one message is read; after a fault it is emptied.
+    // Consumes octets from the front of `bytes` and appends what they mean to `out`; stops after the end of
+    // data, what follows stays in `bytes`. `out` is always the same string while one message is read; after a
+    // fault it is emptied.
     void feed(std::string_view& bytes, std::string& out);
     bool done() const { return state_ == State::ended; }
     DataFault fault() const { return fault_; }
@@ -80,7 +81,8 @@ public:
 
     // A BDAT command was read; the chunk before it must be complete.
     void begin(std::uint64_t size, bool last);
-    // Consumes octets of the chunk from `bytes` and appends them to `out`, or drops them after a fault or discard().
+    // Consumes octets of the chunk from `bytes` and appends them to `out`, or drops them after a fault or
+    // discard().
     void feed(std::string_view& bytes, std::string& out);
     bool chunk_complete() const { return left_ == 0; }
     // The chunk with LAST is complete.
@@ -98,12 +100,13 @@ private:
     DataFault fault_ = DataFault::none;
 };
 
-// The policy of `limits` applied to content that came by BDAT or HTTP: refuse, or make it clean text in place.
-// `binary`: BODY=BINARYMIME, where every octet is meant as it stands (RFC 3030 §3).
+// The policy of `limits` applied to content that came by BDAT or HTTP: refuse, or make it clean text in
+// place. `binary`: BODY=BINARYMIME, where every octet is meant as it stands (RFC 3030 §3).
 DataFault settle_content(std::string& content, const DataLimits& limits, bool binary);
 
-// Appends the pieces that carry `content` in DATA, dots stuffed; without leading dots that is `content` itself, not
-// copied. `content` starts at the start of a line. The pieces borrow from it and from static text.
+// Appends the pieces that carry `content` in DATA, dots stuffed; without leading dots that is `content`
+// itself, not copied. `content` starts at the start of a line. The pieces borrow from it and from static
+// text.
 void append_stuffed(std::vector<std::string_view>& pieces, std::string_view content, bool has_leading_dot);
 // CRLF "." CRLF, less the CRLF that the content ends in (RFC 5321 §4.1.1.4); the content may be empty.
 std::string_view data_terminator(std::string_view content);

@@ -56,7 +56,8 @@ TEST(DataDecoder, RemovesTheStuffingAndNothingElse_S5321_09_S5321_10) {
         {"a\r\n. \r\n.\t\r\n.\r\n", "a\r\n \r\n\t\r\n"},  // SMUG-I13
         {line_998 + "\r\n.\r\n", line_998 + "\r\n"},
         {std::string(5000, 'y') + "\r\n.\r\n", std::string(5000, 'y') + "\r\n"},
-        {"\x85.\x85\r\n\xE2\x80\xA8.\xE2\x80\xA8\r\n.\r\n", "\x85.\x85\r\n\xE2\x80\xA8.\xE2\x80\xA8\r\n"},  // SMUG-I14
+        {"\x85.\x85\r\n\xE2\x80\xA8.\xE2\x80\xA8\r\n.\r\n", "\x85.\x85\r\n\xE2\x80\xA8.\xE2\x80\xA8\r\n"
+        },  // SMUG-I14
     };
     for (const auto& [wire, content] : table) {
         for (const std::size_t size : read_sizes) {
@@ -148,7 +149,8 @@ TEST(DataDecoder, LimitsAreExact_SZ_4) {
     limits.size_max = 300;
     limits.line_max = 98;
     std::string content;
-    for (int i = 0; i < 3; ++i) content += std::string(98, 'x') + "\r\n";
+    for (int i = 0; i < 3; ++i)
+        content += std::string(98, 'x') + "\r\n";
     for (const std::size_t size : read_sizes) {
         EXPECT_EQ(decode(content + ".\r\n", size, limits).fault, DataFault::none) << size;
         EXPECT_EQ(decode("x" + content + ".\r\n", size, limits).fault, DataFault::line_too_long) << size;
@@ -163,10 +165,14 @@ TEST(DataDecoder, TheTerminatorStraddlesEveryBufferBoundary) {
     for (const std::size_t boundary : {64UL, 4096UL, 8192UL, 16384UL, 65536UL}) {
         for (std::size_t size = boundary - 5; size <= boundary + 5; ++size) {
             std::string content;
-            while (content.size() + 72 < size) content += std::string(68, 'a') + "\r\n";
+            while (content.size() + 72 < size)
+                content += std::string(68, 'a') + "\r\n";
             content += std::string(size - content.size() - 2, 'b') + "\r\n";
             for (const std::size_t piece : {boundary, boundary - 1, 5UL}) {
-                EXPECT_EQ(decode(content + ".\r\nQUIT\r\n", piece), (Decoded{content, "QUIT\r\n", true, DataFault::none}));
+                EXPECT_EQ(
+                    decode(content + ".\r\nQUIT\r\n", piece),
+                    (Decoded{content, "QUIT\r\n", true, DataFault::none})
+                );
             }
         }
     }
@@ -187,8 +193,10 @@ TEST(DataDecoder, AnyOctetsGiveTheSameAtEveryReadSize) {
         if (random.chance(0.2)) limits.line_max = 70;
         if (random.chance(0.2)) limits.size_max = 900;
         const Decoded expected = decode(wire, 1, limits);
-        for (const std::size_t size : read_sizes) ASSERT_EQ(decode(wire, size, limits), expected) << printable(wire);
-        if (expected.done && expected.fault == DataFault::none) EXPECT_TRUE(mail::is_clean_text(expected.content));
+        for (const std::size_t size : read_sizes)
+            ASSERT_EQ(decode(wire, size, limits), expected) << printable(wire);
+        if (expected.done && expected.fault == DataFault::none)
+            EXPECT_TRUE(mail::is_clean_text(expected.content));
     }
 }
 
@@ -196,7 +204,8 @@ std::string stuffed(std::string_view content) {
     std::vector<std::string_view> pieces;
     append_stuffed(pieces, content, mail::scan_content(content).has_leading_dot);
     std::string wire;
-    for (const std::string_view piece : pieces) wire += piece;
+    for (const std::string_view piece : pieces)
+        wire += piece;
     return wire.append(data_terminator(content));
 }
 
@@ -204,7 +213,8 @@ TEST(Stuffing, WhatIsSentIsWhatIsRead_S5321_09_BD_2) {
     for (const std::string content :
          {"", ".\r\n", "..\r\n", "a\r\n.b\r\n", "a\r\n.\r\n.\r\n.c\r\n", "a\r\nb\r\n", "x\r\n\r\n.", ".a"}) {
         const std::string ended = content.empty() || content.ends_with("\r\n") ? content : content + "\r\n";
-        EXPECT_EQ(decode(stuffed(content), 3), (Decoded{ended, "", true, DataFault::none})) << printable(content);
+        EXPECT_EQ(decode(stuffed(content), 3), (Decoded{ended, "", true, DataFault::none}))
+            << printable(content);
     }
     EXPECT_EQ(stuffed("a\r\n.\r\n"), "a\r\n..\r\n.\r\n");
     EXPECT_EQ(stuffed(".a"), "..a\r\n.\r\n");

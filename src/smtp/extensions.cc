@@ -34,7 +34,7 @@ void read_limit(Limits& limits, std::string_view word) {
 
 struct Flag {
     std::string_view keyword;
-    bool Extensions::*member;
+    bool Extensions::* member;
 };
 constexpr Flag flags[] = {
     {"PIPELINING", &Extensions::pipelining},
@@ -62,10 +62,12 @@ void read_keyword(Extensions& extensions, const std::vector<std::string_view>& w
     // Some servers still write "AUTH=LOGIN PLAIN", as drafts before RFC 2554 did.
     if (iequals(keyword, "AUTH") || istarts_with(keyword, "AUTH=")) {
         if (keyword.size() > 5) extensions.auth.push_back(to_upper(keyword.substr(5)));
-        for (std::size_t i = 1; i < words.size(); ++i) extensions.auth.push_back(to_upper(words[i]));
+        for (std::size_t i = 1; i < words.size(); ++i)
+            extensions.auth.push_back(to_upper(words[i]));
     }
     if (iequals(keyword, "LIMITS")) {
-        for (std::size_t i = 1; i < words.size(); ++i) read_limit(extensions.limits, words[i]);
+        for (std::size_t i = 1; i < words.size(); ++i)
+            read_limit(extensions.limits, words[i]);
     }
 }
 
@@ -83,7 +85,9 @@ std::string limits_line(const Limits& limits) {
 }  // namespace
 
 bool Extensions::offers_auth(std::string_view mechanism) const {
-    return std::any_of(auth.begin(), auth.end(), [&](const std::string& one) { return iequals(one, mechanism); });
+    return std::any_of(auth.begin(), auth.end(), [&](const std::string& one) {
+        return iequals(one, mechanism);
+    });
 }
 
 Extensions parse_extensions(const Reply& ehlo) {
@@ -105,7 +109,8 @@ Reply format_extensions(const Extensions& offered, std::string_view greeting) {
     }
     if (!offered.auth.empty()) {
         std::string line = "AUTH";
-        for (const std::string& mechanism : offered.auth) line += " " + mechanism;
+        for (const std::string& mechanism : offered.auth)
+            line += " " + mechanism;
         reply.lines.push_back(std::move(line));
     }
     if (std::string line = limits_line(offered.limits); !line.empty()) reply.lines.push_back(std::move(line));

@@ -18,20 +18,20 @@ struct Limits {
     friend bool operator==(const Limits&, const Limits&) = default;
 };
 
-// What one side of a session offers after EHLO. Value. Forget it at STARTTLS: the other side may offer something
-// else inside (RFC 3207 §4.2).
+// What one side of a session offers after EHLO. Value. Forget it at STARTTLS: the other side may offer
+// something else inside (RFC 3207 §4.2).
 struct Extensions {
-    bool pipelining = false;        // RFC 2920
-    bool size = false;              // RFC 1870
-    std::uint64_t size_max = 0;     // octets; 0: no fixed limit
-    bool eight_bit_mime = false;    // RFC 6152
-    bool smtputf8 = false;          // RFC 6531
-    bool chunking = false;          // RFC 3030
-    bool binarymime = false;        // RFC 3030
-    bool dsn = false;               // RFC 3461
-    bool enhanced_codes = false;    // RFC 2034
-    bool starttls = false;          // RFC 3207
-    bool requiretls = false;        // RFC 8689
+    bool pipelining = false;      // RFC 2920
+    bool size = false;            // RFC 1870
+    std::uint64_t size_max = 0;   // octets; 0: no fixed limit
+    bool eight_bit_mime = false;  // RFC 6152
+    bool smtputf8 = false;        // RFC 6531
+    bool chunking = false;        // RFC 3030
+    bool binarymime = false;      // RFC 3030
+    bool dsn = false;             // RFC 3461
+    bool enhanced_codes = false;  // RFC 2034
+    bool starttls = false;        // RFC 3207
+    bool requiretls = false;      // RFC 8689
     bool help = false;
     bool vrfy = false;
     std::vector<std::string> auth;  // SASL mechanisms, upper case, as offered (RFC 4954)
@@ -41,8 +41,9 @@ struct Extensions {
     bool offers_auth(std::string_view mechanism) const;
 };
 
-// From the reply to EHLO or LHLO: its first line is a greeting, each other one a keyword. Unknown keywords are passed
-// over; so are limits that are no positive number of at most six digits (LI-5) and a SIZE beyond 64 bits.
+// From the reply to EHLO or LHLO: its first line is a greeting, each other one a keyword. Unknown keywords
+// are passed over; so are limits that are no positive number of at most six digits (LI-5) and a SIZE beyond
+// 64 bits.
 Extensions parse_extensions(const Reply& ehlo);
 
 // The reply to EHLO: the greeting line, then a keyword line per extension.

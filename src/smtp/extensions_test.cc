@@ -10,14 +10,18 @@ using testing::ElementsAre;
 
 Extensions of(std::initializer_list<std::string_view> keywords) {
     Reply reply(250, "", "mx.test greets you");
-    for (const std::string_view keyword : keywords) reply.lines.emplace_back(keyword);
+    for (const std::string_view keyword : keywords)
+        reply.lines.emplace_back(keyword);
     return parse_extensions(reply);
 }
 
 TEST(Extensions, KeywordsInAnyCase) {
-    const Extensions all = of({"pipelining", "Size 1000", "8bitmime", "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN",
-                               "ENHANCEDSTATUSCODES", "STARTTLS", "REQUIRETLS", "AUTH plain LOGIN", "X-UNKNOWN 1", "HELP"});
-    EXPECT_TRUE(all.pipelining && all.size && all.eight_bit_mime && all.smtputf8 && all.chunking && all.binarymime);
+    const Extensions all =
+        of({"pipelining", "Size 1000", "8bitmime", "SMTPUTF8", "CHUNKING", "BINARYMIME", "DSN",
+            "ENHANCEDSTATUSCODES", "STARTTLS", "REQUIRETLS", "AUTH plain LOGIN", "X-UNKNOWN 1", "HELP"});
+    EXPECT_TRUE(
+        all.pipelining && all.size && all.eight_bit_mime && all.smtputf8 && all.chunking && all.binarymime
+    );
     EXPECT_TRUE(all.dsn && all.enhanced_codes && all.starttls && all.requiretls && all.help && !all.vrfy);
     EXPECT_EQ(all.size_max, 1000U);
     EXPECT_THAT(all.auth, ElementsAre("PLAIN", "LOGIN"));
@@ -32,14 +36,17 @@ TEST(Extensions, TheGreetingLineIsNoKeyword) {
 }
 
 TEST(Extensions, SizeWithoutFixedLimit_SZ_6) {
-    for (const char* line : {"SIZE", "SIZE 0", "SIZE abc", "SIZE 99999999999999999999", "SIZE -1", "SIZE  "}) {
+    for (const char* line :
+         {"SIZE", "SIZE 0", "SIZE abc", "SIZE 99999999999999999999", "SIZE -1", "SIZE  "}) {
         const Extensions offered = of({line});
         EXPECT_TRUE(offered.size) << line;
         EXPECT_EQ(offered.size_max, 0U) << line;
     }
 }
 
-TEST(Extensions, OldAuthSyntaxCounts) { EXPECT_THAT(of({"AUTH=LOGIN PLAIN"}).auth, ElementsAre("LOGIN", "PLAIN")); }
+TEST(Extensions, OldAuthSyntaxCounts) {
+    EXPECT_THAT(of({"AUTH=LOGIN PLAIN"}).auth, ElementsAre("LOGIN", "PLAIN"));
+}
 
 TEST(Extensions, LimitsThatMakeNoSenseAreIgnored_LI_1_LI_5) {
     const Limits good = of({"LIMITS RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1 FUTURE=7"}).limits;

@@ -27,7 +27,9 @@ std::vector<Parameter> parameters_of(std::string_view text) {
         if (word.empty()) continue;
         const std::size_t equals = word.find('=');
         const bool has_value = equals != std::string_view::npos;
-        parameters.push_back({word.substr(0, equals), has_value ? word.substr(equals + 1) : std::string_view(), has_value});
+        parameters.push_back(
+            {word.substr(0, equals), has_value ? word.substr(equals + 1) : std::string_view(), has_value}
+        );
     }
     return parameters;
 }
@@ -87,8 +89,8 @@ std::optional<Reply> read_ret(const Parameter& parameter, MailFrom& mail) {
 
 std::optional<Reply> read_envid(const Parameter& parameter, MailFrom& mail) {
     const auto decoded = mail::decode_xtext(parameter.value);
-    const bool good = decoded && !decoded->empty() && parameter.value.size() <= envid_octets_max && is_ascii(*decoded) &&
-                      !has_control(*decoded);
+    const bool good = decoded && !decoded->empty() && parameter.value.size() <= envid_octets_max &&
+                      is_ascii(*decoded) && !has_control(*decoded);
     if (!good) return bad_value("ENVID");
     mail.envid = parameter.value;
     return std::nullopt;
@@ -101,13 +103,15 @@ std::optional<Reply> read_auth(const Parameter& parameter, MailFrom& mail) {
         return std::nullopt;
     }
     auto decoded = mail::decode_xtext(parameter.value);
-    if (!decoded || decoded->empty() || has_control(*decoded) || !is_valid_utf8(*decoded)) return bad_value("AUTH");
+    if (!decoded || decoded->empty() || has_control(*decoded) || !is_valid_utf8(*decoded))
+        return bad_value("AUTH");
     mail.auth = std::move(*decoded);
     return std::nullopt;
 }
 
 std::optional<Reply> read_flag(const Parameter& parameter, bool& flag) {
-    if (parameter.has_value) return Reply(501, "5.5.4", "Parameter " + to_upper(parameter.keyword) + " takes no value");
+    if (parameter.has_value)
+        return Reply(501, "5.5.4", "Parameter " + to_upper(parameter.keyword) + " takes no value");
     flag = true;
     return std::nullopt;
 }
@@ -141,7 +145,9 @@ bool is_original_recipient(std::string_view text, bool smtputf8) {
         const auto decoded = mail::decode_xtext(address);
         return decoded && !has_control(*decoded) && is_valid_utf8(*decoded);
     }
-    const auto is_unitext = [](char c) { return static_cast<unsigned char>(c) >= 0x80 || (c > ' ' && c < 0x7F); };
+    const auto is_unitext = [](char c) {
+        return static_cast<unsigned char>(c) >= 0x80 || (c > ' ' && c < 0x7F);
+    };
     return smtputf8 && iequals(type, "utf-8") && is_valid_utf8(address) &&
            std::all_of(address.begin(), address.end(), is_unitext);
 }
@@ -174,7 +180,9 @@ std::optional<Reply> read_mail_parameters(std::string_view text, const Extension
     return std::nullopt;
 }
 
-std::optional<Reply> read_rcpt_parameters(std::string_view text, const CommandSyntax& syntax, mail::Recipient& recipient) {
+std::optional<Reply> read_rcpt_parameters(
+    std::string_view text, const CommandSyntax& syntax, mail::Recipient& recipient
+) {
     const auto parameters = parameters_of(text);
     if (auto bad = check_repetition(parameters)) return bad;
     const bool dsn = syntax.offered != nullptr && syntax.offered->dsn;

@@ -38,7 +38,8 @@ std::string_view without_code(std::string_view line, const EnhancedCode& code) {
 }
 
 void append_printable(std::string& out, std::string_view text) {
-    for (const char c : text) out.push_back((c >= 0 && c < ' ') || c == 0x7F ? '?' : c);
+    for (const char c : text)
+        out.push_back((c >= 0 && c < ' ') || c == 0x7F ? '?' : c);
 }
 
 // How much of `text` fits into `room`, broken at a blank if there is one.
@@ -47,7 +48,8 @@ std::size_t wrap_at(std::string_view text, std::size_t room) {
     const std::size_t blank = text.rfind(' ', room);
     if (blank != std::string_view::npos && blank > 0) return blank;
     std::size_t cut = room;
-    while (cut > 1 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;  // not inside a character
+    while (cut > 1 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80)
+        --cut;  // not inside a character
     return cut;
 }
 
@@ -149,13 +151,17 @@ Result<std::optional<Reply>> ReplyParser::feed(std::string_view& bytes) {
 // One line: three digits, then ' ' or nothing (last) or '-' (more follow), then text.
 Result<bool> ReplyParser::take_line(std::string_view line) {
     if (line.size() < 3 || !std::all_of(line.begin(), line.begin() + 3, is_digit)) {
-        return fail(Errc::bad_reply, "expected a three-digit code, got \"" + printable(line.substr(0, 80)) + "\"");
+        return fail(
+            Errc::bad_reply, "expected a three-digit code, got \"" + printable(line.substr(0, 80)) + "\""
+        );
     }
     const int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
     if (code < 200 || code > 599) return fail(Errc::bad_reply, "reply code outside 200-599");
     const char separator = line.size() == 3 ? ' ' : line[3];
-    if (separator != ' ' && separator != '-') return fail(Errc::bad_reply, "expected ' ' or '-' after the reply code");
-    if (!reply_.lines.empty() && reply_.code != code) return fail(Errc::bad_reply, "codes differ within one reply");
+    if (separator != ' ' && separator != '-')
+        return fail(Errc::bad_reply, "expected ' ' or '-' after the reply code");
+    if (!reply_.lines.empty() && reply_.code != code)
+        return fail(Errc::bad_reply, "codes differ within one reply");
     if (reply_.lines.size() == lines_max) return fail(Errc::bad_reply, "reply has more than 100 lines");
 
     std::string_view text = line.substr(std::min<std::size_t>(line.size(), 4));

@@ -18,8 +18,8 @@ struct EnhancedCode {
 
     friend bool operator==(const EnhancedCode&, const EnhancedCode&) = default;
     std::string text() const;
-    // The code at the start of `text`, which must end there or before a blank; subject and detail have one to three
-    // digits. Nothing for anything else: "5.7", "5..1" and "5.7.1000" are words like others.
+    // The code at the start of `text`, which must end there or before a blank; subject and detail have one to
+    // three digits. Nothing for anything else: "5.7", "5..1" and "5.7.1000" are words like others.
     static std::optional<EnhancedCode> parse_prefix(std::string_view text);
 };
 
@@ -47,8 +47,9 @@ struct Reply {
     friend bool operator==(const Reply&, const Reply&) = default;
 };
 
-// Bytes for the wire: each line at most 512 octets with its CRLF (longer text is wrapped at blanks), each with the
-// enhanced code (RFC 2034 §4); what is no printable text comes out as '?', so text cannot start a new line.
+// Bytes for the wire: each line at most 512 octets with its CRLF (longer text is wrapped at blanks), each
+// with the enhanced code (RFC 2034 §4); what is no printable text comes out as '?', so text cannot start a
+// new line.
 std::string format(const Reply& reply);
 // The same, appended to `out`.
 void append(std::string& out, const Reply& reply);
@@ -56,15 +57,16 @@ void append(std::string& out, const Reply& reply);
 // Reads the replies of a peer from bytes in any portions. Not thread-safe.
 //
 // Accepts what peers send: a bare code without text, bare LF as line end, octets above 127 in text.
-// Refuses with bad_reply (close the connection, try again later): lines that do not start with three digits and a
-// blank, '-' or nothing; codes outside 200 to 599; different codes within one reply; more than 100 lines or 64 KiB.
+// Refuses with bad_reply (close the connection, try again later): lines that do not start with three digits
+// and a blank, '-' or nothing; codes outside 200 to 599; different codes within one reply; more than 100
+// lines or 64 KiB.
 class ReplyParser {
 public:
     static constexpr std::size_t lines_max = 100;
     static constexpr std::size_t octets_max = 64 * 1024;
 
-    // Takes octets from the front of `bytes` up to the end of a reply. Gives that reply, or nothing when more octets
-    // are needed (then `bytes` is empty). After an error only reset() helps.
+    // Takes octets from the front of `bytes` up to the end of a reply. Gives that reply, or nothing when more
+    // octets are needed (then `bytes` is empty). After an error only reset() helps.
     Result<std::optional<Reply>> feed(std::string_view& bytes);
     // True when the last octet seen ended a reply: surplus now would be an answer nobody asked for.
     bool idle() const { return line_.empty() && reply_.lines.empty(); }

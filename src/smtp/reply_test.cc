@@ -66,7 +66,8 @@ TEST(ReplyParser, UnderstandsWhatPeersSend_C5321_01_A14) {
             const auto reply = read_reply(row.bytes, size);
             ASSERT_TRUE(reply && *reply) << printable(row.bytes) << " by " << size;
             EXPECT_EQ((*reply)->code, row.code) << printable(row.bytes);
-            EXPECT_EQ((*reply)->enhanced ? (*reply)->enhanced->text() : "", row.enhanced) << printable(row.bytes);
+            EXPECT_EQ((*reply)->enhanced ? (*reply)->enhanced->text() : "", row.enhanced)
+                << printable(row.bytes);
             EXPECT_EQ((*reply)->lines, row.lines) << printable(row.bytes);
         }
     }
@@ -74,8 +75,9 @@ TEST(ReplyParser, UnderstandsWhatPeersSend_C5321_01_A14) {
 
 TEST(ReplyParser, RefusesWhatIsNoReply_C5321_02_C5321_03) {
     const std::string_view table[] = {
-        "250-x\r\n550 y\r\n", "2500 x\r\n", "25\r\n", "abc\r\n", "\r\n", "\n", "2 0 x\r\n", "250_x\r\n", "150 x\r\n",
-        "199 x\r\n", "600 x\r\n", "000 x\r\n", "999 x\r\n", " 250 x\r\n", "250\tx\r\n", "250-a\r\nb\r\n", "250\0x\r\n"sv,
+        "250-x\r\n550 y\r\n", "2500 x\r\n", "25\r\n",     "abc\r\n",        "\r\n",         "\n",
+        "2 0 x\r\n",          "250_x\r\n",  "150 x\r\n",  "199 x\r\n",      "600 x\r\n",    "000 x\r\n",
+        "999 x\r\n",          " 250 x\r\n", "250\tx\r\n", "250-a\r\nb\r\n", "250\0x\r\n"sv,
     };
     for (const std::string_view bytes : table) {
         for (const std::size_t size : read_sizes) {
@@ -90,7 +92,8 @@ TEST(ReplyParser, RefusesWhatIsNoReply_C5321_02_C5321_03) {
 
 TEST(ReplyParser, EndlessRepliesAreCapped_DoS_5) {
     std::string lines;
-    for (int i = 0; i < 100; ++i) lines += "250-x\r\n";
+    for (int i = 0; i < 100; ++i)
+        lines += "250-x\r\n";
     EXPECT_TRUE(read_reply(lines, 64));
     EXPECT_FALSE(read_reply(lines + "250 x\r\n", 64));
     const std::string line = "250 " + std::string(70000, 'x');
@@ -134,9 +137,11 @@ TEST(Reply, TextCannotStartALineOfItsOwn) {
 
 TEST(Reply, LongTextIsWrappedBelow512Octets) {
     std::string text;
-    for (int i = 0; i < 300; ++i) text += "word" + std::to_string(i) + " ";
+    for (int i = 0; i < 300; ++i)
+        text += "word" + std::to_string(i) + " ";
     text += std::string(1200, 'y');
-    for (int i = 0; i < 300; ++i) text += "\xC3\xB6";
+    for (int i = 0; i < 300; ++i)
+        text += "\xC3\xB6";
     const std::string bytes = format(Reply(550, "5.7.1", text));
     for (const std::string_view line : split(bytes, '\n')) {
         EXPECT_LE(line.size() + 1, 512U);

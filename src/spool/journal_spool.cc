@@ -138,6 +138,7 @@ Status JournalSpool::status() const {
     if (status.waiting_bytes >= options_.queued_bytes_max) {
         status.why_not = "the disk does not keep up: too much waits for its sync";
     }
+    if (!status.accepting && status.why_not.empty()) status.why_not = "the disk refused the last write";
     return status;
 }
 
@@ -259,7 +260,9 @@ Result<> JournalSpool::write_group() {
 }
 
 Result<Head> JournalSpool::prepare(const Room& room) {
-    if (failing_ && clock_.now() < retry_at_) return fail(last_failure_);
+    // A full disk still has the reserve; a broken one is left alone for a while.
+    const bool reserve_may_help = room.from_reserve && last_failure_.code == Errc::disk_full;
+    if (failing_ && !reserve_may_help && clock_.now() < retry_at_) return fail(last_failure_);
     journal_.set_floor(ledger_.latest(), ledger_.last_id());
     auto head = journal_.prepare(room);
     if (!head) {

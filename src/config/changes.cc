@@ -1,0 +1,21 @@
+#include "config/changes.h"
+
+#include "config/schema.h"
+
+namespace sluice::config {
+
+Changes compare(const Settings& before, const Settings& after) {
+    Changes changes;
+    for (const Setting& setting : schema()) {
+        if (setting.effect == Effect::none || setting.kind.show(before) == setting.kind.show(after)) continue;
+        auto& names = setting.effect == Effect::live ? changes.live : changes.needs_restart;
+        names.push_back(setting.name());
+    }
+    if (before.tls.files_crc != after.tls.files_crc) changes.live.emplace_back("tls.ini [main]: contents of the files");
+    if (before.outbound_tls.files_crc != after.outbound_tls.files_crc) {
+        changes.live.emplace_back("tls.ini [outbound]: contents of the files");
+    }
+    return changes;
+}
+
+}  // namespace sluice::config

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/settings.h"
+
+namespace sluice::config {
+
+// Which settings differ, by name ("outbound.ini [main] concurrency_max"), in the order of the schema. Value.
+struct Changes {
+    std::vector<std::string> live;           // in force as soon as they are published
+    std::vector<std::string> needs_restart;  // not in force before the engine starts again
+    bool any() const { return !live.empty() || !needs_restart.empty(); }
+};
+
+// The contents of certificates and keys count as well as their names.
+Changes compare(const Settings& before, const Settings& after);
+
+}  // namespace sluice::config
