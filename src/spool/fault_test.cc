@@ -143,11 +143,21 @@ TEST(FullDisk, RefusesMessagesRecordsOutcomesAndRecovers) {
     EXPECT_EQ(again.told.size(), 1u);
 }
 
+TEST(FullDisk, ADiskSmallerThanASegmentGetsASmallerSegment) {
+    FakeDisk disk;
+    disk.set_capacity(5 << 20);
+    Options options = fault_options();
+    options.segment_bytes = 8 << 20;
+    OpenSpool world(disk, options, quick_tuning());
+    EXPECT_TRUE(world.append(MessageRecord{test_message(1, 1500)}));
+    EXPECT_EQ(disk.contents(first_segment).size(), 4u << 20);
+}
+
 TEST(FullDisk, LowSpaceStopsAcceptingBeforeItHurts) {
     FakeDisk disk;
     disk.set_capacity(100 << 10);
     Options options = fault_options();
-    options.free_bytes_min = 90 << 10;
+    options.free_bytes_min = 95 << 10;
     const OpenSpool world(disk, options, quick_tuning());
     EXPECT_FALSE(world.spool->accepting());
     EXPECT_THAT(world.spool->status().why_not, HasSubstr("free"));
@@ -255,6 +265,9 @@ TEST(Damage, OfAPlacedMessageIsReportedByLoadAndTheOthersGoOn) {
     // The writer keeps the evidence.
     ASSERT_TRUE(again.append(delivered(2)));
     ASSERT_TRUE(again.append(delivered(1)));
+    again.spool->close();
+    EXPECT_GE(again.spool->status().problems, 1u);
+    EXPECT_THAT(again.spool->status().last_problem, HasSubstr("0000000001.seg"));
     EXPECT_EQ(disk.contents("/spool/quarantine/0000000001.seg"), bytes);
 }
 

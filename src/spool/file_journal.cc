@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view segment_suffix = ".seg";
 constexpr std::string_view reserve_name = "reserve.seg";
 constexpr std::uint64_t zero_bytes_at_once = 1 << 20;
+constexpr std::uint64_t small_segment_bytes = 1 << 20;
 
 // Unpredictable, so that nobody can put batches of ours inside a message; never 0, which means unknown.
 std::uint64_t fresh_nonce() {
@@ -60,7 +61,7 @@ Result<Head> FileJournal::prepare(const Room& room) {
     if (head_ && !fits(*head_, room)) seal_head(false);
     if (!head_) {
         const std::uint64_t needed = room.records + room.index + 6 * sector_bytes;
-        TRY_VOID(open_segment(std::max(settings_.segment_bytes, round_up(needed, sector_bytes)), room.from_reserve));
+        TRY_VOID(open_segment(round_up(needed, sector_bytes), room.from_reserve));
         if (!fits(*head_, room)) return fail(Errc::disk_full, "the reserve is used up");
     }
     Head head;
@@ -129,12 +130,11 @@ Result<> FileJournal::write_index(
 
 // ---- opening ---------------------------------------------------------------------------------------------------
 
-Result<> FileJournal::open_segment(std::uint64_t capacity, bool from_reserve) {
+Result<> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
     OpenHead head;
     head.segment = next_segment_++;  // never used again, even if this fails
     head.reserve = from_reserve;
-    head.capacity = capacity;
-    TRY(head.file, take_file(head.segment, capacity, head.reserve));
+    TRY(head.file, take_file(head.segment, needed, head.reserve));
     TRY(head.capacity, head.file->size());
     head.nonce = fresh_nonce();
     head.first_sequence = sequence_;
@@ -155,11 +155,11 @@ Result<> FileJournal::open_segment(std::uint64_t capacity, bool from_reserve) {
 
 // A spare first, then a new file; the reserve only when the disk is full and `reserve` allows it. Tells in `reserve`
 // whether it came to that.
-Result<std::shared_ptr<File>> FileJournal::take_file(std::uint32_t segment, std::uint64_t capacity, bool& reserve) {
+Result<std::shared_ptr<File>> FileJournal::take_file(std::uint32_t segment, std::uint64_t needed, bool& reserve) {
     const bool may_use_reserve = reserve;
     reserve = false;
     const std::string target = path(segment_name(segment));
-    if (capacity == settings_.segment_bytes && !spares_.empty()) {
+    if (needed <= settings_.segment_bytes && !spares_.empty()) {
         std::string spare;
         {
             const std::lock_guard lock(mutex_);
@@ -170,7 +170,13 @@ Result<std::shared_ptr<File>> FileJournal::take_file(std::uint32_t segment, std:
             if (auto file = disk_.open(target, OpenMode::write)) return file;
         }
     }
+    std::uint64_t capacity = std::max(settings_.segment_bytes, needed);
     auto created = create_file(segment, capacity);
+    // A small or nearly full disk may still take a smaller segment.
+    while (!created && created.error().code == Errc::disk_full && capacity / 2 >= std::max(needed, small_segment_bytes)) {
+        capacity = round_up(capacity / 2, sector_bytes);
+        created = create_file(segment, capacity);
+    }
     if (created || created.error().code != Errc::disk_full || !may_use_reserve || reserve_bytes_ == 0) return created;
 
     TRY_VOID(disk_.rename(path(reserve_name), target));
@@ -358,6 +364,11 @@ std::uint64_t FileJournal::disk_bytes() const {
 std::uint64_t FileJournal::spare_bytes() const {
     const std::lock_guard lock(mutex_);
     return spares_.size() * settings_.segment_bytes;
+}
+
+std::uint64_t FileJournal::head_left() const {
+    if (!head_ || head_->reserve) return 0;
+    return head_->capacity - std::min(head_->capacity, head_->offset + head_->index.size());
 }
 
 std::uint64_t FileJournal::reserve_left() const {

@@ -75,6 +75,8 @@ public:
     // Writing goes to the reserve: the disk is full.
     bool on_reserve() const { return head_ && head_->reserve; }
     bool has_head() const { return head_.has_value(); }
+    // Room in the current segment for anything; in the reserve, for outcomes.
+    std::uint64_t head_left() const;
     std::uint64_t reserve_left() const;
     // Tries to leave the reserve, and to fill it up again afterwards.
     void restore_reserve(std::uint64_t free_bytes, std::uint64_t wanted_free);
@@ -121,8 +123,8 @@ private:
     void seal_head(bool truncate);
     void abandon_head();
     bool fits(const OpenHead& head, const Room& room) const;
-    Result<> open_segment(std::uint64_t capacity, bool from_reserve);
-    Result<std::shared_ptr<File>> take_file(std::uint32_t segment, std::uint64_t capacity, bool& reserve);
+    Result<> open_segment(std::uint64_t needed, bool from_reserve);
+    Result<std::shared_ptr<File>> take_file(std::uint32_t segment, std::uint64_t needed, bool& reserve);
     Result<std::shared_ptr<File>> create_file(std::uint32_t segment, std::uint64_t capacity);
     Result<> begin_segment(OpenHead& head);
     Result<> make_reserve();

@@ -150,6 +150,9 @@ void JournalSpool::close() {
         }
         wake_.notify_one();
         writer_.join();
+        // One last try for what nobody waits for.
+        retry_at_ = {};
+        if (!carried_.empty()) write_chunk();
     }
     journal_.close();
     lock_.reset();
@@ -166,8 +169,8 @@ void JournalSpool::run() {
         }
         work_.clear();
         if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
+        quarantine_damaged();  // before its segment may go
         reclaim();
-        quarantine_damaged();
         publish_status();
     }
 }
@@ -323,8 +326,8 @@ void JournalSpool::refuse_messages(const Error& error) {
             carried_.push_back(std::move(waiting));
         } else {
             waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
-            const Committed refused{waiting.ticket, fail(error)};
-            waiting.listener->committed(std::span(const_cast<Committed*>(&refused), 1));
+            Committed refused{waiting.ticket, fail(error)};
+            waiting.listener->committed(std::span(&refused, 1));
         }
     }
     chunk_ = std::move(rest);
@@ -367,7 +370,7 @@ void JournalSpool::look_at_disk() {
     Room room;
     room.from_reserve = true;
     if (!journal_.has_head()) static_cast<void>(prepare(room));
-    const std::uint64_t usable = free + journal_.spare_bytes();
+    const std::uint64_t usable = free + journal_.spare_bytes() + journal_.head_left();
     std::string why_not;
     if (failing_) why_not = "the spool cannot be written: " + last_failure_.detail;
     else if (journal_.on_reserve()) why_not = "the disk is full; only outcomes are recorded";
@@ -379,7 +382,13 @@ void JournalSpool::look_at_disk() {
 
 void JournalSpool::reclaim() {
     if (head_segment_ == 0) return;
-    if (const auto looked = reclaimer_.look(head_segment_); !looked) counts_.why_not = looked.error().detail;
+    if (const auto looked = reclaimer_.look(head_segment_); !looked) note_problem(looked.error().detail);
+    for (std::string& problem : reclaimer_.take_problems()) note_problem(std::move(problem));
+}
+
+void JournalSpool::note_problem(std::string sentence) {
+    ++counts_.problems;
+    counts_.last_problem = std::move(sentence);
 }
 
 void JournalSpool::quarantine_damaged() {
@@ -388,7 +397,10 @@ void JournalSpool::quarantine_damaged() {
         const std::lock_guard lock(waiting_mutex_);
         damaged.swap(damaged_);
     }
-    for (const std::uint32_t segment : damaged) static_cast<void>(journal_.quarantine(segment));
+    for (const std::uint32_t segment : damaged) {
+        note_problem(segment_name(segment) + " holds a damaged record of an undecided message");
+        if (const auto kept = journal_.quarantine(segment); !kept) note_problem(kept.error().detail);
+    }
 }
 
 void JournalSpool::publish_status() {

@@ -75,6 +75,7 @@ private:
     void note_failure(const Error& error);
     void look_at_disk();
     void reclaim();
+    void note_problem(std::string sentence);
     void quarantine_damaged();
     void publish_status();
 

@@ -80,6 +80,7 @@ private:
         std::uint32_t hold;
         bool many;               // the rest is in many_
     };
+    static_assert(sizeof(Live) == 24, "every queued message has one of these");
     struct ItemNotes {
         std::uint32_t schedule = 0;
         std::uint32_t hold = 0;
