@@ -9,6 +9,7 @@
 #include <memory>
 #include <sstream>
 
+#include "base/ids.h"
 #include "base/text.h"
 #include "cli/commands.h"
 

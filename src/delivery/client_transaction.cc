@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/text.h"
 #include "delivery/client_session.h"
+#include "delivery/downgrade.h"
+#include "mail/header.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
 
@@ -34,6 +37,7 @@ struct ClientSession::Transaction {
     std::span<const std::uint32_t> recipients;
     Verdicts& verdicts;
     std::string_view trace, content;  // as they go out
+    std::string seven_bit;            // holds `content` when it had to be converted
     bool has_leading_dot = false;
     bool chunked = false;
     bool needs_utf8 = false;
@@ -87,15 +91,18 @@ void ClientSession::refuse_unfit(Transaction& transaction) {
     if (traits.has_8bit && transaction.body != mail::BodyType::binary_mime) {
         transaction.body = mail::BodyType::eight_bit_mime;
     }
-    if (extensions_.size_max > 0 && transaction.size() > extensions_.size_max) {
-        refuse_all(transaction, refuse(Errc::too_large, "5.3.4", "the message is larger than the peer's SIZE"));
-    }
     if (traits.has_bare_eol && !(extensions_.chunking && extensions_.binarymime)) {
         refuse_all(transaction, refuse(Errc::unsupported, "5.6.1", "the peer does not offer BINARYMIME"));
     }
     using EightBit = config::OutboundSettings::EightBit;
-    if (traits.has_8bit && !extensions_.eight_bit_mime && settings_->outbound.eight_bit != EightBit::send) {
-        refuse_all(transaction, refuse(Errc::unsupported, "5.6.3", "the peer does not offer 8BITMIME"));
+    const EightBit eight_bit = settings_->outbound.eight_bit;
+    if (traits.has_8bit && !extensions_.eight_bit_mime && eight_bit != EightBit::send) {
+        if (eight_bit == EightBit::bounce || !convert(transaction)) {
+            refuse_all(transaction, refuse(Errc::unsupported, "5.6.3", "the peer does not offer 8BITMIME"));
+        }
+    }
+    if (extensions_.size_max > 0 && transaction.size() > extensions_.size_max) {
+        refuse_all(transaction, refuse(Errc::too_large, "5.3.4", "the message is larger than the peer's SIZE"));
     }
     const bool raw_header = traits.has_8bit_header &&
                             (message.envelope.smtputf8 || settings_->outbound.eight_bit != EightBit::send);
@@ -107,6 +114,17 @@ void ClientSession::refuse_unfit(Transaction& transaction) {
         transaction.needs_utf8 = true;
         if (!extensions_.smtputf8 && !transaction.verdicts[place]) transaction.verdicts[place] = no_utf8;
     }
+}
+
+// True when the content goes out in 7 bits now.
+bool ClientSession::convert(Transaction& transaction) {
+    auto converted = to_seven_bit(transaction.content);
+    if (!converted || !is_ascii(transaction.trace)) return false;
+    transaction.seven_bit = std::move(*converted);
+    transaction.content = transaction.seven_bit;
+    transaction.has_leading_dot = mail::scan_content(transaction.content).has_leading_dot;
+    transaction.body = mail::BodyType::seven_bit;
+    return true;
 }
 
 // The undecided recipients of the next transaction. RCPTDOMAINMAX needs no care: an item has one domain.

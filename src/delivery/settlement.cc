@@ -1,5 +1,7 @@
 #include "delivery/settlement.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/text.h"
 #include "delivery/courier.h"
@@ -95,11 +97,12 @@ namespace {
 
 bool goes_on(Fate fate) { return fate == Fate::next_candidate || fate == Fate::fresh_session; }
 
+// Something was said about the message, and not only about the host.
 bool any_decided(const Attempted& attempted) {
-    for (const auto& verdict : attempted.verdicts) {
-        if (!goes_on(rule(*verdict, attempted.standing).fate)) return true;
-    }
-    return false;
+    Standing standing = attempted.standing;
+    standing.more_hosts = true;
+    const auto decided = [&](const auto& verdict) { return !goes_on(rule(*verdict, standing).fate); };
+    return std::any_of(attempted.verdicts.begin(), attempted.verdicts.end(), decided);
 }
 
 }  // namespace
