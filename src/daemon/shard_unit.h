@@ -41,6 +41,7 @@ struct Common {
     const Pressure& pressure;
     event::Recorder& events;
     event::Log& log;
+    reception::Census& census;
     std::vector<net::IpAddress> ourselves;
 };
 
