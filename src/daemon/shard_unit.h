@@ -42,8 +42,8 @@ struct Common {
     const Pressure& pressure;
     event::Recorder& events;
     event::Log& log;
-    std::vector<net::IpAddress> ourselves;
     reception::Census& census;
+    std::vector<net::IpAddress> ourselves;
 };
 
 // One I/O thread and everything that lives on it.
