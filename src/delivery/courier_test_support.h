@@ -23,9 +23,10 @@ class Host {
 public:
     Host(
         async::Executor executor, async::TaskGroup& tasks, std::vector<std::string> scripts, bool listens = true,
-        std::shared_ptr<net::TlsContext> tls = nullptr)
+        std::shared_ptr<net::TlsContext> tls = nullptr,
+        const net::Endpoint& where = net::Endpoint(net::IpAddress::v4(0x7F000001), 0))
         : tasks_(tasks), scripts_(std::move(scripts)), tls_(std::move(tls)) {
-        auto listener = net::Listener::open(executor, net::Endpoint(net::IpAddress::v4(0x7F000001), 0));
+        auto listener = net::Listener::open(executor, where);
         EXPECT_TRUE(listener);
         remote_ = (*listener)->local().text();
         if (!listens) return;  // the port is free again, and refuses
