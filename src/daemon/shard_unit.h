@@ -14,6 +14,7 @@
 #include "delivery/courier.h"
 #include "dns/resolver.h"
 #include "dns/router.h"
+#include "reception/census.h"
 #include "reception/reception.h"
 
 namespace sluice::daemon {
@@ -42,6 +43,7 @@ struct Common {
     event::Recorder& events;
     event::Log& log;
     std::vector<net::IpAddress> ourselves;
+    reception::Census& census;
 };
 
 // One I/O thread and everything that lives on it.
@@ -63,8 +65,6 @@ public:
 
     async::Shard& shard() { return shard_; }
     std::vector<net::Endpoint> endpoints() const { return reception_->endpoints(); }
-    // On the shard.
-    std::size_t connections() const { return reception_->connections(); }
 
 private:
     void apply(config::SettingsPtr settings);

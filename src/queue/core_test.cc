@@ -625,6 +625,66 @@ TEST(Core, ADestinationAtItsLimitDoesNotBlockOthers) {
     EXPECT_EQ(world.take<Deliver>().size(), 2U);
 }
 
+TEST(Core, LanesWithOtherSourcesDoNotCostAConnectionForEveryMessage) {
+    Options made = options(2);
+    made.sources4 = {"192.0.2.1", "192.0.2.2"};
+    World world(made);
+    for (std::uint32_t i = 0; i < 400; ++i) {
+        Admit admit = world.mail("x.test");
+        admit.source_hash = i;
+        world.tell(admit);
+    }
+    world.resolve("x.test");
+    std::map<std::string, int> started;
+    int opened = 0;
+    std::map<SessionId, std::string> binds;
+    while (world.core.stats().items > 0) {
+        for (const Deliver& deliver : world.take<Deliver>()) {
+            if (deliver.open) {
+                ++opened;
+                binds[deliver.session] = deliver.bind;
+                world.opened(deliver);
+            }
+            ++started[binds[deliver.session]];
+            world.done(deliver);
+        }
+        for (const Close& close : world.take<Close>()) world.closed(close.session);
+    }
+    EXPECT_EQ(started["192.0.2.1"], 200);
+    EXPECT_EQ(started["192.0.2.2"], 200);
+    EXPECT_LE(opened, 30);
+}
+
+TEST(Core, BusyDomainsDoNotKeepAllSessionsForEver) {
+    World world(options(1, 2));
+    for (int i = 0; i < 100; ++i) {
+        world.admit("a.test");
+        world.admit("b.test");
+    }
+    world.resolve("a.test", {{"a", 0}});
+    world.resolve("b.test", {{"b", 0}});
+    world.admit("late.test");
+    world.resolve("late.test", {{"c", 0}});
+    const auto late = [&] {
+        DomainStats found;
+        world.core.each_domain([&](const DomainStats& stats) {
+            if (stats.domain == "late.test") found = stats;
+            return true;
+        });
+        return found.sending;
+    };
+    int carried = 0;
+    while (late() == 0 && carried < 150) {
+        for (const Deliver& deliver : world.take<Deliver>()) {
+            if (deliver.open) world.opened(deliver);
+            ++carried;
+            world.done(deliver);
+        }
+        for (const Close& close : world.take<Close>()) world.closed(close.session);
+    }
+    EXPECT_LE(carried, 45) << "a turn of twenty for each session";
+}
+
 TEST(Core, PoliciesOverAnyFieldsReserveAllOrNothing) {
     Options made;
     made.policies = {

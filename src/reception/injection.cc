@@ -99,6 +99,13 @@ void settle_text(std::string& content, const config::ConnectionSettings& limits,
     if (fault != smtp::DataFault::none) errors.push_back({"content", smtp::reply_for(fault).text()});
 }
 
+// What Received says after `with`: the first word of the origin.
+std::string protocol_of(std::string_view origin) {
+    const auto end = std::find_if_not(origin.begin(), origin.end(), is_alnum);
+    const std::string word(origin.begin(), end);
+    return word.empty() ? "HTTP" : to_upper(word);
+}
+
 bool needs_utf8(const mail::Envelope& envelope, std::string_view content) {
     const auto non_ascii = [](const mail::Recipient& one) { return one.address.needs_utf8(); };
     return envelope.reverse_path.needs_utf8() || mail::scan_content(content).has_8bit_header ||
@@ -125,7 +132,7 @@ tl::expected<mail::MessagePtr, std::vector<FieldError>> make_message(
     parts.priority = static_cast<std::uint8_t>(injection.priority);
     Bearer bearer;
     bearer.client_ip = injection.client_ip;
-    bearer.with = to_upper(injection.origin);
+    bearer.with = protocol_of(injection.origin);
     bearer.origin = injection.origin;
     bearer.auth_user = injection.auth_user;
     bearer.submits = true;

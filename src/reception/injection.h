@@ -26,7 +26,7 @@ struct Injection {
     int priority = 4;                     // 0 .. 7
     std::string client_ip;                // of the HTTP client, or empty
     std::string auth_user;
-    std::string origin = "http";          // also the protocol in Received, upper case
+    std::string origin = "http";          // Message::origin; its first word is the protocol in Received
 };
 
 // What is wrong with which field: "recipients[2]", "content", ... The reason is a sentence without line ends.

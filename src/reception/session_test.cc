@@ -391,6 +391,28 @@ Task<> one_group(net::StreamPtr stream, int& writes) {
     EXPECT_THAT(co_await client.hear(), StartsWith("221"));
 }
 
+// Says everything at once and is gone before any reply.
+Task<> hit_and_run(net::StreamPtr stream) {
+    Client client(std::move(stream));
+    co_await client.hear();
+    co_await client.say(
+        "EHLO client.test\r\nMAIL FROM:<a@sender.test>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nx\r\n.\r\n");
+    co_await client.stream().close();
+}
+
+TEST(Pipelining, S5321_14_AClientGoneAfterTheDotHasSentItsMailOnce) {
+    TestWorld world;
+    auto [client_end, server_end] = net::make_pipe(world.shard.executor());
+    const net::Endpoint listener(net::IpAddress::v4(0x7F000001), 25);
+    Session session(world.surroundings(), world.census, test_rules(test_settings()), std::move(server_end), listener);
+    async::TaskGroup group(world.shard.executor());
+    group.spawn(session.run());
+    group.spawn(hit_and_run(std::move(client_end)));
+    world.run(group);
+    EXPECT_EQ(world.acceptance.messages.size(), 1U);
+    EXPECT_EQ(world.recorder.accepted, 1);
+}
+
 TEST(Pipelining, PL_1_FiftyRecipientsAreAnsweredTogether) {
     TestWorld world;
     int writes = 0;
