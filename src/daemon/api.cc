@@ -264,11 +264,15 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     injection.reverse_path = std::move(request.from);
     injection.recipients = std::move(request.to);
     injection.content = std::move(request.message);
+    const std::uint64_t size_max = engine_.settings()->connection.message_bytes_max;
+    const bool too_large = size_max > 0 && injection.content.size() > size_max;
     injection.origin = request.client.empty() ? "http" : request.client;
     injection.tenant = std::move(request.tenant);
     injection.priority = request.priority;
     auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.clock_, *engine_.ids_);
     if (message) return std::move(*message);
+    const auto& errors = message.error();
+    if (errors.size() == 1 && errors[0].field == "content" && too_large) return fail(Errc::too_large, errors[0].reason);
     std::string fields;
     for (const reception::FieldError& error : message.error()) {
         fields += (fields.empty() ? "" : "; ") + api_name(error.field) + ": " + error.reason;
