@@ -12,7 +12,7 @@ from world import PATIENCE
 def swaks(*arguments, check=True):
     """Runs swaks; returns its exit code and what it printed."""
     done = subprocess.run(
-        [program("swaks"), "--timeout", str(PATIENCE), *map(str, arguments)], capture_output=True, text=True,
+        [program("swaks"), "--timeout", str(int(PATIENCE)), *map(str, arguments)], capture_output=True, text=True,
         timeout=PATIENCE * 2)
     text = done.stdout + done.stderr
     if check and done.returncode != 0:

@@ -46,6 +46,9 @@ class Submission(EndToEnd):
         files = sorted(self.box.glob("*.eml"), key=lambda path: int(path.stem))
         return [parse(path.read_bytes()) for path in files]
 
+    def delivered(self):
+        return [to for event in self.engine.events("delivered") for to in event["recipients"]]
+
     def swaks(self, *arguments, check=True, port=None):
         return swaks(
             "--server", "127.0.0.1", "--port", port or self.engine.port, "--from", LOGIN, "--to", "b@dst.test", *arguments,
@@ -67,8 +70,9 @@ class Clients(Submission):
         ledger = self.sink.wait(52)
         self.assertEqual(sum(len(one["to"]) for one in ledger), 60)
         self.engine.wait_empty()
-        self.assertEqual(len(self.engine.events("accepted")), 52)
-        self.assertEqual(sum(len(e["recipients"]) for e in self.engine.events("delivered")), 60)
+        self.assertEqual(len(self.engine.wait_event("accepted", 52)), 52)
+        told = wait_for(lambda: self.delivered() if len(self.delivered()) >= 60 else None, "60 recipients in the events")
+        self.assertEqual(len(told), 60)
         self.assertEqual(len(self.sink.ledger()), 52)
         self.end_clean()
 
@@ -94,7 +98,7 @@ class Clients(Submission):
         self.assertEqual(recipients, ["b@dst.test", "b@dst.test", "c@dst.test", "jürgen@dst.test"])
         by_subject = {one["Subject"]: one for one in self.messages(3)}
         self.assertIn("Grüße\r\n".encode("latin-1"), b"".join(path.read_bytes() for path in self.box.iterdir()))
-        self.assertRegex(" ".join(by_subject["latin"].get_all("Received")), "with ESMTP id .* for <b@dst.test>")
+        self.assertRegex(" ".join(by_subject["latin"].get_all("Received")), r"with ESMTP id \S+\s+for <b@dst.test>")
         self.assertRegex(" ".join(by_subject["Grüße"].get_all("Received")), "with UTF8SMTP ")
         self.assertFalse([field for field in by_subject["some"].get_all("Received") if " for <" in field])
         self.end_clean()
@@ -139,7 +143,7 @@ class Logins(Submission):
             for mechanism in ("PLAIN", "CRAM-MD5"):
                 code, text = self.swaks("--auth", mechanism, "--auth-user", user, "--auth-password", "wrong", check=False)
                 self.assertEqual(code, 28, text)  # swaks: authentication failed
-                answers += [line[5:].strip() for line in text.splitlines() if line.startswith("<** 535")]
+                answers += [line[4:].strip() for line in text.splitlines() if line.startswith("<** 535")]
         self.assertEqual(len(answers), 4)
         self.assertEqual(len(set(answers)), 1, answers)
         self.assertIn("535 5.7.8", answers[0])
@@ -585,13 +589,11 @@ class Injection(Submission):
         vectors = ["a@x.test\r\nRCPT TO:<z@y.test>", "a@x.test>\r\nDATA\r\n", "a@x.test\nX: y", "a@x.test\rX", "a@x.test\0",
                    '"a\r\nb"@x.test', "a@x.test b", "a@x@y.test", "a@x.test,b@y.test", "<a@x.test", "", "a@x.test:25",
                    "a@x.test\u2028"]
-        for vector in vectors:
-            with self.subTest(vector):
-                status, answer = self.post(good, to=["b@dst.test", vector])
-                self.assertEqual((status, answer.get("field", "")[:2]), (422, "to"), answer)
-                if vector:  # an empty reverse-path is the null one
-                    status, answer = self.post(good, **{"from": vector})
-                    self.assertEqual((status, answer.get("field")), (422, "from"), answer)
+        answers = {vector: [self.post(good, to=["b@dst.test", vector]), self.post(good, **{"from": vector or "@"})]
+                   for vector in vectors}
+        self.assertEqual({v: a for v, a in answers.items() if [status for status, _ in a] != [422, 422]}, {})
+        unnamed = {v: a for v, a in answers.items() if [body.get("field", "")[:4] for _, body in a] not in (["to[1", "from"], ["to", "from"])}
+        self.assertEqual(len(unnamed), 0, list(unnamed.items())[:3])
         for body in ({"from": "a@src.test"}, {**good, "to": []}, {**good, "extra": 1}, {**good, "to": "b@dst.test"}):
             self.assertIn(self.engine.api("POST", "/v1/messages", body)[0], (400, 422), body)
         self.assertEqual(self.engine.api("POST", "/v1/messages", "{not json")[0], 400)
