@@ -1,6 +1,7 @@
 """Clients of the engine: swaks, Postfix's smtp-source, and a bare socket for what no decent client would send."""
 
 import contextlib
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -94,3 +95,19 @@ class Raw:
         while (code := self.reply()[0]) != 0:
             codes.append(code)
         return codes
+
+
+def submit(engine, recipients, content, sender="a@src.test", mail_options=(), rcpt_options=None):
+    """One transaction; `rcpt_options` maps a recipient to its parameters. Every recipient must be accepted."""
+    if isinstance(content, str):
+        content = content.encode()
+    with smtplib.SMTP("127.0.0.1", engine.port, local_hostname="client.test", timeout=PATIENCE) as client:
+        client.ehlo()
+        client.command_encoding = "utf-8"
+        code, text = client.mail(sender, list(mail_options))
+        assert code == 250, (code, text)
+        for recipient in [recipients] if isinstance(recipients, str) else recipients:
+            code, text = client.rcpt(recipient, list((rcpt_options or {}).get(recipient, ())))
+            assert code == 250, (recipient, code, text)
+        code, text = client.data(content)
+        assert code == 250, (code, text)
