@@ -287,7 +287,7 @@ class Scripted:
     """A server that answers as it is told and remembers every line.
 
     `script` maps a verb, `greeting` or `dot`, or "VERB argument-part", to a reply, a list of replies used in turn (the last
-    one stays), or None: close without an answer. For `dot` with lmtp a list of lists gives one reply a recipient.
+    one stays), a function of the line, or None: close without an answer. With lmtp the line of `dot` is that of the recipient.
     """
 
     def __init__(self, test, script=None, ehlo=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), tls=None, lmtp=False,
@@ -295,6 +295,7 @@ class Scripted:
         self.script = dict(script or {})
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
+        self.violations = []  # lines that no client may send
         self.messages = []  # (sender line, recipient lines, content) of each message that was complete
         self.address, self.lock, self.closed = address, threading.Lock(), False
         if unix:
@@ -318,6 +319,13 @@ class Scripted:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
+        if self.violations:
+            raise AssertionError(f"on the wire: {self.violations[:5]}")
+
+    def check(self, line, longest):
+        """Every line ends in CR LF and holds no other CR, LF or NUL (RFC 5321 §2.3.8)."""
+        if line and (not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line or len(line) > longest):
+            self.violations.append(line[:200])
 
     def accept(self):
         while not self.closed:
@@ -336,7 +344,7 @@ class Scripted:
                     continue
                 if isinstance(value, list):
                     value = value.pop(0) if len(value) > 1 else value[0]
-                return value
+                return value(line) if callable(value) else value
         return ordinary
 
     def serve(self, link):
@@ -359,7 +367,7 @@ class Scripted:
         say(self.reply("greeting", ordinary="220 scripted.test ESMTP"))
         while line := reader.readline():
             text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            assert line.endswith(b"\r\n"), line
+            self.check(line, 2048)
             lines.append(text)
             verb = text.split(" ")[0].upper()
             if verb in ("EHLO", "LHLO"):
@@ -398,6 +406,9 @@ class Scripted:
         while (line := reader.readline()) != b".\r\n":
             if not line:
                 raise Closed
+            self.check(line, 1001)  # 998, CR LF and a doubled dot
+            if line.startswith(b".") and not line.startswith(b".."):
+                self.violations.append(line[:200])
             content += line[1:] if line.startswith(b".") else line
         self.messages.append((sender, list(recipients), content))
         for recipient in recipients if self.lmtp else [""]:
