@@ -1,5 +1,6 @@
 """The disk fails: full, read-only, a sync that does not work, bytes that changed. FM-10, -13, -14, -17, -22."""
 
+import concurrent.futures
 import pathlib
 import shutil
 import smtplib
@@ -203,6 +204,22 @@ class FailedSync(DiskTest):
 
     def test_FM_15_no_space_inside_a_message_answers_452_and_leaves_nothing(self):
         self.run_with("pwritev:error=ENOSPC:when=12", "452 4.3.1")
+
+
+    def test_an_idempotency_key_is_confirmed_only_when_its_message_is_durable(self):
+        engine = self.engine_on(self.world.directory, self.world.sink()).set("outbound.ini", disabled="true")
+        self.under_strace(engine, "fdatasync:error=EIO:delay_enter=300000:when=12")
+
+        def inject(key):
+            path = "/v1/messages?from=a%40src.test&to=b%40dst.test"
+            return engine.api("POST", path, self.message(), content_type="message/rfc822", headers={"Idempotency-Key": key})
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for number in range(40):
+                answers = [one.result() for one in [pool.submit(inject, f"key {number}") for _ in range(2)]]
+                if any(status == 503 for status, _ in answers):
+                    break
+        self.assertEqual([status for status, _ in answers], [503, 503], f"its sync failed: {answers}")
 
 
 class Damage(DiskTest):
