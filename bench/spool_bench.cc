@@ -1,5 +1,6 @@
-// What the spool costs: CPU and syncs per 4 KiB message with its outcome, by how many messages are on their way at once,
-// and recovery of a long queue. SPOOL_BENCH_DIR names the disk to be measured; default: the temporary directory.
+// What the spool costs: CPU and syncs per 4 KiB message with its outcome, by how many messages are on their
+// way at once, and recovery of a long queue. SPOOL_BENCH_DIR names the disk to be measured; default: the
+// temporary directory.
 
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
@@ -27,11 +28,14 @@ constexpr std::size_t content_bytes = 4096;
 double cpu_microseconds() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    const auto us = [](const timeval& t) { return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec); };
+    const auto us = [](const timeval& t) {
+        return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_usec);
+    };
     return us(usage.ru_utime) + us(usage.ru_stime);
 }
 
-// Keeps `window` messages on their way, as that many sessions would; an outcome follows each, which nobody waits for.
+// Keeps `window` messages on their way, as that many sessions would; an outcome follows each, which nobody
+// waits for.
 class Load final : public CommitListener {
 public:
     void committed(std::span<Committed> commits) override {
@@ -63,12 +67,16 @@ mail::MessagePtr make_message(IdSource& ids, const Clock& clock, const std::stri
     message->envelope.reverse_path = {"sender", "source.test"};
     message->envelope.recipients = {{{"recipient", "destination.test"}, mail::notify_default, ""}};
     message->items = {{"destination.test", {0}}};
-    message->trace = "Received: from client.test by mx.test with ESMTP id 0123456789abc;\r\n\tFri, 20 Nov 2026 10:00:00 +0000\r\n";
+    message->trace =
+        "Received: from client.test by mx.test with ESMTP id 0123456789abc;\r\n\tFri, 20 Nov 2026 10:00:00 "
+        "+0000\r\n";
     message->content = content;
     return message;
 }
 
-Result<std::unique_ptr<Spool>> open_spool(const std::string& directory, std::uint64_t& items, RecoveryReport& report) {
+Result<std::unique_ptr<Spool>> open_spool(
+    const std::string& directory, std::uint64_t& items, RecoveryReport& report
+) {
     Options options;
     options.directory = directory;
     return Spool::open(options, [&items](const RecoveredItem&) { ++items; }, report);
@@ -92,14 +100,18 @@ private:
     std::string path_;
 };
 
-void send(Spool& spool, IdSource& ids, const Clock& clock, std::uint64_t window, std::uint64_t count, double& own_cpu) {
+void send(
+    Spool& spool, IdSource& ids, const Clock& clock, std::uint64_t window, std::uint64_t count,
+    double& own_cpu
+) {
     const std::string content(content_bytes, 'x');
     Load load;
     std::vector<mail::MessagePtr> fresh;
     for (std::uint64_t sent = 0, done = 0; done < count;) {
         const double before = cpu_microseconds();
         fresh.clear();
-        for (; sent < count && sent - done < window; ++sent) fresh.push_back(make_message(ids, clock, content));
+        for (; sent < count && sent - done < window; ++sent)
+            fresh.push_back(make_message(ids, clock, content));
         own_cpu += cpu_microseconds() - before;
         for (const mail::MessagePtr& message : fresh) {
             spool.append({MessageRecord{message}}, &load, 0);
@@ -137,9 +149,17 @@ void append_messages(benchmark::State& state) {
     const double syncs = static_cast<double>((*spool)->status().syncs - syncs_before);
     state.counters["cpu_us_per_message"] = cpu / static_cast<double>(messages);
     state.counters["messages_per_sync"] = static_cast<double>(messages) / syncs;
-    state.counters["messages"] = benchmark::Counter(static_cast<double>(messages), benchmark::Counter::kIsRate);
+    state.counters["messages"] =
+        benchmark::Counter(static_cast<double>(messages), benchmark::Counter::kIsRate);
 }
-BENCHMARK(append_messages)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->Arg(256)->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(append_messages)
+    ->Arg(1)
+    ->Arg(4)
+    ->Arg(16)
+    ->Arg(64)
+    ->Arg(256)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 void fill(const std::string& directory, std::uint64_t count) {
     std::uint64_t items = 0;

@@ -1,5 +1,5 @@
-// Segments of the journal: whatever the octets are, reading a segment ends, allocates no more than the file suggests, and
-// what it accepts makes sense to everything behind it.
+// Segments of the journal: whatever the octets are, reading a segment ends, allocates no more than the file
+// suggests, and what it accepts makes sense to everything behind it.
 
 #include <cstdint>
 #include <string>

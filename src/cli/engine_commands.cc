@@ -249,7 +249,7 @@ void add_engine_commands(CLI::App& app, Session& session) {
     const auto options = std::make_shared<InjectOptions>();
     CLI::App* command = app.add_subcommand("inject", "queue a message; exit code 0 means that it is durable");
     command->add_option("-f,--from", options->from, "reverse-path; empty for the null one")->required();
-    command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->take_all();
+    command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->allow_extra_args(false)->take_all();
     command->add_option("--key", options->key, "idempotency key: the same key queues once a day");
     command->add_option("FILE", options->file, "message, RFC 5322; standard input when absent or -");
     command->callback([options, &session] { inject(session, *options); });

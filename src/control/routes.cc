@@ -132,6 +132,16 @@ Task<HttpReply> post_command(Backend& backend, Command command, const HttpReques
     co_return reply(answer_body);
 }
 
+// All octets of a JSON string, a NUL included: what is wrong with it is for the address parser to say.
+std::string text_of(const json::value& value) { return std::string(value.as_string().data(), value.as_string().size()); }
+
+// A refused injection names its field: "to[1]: Malformed domain".
+HttpReply refuse_injection(const Error& error) {
+    const std::size_t colon = error.detail.find(": ");
+    if (error.code != Errc::bad_input || colon == std::string::npos) return refuse(error);
+    return refuse(422, error.detail, error.detail.substr(0, colon));
+}
+
 Result<InjectRequest> injection_of(const HttpRequest& request) {
     InjectRequest inject;
     inject.idempotency_key = request.idempotency_key;
@@ -150,15 +160,15 @@ Result<InjectRequest> injection_of(const HttpRequest& request) {
     for (const auto& member : body) {
         const std::string key(member.key());
         const json::value& value = member.value();
-        if (key == "from" && value.is_string()) inject.from = value.as_string().c_str();
-        else if (key == "message" && value.is_string()) inject.message.assign(value.as_string().data(), value.as_string().size());
-        else if (key == "tenant" && value.is_string()) inject.tenant = value.as_string().c_str();
+        if (key == "from" && value.is_string()) inject.from = text_of(value);
+        else if (key == "message" && value.is_string()) inject.message = text_of(value);
+        else if (key == "tenant" && value.is_string()) inject.tenant = text_of(value);
         else if (key == "priority" && value.is_int64() && value.as_int64() >= 0 && value.as_int64() <= 7) {
             inject.priority = static_cast<std::uint8_t>(value.as_int64());
         } else if (key == "to" && value.is_array()) {
             for (const json::value& one : value.as_array()) {
                 if (!one.is_string()) return fail(Errc::bad_input, "to: an array of addresses is expected");
-                inject.to.emplace_back(one.as_string().data(), one.as_string().size());
+                inject.to.push_back(text_of(one));
             }
         } else return fail(Errc::bad_input, key + ": unknown member or wrong type");
     }
@@ -170,7 +180,7 @@ Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
     Result<InjectRequest> inject = injection_of(request);
     if (!inject) co_return refuse_body(inject.error());
     const Result<InjectReply> queued = co_await backend.inject(std::move(*inject));
-    if (!queued) co_return refuse(queued.error());
+    if (!queued) co_return refuse_injection(queued.error());
     const json::object body{{"id", queued->id.text()}, {"repeated", queued->repeated}};
     co_return reply(body, queued->repeated ? 200 : 202);
 }

@@ -91,6 +91,13 @@ bool passes(const control::ItemDetail& item, const control::ItemFilter& filter) 
                                            [&](const std::string& one) { return mentions(one, filter.recipient); });
 }
 
+// What the API calls a field of an injection: "recipients[1]" came in as "to".
+std::string api_name(const std::string& field) {
+    if (field.starts_with("recipients")) return "to" + field.substr(std::string_view("recipients").size());
+    if (field == "reverse_path") return "from";
+    return field == "content" ? "message" : field;
+}
+
 }  // namespace
 
 Api::Api(Engine& engine, async::Executor executor)
@@ -121,7 +128,7 @@ Task<control::EngineStatus> Api::status() {
     status.directory = settings->directory;
     status.uptime_ms = (engine_.clock_.now() - engine_.started_).count();
     for (const net::Endpoint& endpoint : engine_.endpoints()) status.listeners.push_back(endpoint.text());
-    for (const auto& shard : engine_.shards_) status.connections_in += shard->connections();
+    status.connections_in = engine_.census_.total();
     status.spool = engine_.spool_->status();
     const auto refusal = acceptance_.refusal();
     status.accepting = !refusal.has_value();
@@ -264,7 +271,7 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     if (message) return std::move(*message);
     std::string fields;
     for (const reception::FieldError& error : message.error()) {
-        fields += (fields.empty() ? "" : "; ") + error.field + ": " + error.reason;
+        fields += (fields.empty() ? "" : "; ") + api_name(error.field) + ": " + error.reason;
     }
     return fail(Errc::bad_input, fields);
 }

@@ -137,7 +137,8 @@ Result<> Engine::open_spool() {
 
 Result<> Engine::start_shards() {
     const config::SettingsPtr settings = settings_.get();
-    const Common common{clock_, *spool_, *ids_, disk_pool_, *core_, *pressure_, *events_, *log_, net::local_addresses()};
+    const Common common{clock_, *spool_, *ids_,    disk_pool_,             *core_, *pressure_,
+                        *events_, *log_, census_, net::local_addresses()};
     for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
         shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
     }

@@ -101,8 +101,9 @@ Task<std::optional<Verdict>> ClientSession::start_tls() {
         co_return std::nullopt;
     }
     dialogue_.enter(Stage::tls);
-    // Octets sent in clear after the 220 would be taken for words from inside TLS (CVE-2011-0411).
-    if (dialogue_.has_surplus() || dialogue_.stream().idle_link_is_dead()) {
+    // Octets sent in clear after the 220 would be taken for words from inside TLS (CVE-2011-0411). Those that are not
+    // read yet spoil the handshake.
+    if (dialogue_.has_surplus()) {
         co_return Verdict{Stage::tls, 0, Errc::bad_reply, {}, "octets in clear between STARTTLS and the handshake"};
     }
     const auto secured = co_await dialogue_.stream().start_tls_client(terms_.tls_context, terms_.tls_name);

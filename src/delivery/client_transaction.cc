@@ -60,8 +60,13 @@ Task<> ClientSession::deliver(
     ASSERT(verdicts.size() == recipients.size());
     ++message_count_;
     untouched_ = true;
-    Transaction transaction{.message = message, .recipients = recipients, .verdicts = verdicts,
-                            .trace = message.trace, .content = message.content};
+    Transaction transaction{
+        .message = message,
+        .recipients = recipients,
+        .verdicts = verdicts,
+        .trace = message.trace,
+        .content = message.content,
+        .seven_bit = {}};
     refuse_unfit(transaction);
     while (!broken_ && !mail_max_reached() && next_group(transaction)) {
         const auto done = co_await converse(transaction);

@@ -3,6 +3,7 @@
 #include "delivery/courier.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include "delivery/courier_test_support.h"
 
@@ -295,6 +296,18 @@ TEST_F(CourierTest, FailingDiskIsATemporaryFailure) {
     EXPECT_THAT(spool_.all<spool::ScheduleRecord>(), SizeIs(1));
 }
 
+TEST_F(CourierTest, LM_5_DeliversOverAUnixSocketByLmtp) {
+    const std::string path = testing::TempDir() + "sluice-lmtp-" + std::to_string(::getpid());
+    transport_.lmtp = true;
+    const std::string lmtp = "S: 220 mx.test\nC: LHLO client.test\nS: 250-mx.test\nS: 250 PIPELINING\n";
+    hosts_.push_back(std::make_unique<Host>(
+        shard_.executor(), tasks_, std::vector<std::string>{lmtp + mail_ok + bye}, true, nullptr, net::Endpoint(path)));
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_NE(log_.starting_with("delivered").find(" ip=" + path + " port= mode=LMTP"), std::string::npos)
+        << log_.starting_with("delivered");
+}
+
 struct Conclusion {
     Errc error;
     Ended verdict;
@@ -361,11 +374,7 @@ TEST_F(CourierTest, CloseBreaksOffWhatHangsAndRecordsNothing) {
     EXPECT_THAT(spool_.batches, IsEmpty());
     courier().carry_out(deliver(make_message({"b@example.test"}), 9));
     EXPECT_THAT(inbox_.all<queue::AttemptEnded>(), SizeIs(1)) << "nothing is attempted any more";
-    hosts_.clear();
-    courier_.reset();
-    finished_ = true;
-    tasks_.cancel();
-    run_until([&] { return tasks_.size() == 0; });
+    hosts_.front()->forgive();
 }
 
 TEST_F(CourierTest, ProtocolLinesAreShown) {

@@ -4,13 +4,12 @@
 
 #include <gtest/gtest.h>
 
-#include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "async/blocking.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "base/text.h"
@@ -211,8 +210,7 @@ private:
     }
     Task<bool> is_quiet() {
         for (int turn = 0; turn < 50; ++turn) {
-            auto yielding = boost::asio::post(boost::asio::use_awaitable_t<async::Executor>());
-            co_await std::move(yielding);
+            co_await async::sleep_for(std::chrono::milliseconds(0));
         }
         got_ = reader_.buffered();
         co_return got_.empty() && !stream_.idle_link_is_dead();

@@ -109,7 +109,7 @@ TEST_F(TlsDeliveryTest, MandatoryTlsByDomainRefusesAnUnknownAuthority) {
     courier().carry_out(deliver(make_message({"b@example.test"})));
     EXPECT_EQ(ended().verdict, Ended::deferred);
     EXPECT_THAT(events_.facts, ElementsAre(StartsWith("deferred tls 4.7.5")));
-    hosts_.clear();
+    hosts_.back()->forgive();
 }
 
 TEST_F(TlsDeliveryTest, MandatoryTlsByNetworkRefusesAnotherName) {
@@ -119,7 +119,7 @@ TEST_F(TlsDeliveryTest, MandatoryTlsByNetworkRefusesAnotherName) {
     host({offers + starts});         // mx2.test shows the certificate of mx1.test
     courier().carry_out(deliver(make_message({"b@example.test"})));
     EXPECT_EQ(ended().verdict, Ended::deferred);
-    hosts_.clear();
+    hosts_.back()->forgive();
 }
 
 TEST_F(TlsDeliveryTest, NoTlsHostsGetMailInClear) {
@@ -166,11 +166,13 @@ TEST_F(TlsDeliveryTest, ReloadedTlsSettingsApplyToTheNextSessionAndABadOneIsRefu
     courier().carry_out(queue::Close{1, 0});
     closed();
     bad.outbound_tls.certificate = bad.outbound_tls.key = "";
-    hosts_.clear();
-    host({offers + starts + inside + mail_ok + bye});
+    Host& second = host({offers + starts + inside + mail_ok + bye});
     EXPECT_TRUE(courier().configure(std::make_shared<config::Settings>(bad)));
-    courier().carry_out(deliver(make_message({"b@example.test"}), 2));
+    queue::Deliver order = deliver(make_message({"b@example.test"}), 2);
+    order.candidates = {1};
+    courier().carry_out(std::move(order));
     EXPECT_EQ(ended(2).verdict, Ended::done);
+    EXPECT_EQ(second.connections(), 1U);
 }
 
 }  // namespace

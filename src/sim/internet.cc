@@ -113,6 +113,8 @@ void World::transact(const queue::Deliver& action, const std::string& host, Dura
 }
 
 void World::finish(const queue::Deliver& action, const std::string& host) {
+    // The connection ended while the message was on its way to it.
+    if (!lines_.contains(action.session)) return end(action, Verdict::fresh_session, Fate::queued, false);
     Line& line = lines_[action.session];
     ++line.messages;
     switch (mood_of(host)) {

@@ -62,6 +62,8 @@ bool World::step() {
     }
     const Step what = std::move(agenda.begin()->second);
     agenda.erase(agenda.begin());
+    // What the core does because a timer is due it does before it learns of this; the books must have the same order.
+    if (core_->next_timer() <= now_) tell(queue::Tick{});
     what();
     return true;
 }

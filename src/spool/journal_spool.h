@@ -29,14 +29,15 @@ struct Tuning {
 
 // The spool on a journal of files. Thread-safe as Spool promises.
 //
-// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it in the
-// ledger and completes the tickets; batches that arrive meanwhile make the next group.
+// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it
+// in the ledger and completes the tickets; batches that arrive meanwhile make the next group.
 class JournalSpool final : public Spool {
 public:
     // Borrows the disk. See Spool::open().
     static Result<std::unique_ptr<Spool>> open(
         Disk& disk, const Options& options, const Tuning& tuning,
-        const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
+        const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report
+    );
 
     JournalSpool(Disk& disk, const Options& options, const Tuning& tuning);
     ~JournalSpool() override;
@@ -75,6 +76,7 @@ private:
     void note_failure(const Error& error);
     void look_at_disk();
     void reclaim();
+    void note_problem(std::string sentence);
     void quarantine_damaged();
     void publish_status();
 

@@ -13,18 +13,23 @@ namespace {
 class LedgerTest : public testing::Test {
 protected:
     LedgerTest() {
-        for (std::uint32_t segment = 1; segment <= 9; ++segment) ledger_.add_segment(segment, 1 << 20);
+        for (std::uint32_t segment = 1; segment <= 9; ++segment)
+            ledger_.add_segment(segment, 1 << 20);
     }
     Fact fact(RecordType type, std::string body, std::uint64_t offset) {
         bodies_.push_back(std::move(body));
         return Fact{type, offset, 100, bodies_.back()};
     }
-    Fact message(std::uint64_t id, std::uint64_t offset, std::vector<mail::ItemSpec> items = {{"d.test", {0}}}) {
+    Fact message(
+        std::uint64_t id, std::uint64_t offset, std::vector<mail::ItemSpec> items = {{"d.test", {0}}}
+    ) {
         std::string head;
         append_message_head(head, *test_message(id, 10, std::move(items)));
         return fact(RecordType::message, std::string(*summary_of(head)), offset);
     }
-    Fact outcome(std::uint64_t id, std::uint64_t message_segment, std::vector<std::uint32_t> recipients = {0}) {
+    Fact outcome(
+        std::uint64_t id, std::uint64_t message_segment, std::vector<std::uint32_t> recipients = {0}
+    ) {
         std::string body;
         append_outcome(body, delivered(id, 0, std::move(recipients)), message_segment);
         return fact(RecordType::outcome, body, 512);
@@ -64,7 +69,8 @@ TEST_F(LedgerTest, AnOutcomeInTheSegmentOfItsMessageGoesWithIt) {
     EXPECT_TRUE(ledger_.dead(1));
 }
 
-// A crash may leave both the copy and the original. If the copy's segment went first, the original would come back.
+// A crash may leave both the copy and the original. If the copy's segment went first, the original would come
+// back.
 TEST_F(LedgerTest, AnOutcomeMattersWhileAnOlderCopyOfItsMessageExists) {
     const Fact told = outcome(1, 5);
     apply(1, message(1, 512));

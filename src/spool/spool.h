@@ -121,6 +121,8 @@ struct Status {
     std::uint64_t free_disk_bytes = 0, waiting_bytes = 0;
     bool accepting = true;  // false: admission answers 452
     std::string why_not;    // a sentence, when not accepting
+    std::uint64_t problems = 0;  // damage and failed reclaiming since the start: somebody should look
+    std::string last_problem;    // a sentence, naming the file
 };
 
 // Keeps accepted messages until every recipient is decided.
@@ -138,7 +140,8 @@ public:
         const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
     virtual ~Spool() = default;
 
-    // Queues a batch for the next sync. `listener` may be null: nobody waits. A message whose last recipient gets its
+    // Queues a batch for the next sync. `listener` may be null: nobody waits, so nobody would repeat the batch; it is then
+    // kept and written again, elsewhere, until the disk takes it or the spool closes. A message whose last recipient gets its
     // outcome is forgotten and its space reclaimed later.
     virtual void append(Batch batch, CommitListener* listener, std::uint64_t ticket) = 0;
 
