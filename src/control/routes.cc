@@ -194,10 +194,10 @@ Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
 }
 
 Task<HttpReply> post_reload(Backend& backend) {
-    const std::vector<std::string> problems = co_await backend.reload();
+    const ReloadReport report = co_await backend.reload();
     json::array list;
-    for (const std::string& problem : problems) list.emplace_back(problem);
-    const json::object body{{"problems", std::move(list)}};
+    for (const std::string& problem : report.problems) list.emplace_back(problem);
+    const json::object body{{"applied", report.applied}, {"problems", std::move(list)}};
     co_return reply(body);
 }
 
