@@ -12,16 +12,19 @@ using Out = config::OutboundSettings;
 
 struct Phase {
     Stage stage;
-    config::Milliseconds Out::*timeout;
+    config::Milliseconds Out::* timeout;
     minutes by_standard;
 };
 
 // RFC 5321 §4.5.3.2; connecting and QUIT are not in its list.
 TEST(Stage, C5321_04_EveryPhaseHasItsOwnTimeoutWithTheDefaultOfTheStandard) {
     const std::array phases{
-        Phase{Stage::greeting, &Out::greeting_timeout, minutes(5)}, Phase{Stage::helo, &Out::helo_timeout, minutes(5)},
-        Phase{Stage::mail, &Out::mail_timeout, minutes(5)},         Phase{Stage::rcpt, &Out::rcpt_timeout, minutes(5)},
-        Phase{Stage::data, &Out::data_timeout, minutes(2)},         Phase{Stage::body, &Out::block_timeout, minutes(3)},
+        Phase{Stage::greeting, &Out::greeting_timeout, minutes(5)},
+        Phase{Stage::helo, &Out::helo_timeout, minutes(5)},
+        Phase{Stage::mail, &Out::mail_timeout, minutes(5)},
+        Phase{Stage::rcpt, &Out::rcpt_timeout, minutes(5)},
+        Phase{Stage::data, &Out::data_timeout, minutes(2)},
+        Phase{Stage::body, &Out::block_timeout, minutes(3)},
         Phase{Stage::dot, &Out::dot_timeout, minutes(10)},
     };
     const Out defaults;

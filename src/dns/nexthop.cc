@@ -119,7 +119,8 @@ Result<Nexthop> parse_nexthop(std::string_view text) {
     }
     TRY_VOID(read_host_and_port(text, nexthop));
     // RFC 2033 §5: who listens there expects SMTP.
-    if (nexthop.transport.lmtp && nexthop.port == smtp_port) return refuse("speaks LMTP on port 25, which is for SMTP");
+    if (nexthop.transport.lmtp && nexthop.port == smtp_port)
+        return refuse("speaks LMTP on port 25, which is for SMTP");
     return nexthop;
 }
 
