@@ -161,14 +161,16 @@ class Postfix:
 class Dovecot:
     """Dovecot's LMTP server on a TCP port and a Unix socket; its users have maildirs."""
 
-    def __init__(self, world, users):
+    def __init__(self, world, users, password="", mechanisms="plain"):
         os.chmod(world.directory, 0o755)
         self.directory = world.directory / "dovecot"
         for name in ("run", "mail"):
             (self.directory / name).mkdir(parents=True)
         os.chown(self.directory / "mail", NOBODY, NOBODY)
         self.port, self.socket = free_port(), self.directory / "lmtp.sock"
-        (self.directory / "users").write_text("".join(f"{user}:::::{self.directory}/mail/{user}::\n" for user in users))
+        self.login_socket = self.directory / "login.sock"  # where Postfix asks about passwords
+        (self.directory / "users").write_text(
+            "".join(f"{user}:{{PLAIN}}{password}::::{self.directory}/mail/{user}::\n" for user in users))
         (self.directory / "dovecot.conf").write_text(f"""
 base_dir = {self.directory}/run
 log_path = {self.directory}/dovecot.log
@@ -186,8 +188,14 @@ passdb {{
   driver = passwd-file
   args = {self.directory}/users
 }}
+auth_mechanisms = {mechanisms}
 service anvil {{
   chroot =
+}}
+service auth {{
+  unix_listener {self.login_socket} {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   user = root
@@ -207,6 +215,13 @@ service lmtp {{
     def mailbox(self, user):
         folder = self.directory / "mail" / user / "new"
         return [parse(path.read_bytes()) for path in sorted(folder.iterdir())] if folder.exists() else []
+
+
+def logins_by(dovecot):
+    """Settings that make Postfix ask this Dovecot who may log in."""
+    return (
+        "smtpd_sasl_auth_enable = yes", "smtpd_sasl_type = dovecot", f"smtpd_sasl_path = {dovecot.login_socket}",
+        "smtpd_sasl_security_options = noanonymous", "smtpd_client_restrictions = permit_sasl_authenticated, reject")
 
 
 class Knot:
@@ -295,6 +310,7 @@ class Scripted:
         self.script = dict(script or {})
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
+        self.resumed = []  # for each handshake, whether it continued an earlier session
         self.violations = []  # lines that no client may send
         self.messages = []  # (sender line, recipient lines, content) of each message that was complete
         self.address, self.lock, self.closed = address, threading.Lock(), False
@@ -379,6 +395,7 @@ class Scripted:
                 say(answer)
                 if answer.startswith("220"):
                     link = self.tls.wrap_socket(link, server_side=True)
+                    self.resumed.append(link.session_reused)
                     reader = link.makefile("rb")
             elif verb == "AUTH":
                 say(self.reply(verb, text, "235 2.7.0 welcome"))

@@ -1,9 +1,11 @@
 """Mail goes out: to the servers that people run, in clear and encrypted, with and without credentials."""
 
+import ssl
 import unittest
+from urllib.parse import quote
 
 from clients import submit
-from peers import Aiosmtpd, Closed, Dovecot, Postfix, Reports, Scripted, SmtpSink, certificate_for, parse, server_tls
+from peers import Aiosmtpd, Closed, Dovecot, Postfix, Reports, Scripted, SmtpSink, certificate_for, logins_by, parse, server_tls
 from world import EndToEnd, free_port, wait_for
 
 # Lines that a careless engine would change: dots, trailing blanks, the longest legal line, what looks like mbox or a bounce.
@@ -230,6 +232,35 @@ class Encrypted(Delivery):
         self.assertEqual(engine.events("bounced"), [])
         self.end_clean(engine)
 
+    def test_TL_sessions_are_resumed(self):
+        """The second handshake with a host is an abbreviated one (RFC 8446 §2.2)."""
+        peer = Scripted(self, tls=self.tls)
+        engine = self.engine(peer.endpoint, pool_timeout="0").start()
+        for at in range(3):
+            submit(engine, "b@dst.test", self.message())
+            peer.wait(at + 1)
+            wait_for(lambda: engine.api("GET", "/v1/status")[1]["queue"]["sessions"] == 0, "the session to end")
+        self.assertEqual(peer.resumed, [False, True, True])
+        self.end_clean(engine)
+
+    def test_TLS_1_2_is_spoken_and_older_versions_are_not(self):
+        new, old = server_tls(self.cert, self.key), server_tls(self.cert, self.key)
+        new.maximum_version = ssl.TLSVersion.TLSv1_2
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        old.set_ciphers("DEFAULT:@SECLEVEL=0")
+        peers = {"new": Scripted(self, tls=new), "old": Scripted(self, tls=old)}
+        engine = self.engine("127.0.0.1:1")
+        for name, peer in peers.items():
+            engine.route(f"{name}.test", peer.endpoint)
+        engine.start()
+        for name, peer in peers.items():
+            submit(engine, f"b@{name}.test", self.message())
+            peer.wait(1)
+        self.assertTrue(engine.wait_event("delivered", domain="new.test")[0]["tls"])
+        self.assertFalse(engine.wait_event("delivered", domain="old.test")[0].get("tls", False))
+        self.end_clean(engine)
+
     def test_no_tls_hosts_and_enable_tls(self):
         peer = Aiosmtpd(self, tls=self.tls)
         engine = self.engine(peer.endpoint)
@@ -301,6 +332,47 @@ class Smarthost(Delivery):
         self.assertEqual(engine.events("bounced"), [])
         self.assertEqual(peer.mailbox.envelopes, [])
         self.end_clean(engine)
+
+
+class Mechanisms(Delivery):
+    """AU_11: every mechanism against Dovecot's, behind a real Postfix."""
+
+    LOGIN, PASSWORD = "relay@dst.test", "s3cret%/@"
+
+    def log_in(self, mechanisms, expected, password=PASSWORD):
+        cert, key = certificate_for(self.world, "127.0.0.1")
+        dovecot = Dovecot(self.world, [self.LOGIN], self.PASSWORD, mechanisms)
+        postfix = Postfix(self.world, ["b@dst.test"], cert, key, logins_by(dovecot))
+        engine = self.engine(f"smtp://{quote(self.LOGIN, safe='')}:{quote(password, safe='')}@{postfix.endpoint}")
+        engine.set("tls.ini", "outbound", ca=cert, force_tls_hosts="127.0.0.1")
+        engine.start()
+        submit(engine, "b@dst.test", self.message())
+        if expected:
+            self.assertTrue(engine.wait_event("delivered")[0]["authenticated"])
+            wait_for(lambda: postfix.mailbox("b@dst.test"), "the message in its mailbox")
+            self.assertIn(f"sasl_method={expected}, sasl_username={self.LOGIN}", postfix.log())
+        else:
+            self.assertIn("535", engine.wait_event("deferred")[0]["reply"])
+            self.assertEqual(engine.events("bounced"), [])
+        self.end_clean(engine)
+
+    def test_RFC_4616_plain(self):
+        self.log_in("plain", "PLAIN")
+
+    def test_login(self):
+        self.log_in("login", "LOGIN")
+
+    def test_RFC_2195_cram_md5(self):
+        self.log_in("cram-md5", "CRAM-MD5")
+
+    def test_RFC_7677_scram_sha_256(self):
+        self.log_in("scram-sha-256", "SCRAM-SHA-256")
+
+    def test_AU_11_the_best_of_all(self):
+        self.log_in("login plain cram-md5 scram-sha-256", "SCRAM-SHA-256")
+
+    def test_AU_9_a_wrong_password(self):
+        self.log_in("scram-sha-256 plain", None, password="wrong")
 
 
 class Extensions(Delivery):
