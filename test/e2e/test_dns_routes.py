@@ -56,7 +56,7 @@ class Routes(EndToEnd):
         super().setUp()
         self.knot = Knot(self.world, {
             "cases.test": RECORDS, "broken.test": None, "sluice.test": OURS,
-            "xn--bcher-kva.test": "@ MX 10 alive.cases.test."})
+            "xn--bcher-kva.test": "@ MX 10 alive.cases.test.", "xn--fa-hia.test": "@ MX 10 alive.cases.test."})
         self.port = shared_port([ALIVE, OTHER, DEAD, GRUMPY, SIX, "127.0.0.36"])
         self.alive = self.world.sink(address=ALIVE, port=self.port)
         self.running = [self.alive]
@@ -225,6 +225,12 @@ class Routes(EndToEnd):
         ledger = self.alive.wait(1)
         self.assertEqual(len(ledger), 1)
         self.assertEqual(self.engine.wait_event("accepted")[0]["items"], 1)
+        self.end_clean()
+
+    def test_EA_7_sharp_s_is_not_ss(self):
+        self.engine.start()
+        submit(self.engine, "b@faß.test", self.message(), mail_options=["SMTPUTF8"])
+        self.assertEqual(self.engine.wait_event("delivered")[0]["mx"], "alive.cases.test")
         self.end_clean()
 
     def test_A11_C5321_05_a_host_that_says_421_and_then_the_next(self):

@@ -1,11 +1,20 @@
 """What becomes of mail: every recipient has one outcome, every sender hears of it once, and nothing is sent twice."""
 
+import datetime
+import socket
+import threading
 import time
 import unittest
+
+from flufl.bounce import all_failures
 
 from clients import submit
 from peers import Reports, Scripted
 from world import EndToEnd, wait_for
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text)
 
 
 class Outcomes(EndToEnd):
@@ -112,14 +121,14 @@ class PerRecipient(Outcomes):
 class Replies(Outcomes):
     """One peer for each strange answer; what it means is in the table."""
 
-    def decide(self, table, **options):
+    def decide(self, table, bodies={}, **options):
         """Sends a message to every peer of {name: script}; {name: (kind, event)} of the first decision."""
         peers = {name: Scripted(self, script, **options) for name, script in table.items()}
         for name, peer in peers.items():
             self.engine.route(f"{name}.test", peer.endpoint)
         self.engine.start()
         for name in table:
-            submit(self.engine, f"b@{name}.test", self.message())
+            submit(self.engine, f"b@{name}.test", self.message(body=bodies.get(name, "hello\r\n")))
 
         def decision(name):
             for event in self.engine.events(domain=f"{name}.test"):
@@ -174,6 +183,45 @@ class Replies(Outcomes):
         self.assertEqual(self.engine.events("deferred") + self.engine.events("bounced"), [])
         self.end_clean()
 
+    def test_C5321_04_every_phase_has_its_own_deadline(self):
+        """A peer that falls silent in a phase costs one deferral, on time; only after the dot may it be a duplicate."""
+        phases = {"greeting": "greeting", "EHLO": "helo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data", "body": "body", "dot": "dot"}
+        limits = {f"{stage}_timeout": "1" for stage in ("greeting", "helo", "mail", "rcpt", "data", "block", "dot")}
+        self.engine.set("outbound.ini", **limits)
+        self.engine.set("connection.ini", "max", bytes="40M")
+        silence = threading.Event()
+        self.addCleanup(silence.set)
+        table = {stage: {verb: lambda _: silence.wait(60) and None} for verb, stage in phases.items()}
+        large = "x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 250_000  # more than the buffers of a link hold
+        _, events = self.decide(table, bodies={"body": large})
+        self.assertEqual({name: (event["event"], event["stage"]) for name, event in events.items()},
+                         {name: ("deferred", name) for name in table})
+        for name, event in events.items():
+            self.assertLess(event["attempt_ms"], 8000, name)
+        duplicates = {event["domain"] for event in self.engine.events("possible_duplicate")}
+        self.assertEqual(duplicates, {"dot.test"})
+        self.end_clean()
+
+    def test_DoS_5_replies_without_end(self):
+        _, events = self.decide({
+            "lines": {"EHLO": "250-and one more\r\n" * 500_000}, "line": {"greeting": "220 " + "x" * 10_000_000},
+            "rcpt": {"RCPT": "250-" + "y" * 1_000_000}})
+        self.assert_kinds({"lines": "deferred", "line": "deferred", "rcpt": "deferred"}, events)
+        self.end_clean()
+
+    def test_PL_7_long_replies_to_a_thousand_recipients(self):
+        """The peer answers 2 kB to each and reads no further while nobody reads them."""
+        long_reply = "\r\n".join(["250-2.1.5 " + "x" * 480] * 4 + ["250 2.1.5 ok"])
+        peer = Scripted(self, {"RCPT": long_reply})
+        peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.engine.route("dst.test", peer.endpoint).start()
+        submit(self.engine, [f"r{i}@dst.test" for i in range(1000)], self.message())
+        self.engine.wait_empty()
+        self.assertEqual(sum(len(recipients) for _, recipients, _ in peer.messages), 1000)
+        self.assertEqual(self.engine.events("deferred"), [])
+        self.end_clean()
+
     def test_A9_forced_tls_and_a_host_without_ehlo(self):
         """A9: Haraka lost the slot for ever; here with one slot both messages are decided."""
         self.engine.set("tls.ini", "outbound", force_tls_hosts="first.test,second.test")
@@ -215,6 +263,21 @@ class Schedule(Outcomes):
         for took, due in ((second, 5), (third, 10)):
             self.assertGreater(took, due - 0.5)
             self.assertLess(took, due + 2.5)
+        self.end_clean()
+
+    def test_C5321_18_the_default_schedule_is_jittered(self):
+        """Without settings the first retry comes after 64 s, give or take a tenth, and not the same for all."""
+        peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
+        del self.engine.settings["outbound.ini"]["main"]["temp_fail_intervals"]
+        self.engine.set("outbound.ini", retry_jitter="true").route("dst.test", peer.endpoint).start()
+        for at in range(8):
+            submit(self.engine, f"r{at}@dst.test", self.message())
+        waits = [(moment(event["next"]) - moment(event["time"])).total_seconds()
+                 for event in self.engine.wait_event("deferred", 8)]
+        for wait in waits:
+            self.assertGreater(wait, 64 * 0.9 - 1)
+            self.assertLess(wait, 64 * 1.1 + 1)
+        self.assertGreater(max(waits) - min(waits), 0.5)
         self.end_clean()
 
     def test_expiry_without_a_retry(self):
@@ -300,6 +363,14 @@ class Notifications(Outcomes):
         self.assertEqual(report.recipients["b@dst.test"]["Original-Recipient"].replace(" ", ""), "rfc822;Bob+X@old.test")
         self.assertEqual(report.parts[2].get_content_type(), "message/rfc822")
         self.assertIn("hello", report.parts[2].get_payload()[0].get_payload())
+        self.end_clean()
+
+    def test_DS_14_an_independent_parser_understands_it(self):
+        """flufl.bounce (of Mailman) finds who failed for good, and who only waits."""
+        self.refuse(delay_dsn_after="1").start()
+        report = self.only_report(["b@dst.test", "c@dst.test"])
+        temporary, permanent = all_failures(report.message)
+        self.assertEqual((set(temporary), set(permanent)), (set(), {b"b@dst.test", b"c@dst.test"}))
         self.end_clean()
 
     def test_DS_12_a_large_message_comes_back_as_its_header(self):

@@ -103,6 +103,32 @@ class Clients(Submission):
         self.assertFalse([field for field in by_subject["some"].get_all("Received") if " for <" in field])
         self.end_clean()
 
+    def test_S5321_11_S5321_13_S5321_16_S5321_17_an_old_client(self):
+        """HELO, VRFY, odd case, Postmaster without a domain, and a Return-Path that does not belong there."""
+        self.engine.start()
+        with Raw(self.engine.port, greet=None) as client:
+            client.reply()
+            self.assertEqual(client.ask("HELO")[0], 501)
+            self.assertEqual(client.ask("helo old.test")[0], 250)
+            self.assertEqual(client.ask("VRFY b@dst.test")[0], 252)
+            self.assertIn(client.ask("EXPN list")[0], (502, 550))
+            self.assertEqual(client.ask("mail from:<A.Bc@src.test>")[0], 250)
+            self.assertEqual(client.ask("MAIL FROM:<other@src.test>")[0], 503)  # S5321_02: the first one stays
+            client.ask("RCPT TO:<>")
+            client.ask("RCPT TO:<Postmaster>")
+            self.assertEqual(client.ask("rcpt to:<B.cD@dst.test>")[0], 250)
+            self.assertEqual(client.ask("data")[0], 354)
+            client.send("Return-Path: <old@src.test>\r\n" + self.message("old"))
+            self.assertEqual(client.ask(".")[0], 250)
+            self.assertEqual(client.ask("QUIT")[0], 221)
+        for message in self.messages(2):
+            self.assertIsNone(message["Return-Path"])
+            self.assertRegex(" ".join(message.get_all("Received")), r"with SMTP ")
+        self.assertEqual({one["from"] for one in self.sink.ledger()}, {"A.Bc@src.test"})
+        recipients = [to for one in self.sink.ledger() for to in one["to"]]
+        self.assertEqual(sorted(recipients), ["B.cD@dst.test", "Postmaster@mx.sluice.test"])  # SU_4: qualified
+        self.end_clean()
+
     def test_EA_1_utf8_needs_the_parameter(self):
         self.engine.start()
         with Raw(self.engine.port) as client:
