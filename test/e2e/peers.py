@@ -7,6 +7,7 @@ import ipaddress
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -246,16 +247,28 @@ class Knot:
             "server:", f"  listen: 127.0.0.1@{self.port}", f"  rundir: {self.directory}", "  udp-workers: 1",
             "  tcp-workers: 1", "  background-workers: 1", "log:", "  - target: stdout", "    any: info", "database:",
             f"  storage: {self.directory}", "zone:"]
+        self.serial = 1
         for zone, records in zones.items():
             lines += [f"  - domain: {zone}", f"    storage: {self.directory}", f"    file: {zone}.zone"]
             if records is not None:
-                head = f"$ORIGIN {zone}.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n"
-                (self.directory / f"{zone}.zone").write_text(head + records.strip() + "\n")
+                self.write(zone, records)
         (self.directory / "knot.conf").write_text("\n".join(lines) + "\n")
         self.process = world.spawn(
             [program("knotd"), "-c", self.directory / "knot.conf"], world.directory / "knot.log")
         loaded = sum(records is not None for records in zones.values())
         wait_for(lambda: self.process.output().count("loaded, serial") >= loaded, "knot to load its zones")
+
+    def write(self, zone, records):
+        head = f"$ORIGIN {zone}.\n$TTL 300\n@ SOA ns hostmaster {self.serial} 3600 600 86400 1\n@ NS ns\nns A 127.0.0.1\n"
+        (self.directory / f"{zone}.zone").write_text(head + records.strip() + "\n")
+
+    def change(self, zone, records):
+        """The zone has these records from now on."""
+        self.serial += 1
+        self.write(zone, records)
+        self.process.child.send_signal(signal.SIGHUP)
+        wait_for(lambda: f"-> {self.serial}," in self.process.output() or f"serial {self.serial}," in self.process.output()
+                 or f"-> {self.serial}" in self.process.output(), "knot to load the zone again")
 
     @property
     def endpoint(self):
@@ -321,6 +334,8 @@ class Scripted:
         self.script = dict(script or {})
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
+        self.longest_line = 1001  # of content: 998, CR LF and a doubled dot
+        self.open_links = self.busiest = 0  # most connections at once
         self.resumed = []  # for each handshake, whether it continued an earlier session
         self.violations = []  # lines that no client may send
         self.messages = []  # (sender line, recipient lines, content) of each message that was complete
@@ -371,14 +386,21 @@ class Scripted:
                     continue
                 if isinstance(value, list):
                     value = value.pop(0) if len(value) > 1 else value[0]
-                return value(line) if callable(value) else value
-        return ordinary
+                break
+            else:
+                return ordinary
+        return value(line) if callable(value) else value  # a function may take its time: others go on
 
     def serve(self, link):
         lines = []
-        self.sessions.append(lines)
+        with self.lock:
+            self.sessions.append(lines)
+            self.open_links += 1
+            self.busiest = max(self.busiest, self.open_links)
         with contextlib.suppress(OSError, ssl.SSLError, Closed):
             self.converse(link, lines)
+        with self.lock:
+            self.open_links -= 1
         with contextlib.suppress(OSError):
             link.close()
 
@@ -435,7 +457,7 @@ class Scripted:
         while (line := reader.readline()) != b".\r\n":
             if not line:
                 raise Closed
-            self.check(line, 1001)  # 998, CR LF and a doubled dot
+            self.check(line, self.longest_line)
             if line.startswith(b".") and not line.startswith(b".."):
                 self.violations.append(line[:200])
             content += line[1:] if line.startswith(b".") else line

@@ -1,5 +1,6 @@
 """Mail goes out: to the servers that people run, in clear and encrypted, with and without credentials."""
 
+import hashlib
 import ssl
 import unittest
 from urllib.parse import quote
@@ -457,6 +458,75 @@ class Extensions(Delivery):
         self.assertTrue(report.raw.isascii())  # DS_13: the sender can read only ASCII
         self.assertEqual(peer.wait(1)[0][1], ["RCPT TO:<plain@dst.test>"])
         self.end_clean(engine)
+
+    def test_S5321_09_bodies_of_every_size_arrive_unchanged(self):
+        """Sizes around the buffers of both sides, dots at line starts everywhere; by BDAT, by DATA and after a restart."""
+        sizes = [0, 1, 2, 3] + [base + off for base in (4096, 8192, 16384, 65536, 131072) for off in (-3, -2, -1, 0, 1, 2, 3)]
+        for arguments in (("--no-chunking", "--no-pipelining"), ("--no-chunking",), ()):
+            with self.subTest(arguments):
+                peer = self.world.sink(*arguments)
+                engine = self.world.engine(name=f"engine{len(arguments)}").route("any", peer.endpoint)
+                engine.set("outbound.ini", disabled="true" if not arguments else "false").start()
+                expected = {}
+                for size in sizes:
+                    body = (".\r\n..dot\r\n" * (size // 8 + 1)).encode()[:size]
+                    body = body[:-1] + b"x" if body.endswith(b"\r") else body
+                    body += b"" if body.endswith(b"\r\n") or not body else b"\r\n"
+                    submit(engine, f"s{size}@dst.test", f"X-Ledger-Id: {size}\r\nSubject: x\r\n\r\n".encode() + body)
+                    expected[str(size)] = hashlib.sha256(body).hexdigest()
+                if not arguments:
+                    engine.process.kill()
+                    engine.set("outbound.ini", disabled="false").start()
+                ledger = peer.wait(len(sizes))
+                self.assertEqual({one["id"]: one["body_sha256"] for one in ledger}, expected)
+                self.assertEqual(engine.stop(), 0)
+                peer.stop()
+
+    def test_S5321_10_a_very_long_line_is_not_broken(self):
+        peer = Scripted(self)
+        peer.longest_line = 6000
+        engine = self.engine(peer.endpoint).start()
+        body = "a" * 5000 + "\r\n"
+        submit(engine, "b@dst.test", self.message(body=body))
+        self.assert_body(peer.wait(1)[0][2], body)
+        self.end_clean(engine)
+
+    def test_S5321_19_one_mailbox_is_served_once(self):
+        """The same recipient twice, in two spellings of the domain and of the local part."""
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, ["b@dst.test", "b@DST.TEST", '"b"@dst.test', "B@dst.test"], self.message())
+        recipients = peer.wait(1)[0][1]
+        engine.wait_empty()
+        self.assertEqual(len(peer.messages), 1)
+        self.assertEqual([line.split(":")[1].lower() for line in recipients], ["<b@dst.test>"] * 2)  # B is another mailbox
+        self.end_clean(engine)
+
+    def test_always_split_and_received_header(self):
+        box = self.world.directory / "box"
+        box.mkdir()
+        peer = self.world.sink("--dir", box)
+        engine = self.engine(peer.endpoint, always_split="true", received_header="disabled").start()
+        submit(engine, ["b@dst.test", "c@dst.test"], self.message())
+        ledger = peer.wait(2)
+        self.assertEqual(sorted(one["to"] for one in ledger), [["b@dst.test"], ["c@dst.test"]])
+        self.assertEqual(engine.wait_event("accepted")[0]["items"], 2)
+        for file in box.glob("*.eml"):
+            self.assertEqual(len(parse(file.read_bytes()).get_all("Received")), 1)
+        self.end_clean(engine)
+        peer.stop()
+
+    def test_disabled_holds_everything_until_it_is_taken_back(self):
+        peer = self.world.sink()
+        engine = self.engine(peer.endpoint, disabled="true").start()
+        submit(engine, "b@dst.test", self.message())
+        engine.wait_event("accepted")
+        self.assertEqual(engine.api("GET", "/v1/status")[1]["queue"]["sending"], 0)
+        engine.set("outbound.ini", disabled="false").write()
+        peer.wait(1)
+        self.assertEqual(engine.events("deferred"), [])
+        self.end_clean(engine)
+        peer.stop()
 
     def test_source_pool_keeps_the_address_of_equal_mail(self):
         peer = self.world.sink()

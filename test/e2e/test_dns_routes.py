@@ -1,5 +1,6 @@
 """Where mail goes is decided by real answers of a real name server: every kind of MX, and every kind of trouble."""
 
+import socket
 import unittest
 
 from clients import submit
@@ -64,7 +65,7 @@ class Routes(EndToEnd):
         self.running.append(self.reports.sink)
         self.engine = self.world.engine()
         self.engine.set("net-utils.ini", "dns", servers=self.knot.endpoint, timeout="3000")
-        self.engine.set("outbound.ini", smtp_port=self.port, connect_timeout="3")
+        self.engine.set("outbound.ini", smtp_port=self.port, connect_timeout="3", temp_fail_intervals="1h*1000")
         self.engine.route("src.test", self.reports.endpoint)
 
     def sink(self, address, *arguments):
@@ -80,6 +81,14 @@ class Routes(EndToEnd):
 
     def delivered(self, domain):
         return self.engine.wait_event("delivered", domain=f"{domain}.cases.test")[0]
+
+    def flush_until_delivered(self):
+        def flushed():
+            self.engine.cli("queue", "flush")
+            return self.alive.ledger()
+
+        wait_for(flushed, "the delivery")
+        self.assertEqual(self.engine.wait_event("delivered")[0]["mx"].split(".")[1:], ["cases", "test"])
 
     def end_clean(self):
         self.assertEqual(self.engine.stop(), 0)
@@ -154,8 +163,30 @@ class Routes(EndToEnd):
         self.world.spawn(self.knot.process.child.args, self.world.directory / "knot2.log")
         log = self.world.directory / "knot2.log"
         wait_for(lambda: "loaded, serial" in log.read_text(), "knot to come back")
-        wait_for(lambda: self.engine.cli("queue", "flush") and self.engine.events("delivered"), "the delivery")
+
+        self.flush_until_delivered()
         self.assertEqual(len(self.alive.ledger()), 1)
+        self.end_clean()
+
+    def test_DNS_6_a_name_server_that_never_answers(self):
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 0))
+        self.engine.set("net-utils.ini", "dns", servers=f"127.0.0.1:{silent.getsockname()[1]}", timeout="500")
+        self.engine.start()
+        self.send("implicit")
+        self.assertEqual(self.engine.wait_event("deferred")[0]["status"], "4.4.3")
+        self.end_clean()
+
+    def test_DNS_8_a_change_between_attempts_is_honoured(self):
+        self.engine.set("net-utils.ini", "dns", cache_ttl_min="0", cache_ttl_max="1")
+        self.knot.change("xn--bcher-kva.test", "@ 1 MX 10 dead.cases.test.")
+        self.engine.start()
+        self.send("xn--bcher-kva.test")
+        self.engine.wait_event("deferred")
+        self.knot.change("xn--bcher-kva.test", "@ 1 MX 10 alive.cases.test.")
+
+        self.flush_until_delivered()
         self.end_clean()
 
     def test_an_address_of_ipv6_only(self):

@@ -107,6 +107,45 @@ class PerRecipient(Outcomes):
                 self.assertEqual(engine.events("deferred") + engine.events("bounced"), [])
                 self.assertEqual(engine.stop(), 0)
 
+    def test_a_refused_message_leaves_the_other_recipients_their_own_fate(self):
+        """5yz or 4yz to the content decides for accepted recipients only (Haraka applied it to all)."""
+        for reply, fate in (("554 5.7.1 spam", "bounced"), ("451 4.3.0 later", "deferred")):
+            with self.subTest(reply):
+                peer = Scripted(self, {"RCPT r2@": "450 4.2.1 later", "RCPT r3@": "550 5.1.1 unknown", "dot": reply})
+                name = reply[:3]
+                engine = self.world.engine(name=f"engine{name}").route("dst.test", peer.endpoint)
+                engine.route("src.test", self.reports.endpoint).start()
+                submit(engine, [f"r{i}@dst.test" for i in range(1, 4)], self.message())
+                expected = {"bounced": {"r3@dst.test"}, "deferred": {"r2@dst.test"}}
+                expected[fate].add("r1@dst.test")
+
+                def fates():
+                    return {kind: {to for e in engine.events(kind) for to in e["recipients"]} for kind in expected}
+
+                wait_for(lambda: fates() == expected, f"{expected}; so far {engine.events()}")
+                self.assertEqual(engine.stop(), 0)
+        self.reports.sink.stop()
+
+    def test_LM_7_lmtp_without_a_valid_recipient(self):
+        peer = Scripted(self, {"RCPT": "550 5.1.1 unknown"}, lmtp=True)
+        self.engine.route("dst.test", f"lmtp://{peer.endpoint}").start()
+        submit(self.engine, ["r1@dst.test", "r2@dst.test"], self.message())
+        self.wait_recipients("bounced", ["r1@dst.test", "r2@dst.test"])
+        self.assertEqual(sorted(self.reports.wait(1)[0].recipients), ["r1@dst.test", "r2@dst.test"])
+        self.end_clean()
+
+    def test_one_notification_about_three_hundred_recipients(self):
+        peer = Scripted(self, {"RCPT": "550 5.1.1 unknown"})
+        self.engine.route("dst.test", peer.endpoint).start()
+        everybody = [f"r{i}@dst.test" for i in range(300)]
+        submit(self.engine, everybody, self.message())
+        (report,) = self.reports.wait(1)
+        self.assertEqual(sorted(report.recipients), sorted(everybody))
+        self.assertEqual({block["Status"] for block in report.recipients.values()}, {"5.1.1"})
+        self.engine.wait_empty()
+        self.assertEqual(len(self.reports.all()), 1)
+        self.end_clean()
+
     def test_PL_6_a_server_that_wants_data_for_nobody(self):
         peer = Scripted(self, {"RCPT": "550 5.1.1 no such user", "DATA": "354 go ahead"})
         self.engine.route("dst.test", peer.endpoint).start()
@@ -242,6 +281,44 @@ class Replies(Outcomes):
         self.assertEqual(self.engine.events("delivered")[0]["attempts"], 1)
         self.engine.cli("queue", "flush", "dst.test")
         self.wait_recipients("delivered", ["first@dst.test", "second@dst.test"])
+        self.end_clean()
+
+
+class Connections(Outcomes):
+    def test_C5321_19_a_kept_connection_that_died_costs_nothing(self):
+        """The peer ends an idle connection, by FIN, by 421 or at the next command: a fresh one, and no deferral."""
+        for name, second in (("closed", None), ("421", "421 4.4.2 idle too long")):
+            with self.subTest(name):
+                peer = Scripted(self, {"MAIL": ["250 ok", second, "250 ok"], "RSET": "250 ok"})
+                engine = self.world.engine(name=f"engine{name}").route("dst.test", peer.endpoint).start()
+                submit(engine, "first@dst.test", self.message())
+                engine.wait_event("delivered")
+                submit(engine, "second@dst.test", self.message())
+                peer.wait(2)
+                self.assertEqual(engine.wait_event("delivered", 2)[1]["attempts"], 1)
+                self.assertEqual(engine.events("deferred"), [])
+                self.assertEqual(len(peer.sessions), 2)
+                self.assertEqual(engine.stop(), 0)
+
+    def test_limits_are_exact(self):
+        """destination_concurrency holds for each destination, concurrency_max for all: never one connection more."""
+        def slowly(_):
+            time.sleep(0.05)
+            return "250 2.0.0 taken"
+
+        peers = {name: Scripted(self, {"dot": slowly}) for name in ("one", "two", "three")}
+        for name, peer in peers.items():
+            self.engine.route(f"{name}.test", peer.endpoint)
+        self.engine.set("outbound.ini", destination_concurrency="3", concurrency_max="7").start()
+        for at in range(25):
+            for name in peers:
+                submit(self.engine, f"r{at}@{name}.test", self.message())
+        self.engine.wait_event("delivered", 75)
+        for peer in peers.values():
+            self.assertLessEqual(peer.busiest, 3)
+            self.assertGreaterEqual(peer.busiest, 2)
+            self.assertEqual(len(peer.messages), 25)
+        self.assertEqual(self.engine.events("deferred"), [])
         self.end_clean()
 
 

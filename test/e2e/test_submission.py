@@ -458,6 +458,38 @@ class Limits(Submission):
             client.close()
         self.end_clean()
 
+    def test_F5322_03_messages_of_every_shape(self):
+        """No empty line, no header, nothing at all, an mbox line: taken or refused, and no line of a body is lost."""
+        self.engine.start()
+        shapes = {
+            "headers": "Subject: only\r\nTo: <b@dst.test>\r\n", "body": "just text\r\nmore text\r\n", "nothing": "",
+            "mbox": "From a@src.test Thu Jan  1 00:00:00 1970\r\nSubject: x\r\n\r\nmore text\r\n", "blank": "\r\nmore text\r\n",
+            "colon": ": no name\r\n\r\nmore text\r\n", "folded": " begins folded\r\nSubject: x\r\n\r\nmore text\r\n"}
+        taken = []
+        for name, content in shapes.items():
+            with self.subTest(name), Raw(self.engine.port) as client:
+                code, text = self.data(client, content)
+                self.assertIn(code // 100, (2, 5), text)
+                taken += [name] if code == 250 else []
+        self.sink.wait(len(taken))
+        with_text = [name for name in taken if "more text" in shapes[name]]
+        files = [path.read_bytes() for path in self.box.glob("*.eml")]
+        self.assertEqual(sum(b"more text\r\n" in file for file in files), len(with_text))
+        for file in files:  # what the engine adds is a header section of its own, well formed
+            self.assertRegex(file.split(b"\r\n")[0], b"^Received: ")
+        self.end_clean()
+
+    def test_DoS_3_too_many_header_lines(self):
+        self.engine.set("connection.ini", "headers", max_lines="50", max_bytes="4k")
+        self.engine.start()
+        for content in ("X: y\r\n" * 60 + "\r\nhello\r\n", "X: " + "y" * 900 + "\r\n" + ("Y: " + "y" * 900 + "\r\n") * 6 + "\r\nx\r\n"):
+            with Raw(self.engine.port) as client:
+                code, text = self.data(client, content)
+                self.assertEqual(code // 100, 5, text)
+                self.assertEqual(self.data(client, self.message())[0], 250)
+        self.sink.wait(2)
+        self.end_clean()
+
     def test_a_silent_client_is_told_421(self):
         self.engine.set("smtp.ini", inactivity_timeout="1")
         self.engine.start()
