@@ -14,6 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     if (const auto aliases = dns::count_aliases(text)) {
         ASSERT(*aliases <= size);
     }
+    (void)dns::is_referral(text);
     (void)dns::is_presentable_name(text);
     return 0;
 }

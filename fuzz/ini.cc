@@ -7,7 +7,8 @@
 #include "base/assert.h"
 #include "config/lines.h"
 
-// Whatever the bytes: every entry has a key, lines count upwards within the file, and no text gains line ends.
+// Whatever the bytes: every entry has a key, lines count upwards within the file, and no text gains line
+// ends.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     using namespace sluice::config;
     const std::string_view text(reinterpret_cast<const char*>(bytes), size);
@@ -23,8 +24,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         ASSERT(entry.has_value || entry.value.empty());
         last = entry.line;
     }
-    for (const Value& section : ini.sections) ASSERT(section.text.find(']') == std::string::npos);
-    for (const Value& bad : ini.bad) ASSERT(!bad.text.empty() && bad.line <= lines);
+    for (const Value& section : ini.sections)
+        ASSERT(section.text.find(']') == std::string::npos);
+    for (const Value& bad : ini.bad)
+        ASSERT(!bad.text.empty() && bad.line <= lines);
 
     const Values list = parse_list(text);
     ASSERT(list.size() <= static_cast<std::size_t>(lines));

@@ -7,7 +7,8 @@
 #include "base/assert.h"
 #include "config/syntax.h"
 
-// Whatever the bytes: an accepted next hop has a host with a port, or a path; schedules and sizes stay in their bounds.
+// Whatever the bytes: an accepted next hop has a host with a port, or a path; schedules and sizes stay in
+// their bounds.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
     using namespace sluice::config;
     const std::string_view text(reinterpret_cast<const char*>(bytes), size);
@@ -20,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         const auto again = parse_intervals(format_intervals(*intervals));
         ASSERT(again.has_value() || !intervals->empty());
     }
-    if (const auto endpoint = parse_endpoint(text, 25)) ASSERT(parse_endpoint(endpoint->text(), 25).has_value());
+    if (const auto endpoint = parse_endpoint(text, 25))
+        ASSERT(parse_endpoint(endpoint->text(), 25).has_value());
     if (const auto cidr = parse_cidr(text)) ASSERT(parse_cidr(*cidr) == cidr);
     return 0;
 }

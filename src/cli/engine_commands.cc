@@ -9,6 +9,7 @@
 #include <memory>
 #include <sstream>
 
+#include "base/ids.h"
 #include "base/text.h"
 #include "cli/commands.h"
 
@@ -238,6 +239,7 @@ void add_engine_commands(CLI::App& app, Session& session) {
     app.add_subcommand("reload", "read the configuration again")->callback([&session] {
         const Result<json::value> answer = session.client().post_json("/v1/reload", {});
         if (!answer) return session.fail_with(answer.error());
+        if (!answer->as_object().at("applied").as_bool()) session.exit_code = exit_config;
         if (session.json) return Session::print_json(*answer);
         for (const json::value& problem : answer->as_object().at("problems").as_array()) {
             std::puts(printable(text_of(problem)).c_str());
@@ -248,7 +250,7 @@ void add_engine_commands(CLI::App& app, Session& session) {
     const auto options = std::make_shared<InjectOptions>();
     CLI::App* command = app.add_subcommand("inject", "queue a message; exit code 0 means that it is durable");
     command->add_option("-f,--from", options->from, "reverse-path; empty for the null one")->required();
-    command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->take_all();
+    command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->allow_extra_args(false)->take_all();
     command->add_option("--key", options->key, "idempotency key: the same key queues once a day");
     command->add_option("FILE", options->file, "message, RFC 5322; standard input when absent or -");
     command->callback([options, &session] { inject(session, *options); });

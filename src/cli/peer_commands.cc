@@ -73,11 +73,12 @@ void add_sink(CLI::App& app, Session& session) {
     const auto words = std::make_shared<SinkWords>();
     peer::SinkOptions& options = words->options;
     CLI::App* sink = app.add_subcommand("sink", "a scriptable receiving server");
-    sink->add_option("--listen", words->listen, "address:port or socket path; may be repeated (port 0: any)")->required()->take_all();
+    sink->add_option("--listen", words->listen, "address:port or socket path; may be repeated (port 0: any)")->required()->allow_extra_args(false)->take_all();
     sink->add_option(
             "--rule", words->rules,
             "STAGE[:PATTERN][%PERCENT]=ACTION; stages connect ehlo starttls auth mail rcpt data dot rset quit; "
             "actions: a reply like '450 4.2.0 busy', drop, drop-after, 'delay MS'; may be repeated")
+        ->allow_extra_args(false)
         ->take_all();
     sink->add_option("--seed", options.seed, "of the percentages")->capture_default_str();
     sink->add_option("--threads", options.threads, "I/O threads")->capture_default_str();

@@ -11,7 +11,8 @@ Changes compare(const Settings& before, const Settings& after) {
         auto& names = setting.effect == Effect::live ? changes.live : changes.needs_restart;
         names.push_back(setting.name());
     }
-    if (before.tls.files_crc != after.tls.files_crc) changes.live.emplace_back("tls.ini [main]: contents of the files");
+    if (before.tls.files_crc != after.tls.files_crc)
+        changes.live.emplace_back("tls.ini [main]: contents of the files");
     if (before.outbound_tls.files_crc != after.outbound_tls.files_crc) {
         changes.live.emplace_back("tls.ini [outbound]: contents of the files");
     }

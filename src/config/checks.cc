@@ -24,7 +24,9 @@ bool is_local(const std::string& listener) {
     return endpoint && (!endpoint->path.empty() || is_loopback_ip(endpoint->host));
 }
 
-bool admits_everybody(const std::string& cidr) { return cidr.ends_with("/0"); }
+bool admits_everybody(const std::string& cidr) {
+    return cidr.ends_with("/0");
+}
 
 }  // namespace
 
@@ -36,11 +38,14 @@ void settle_listeners(Settings& settings, const Sources& sources, Problems& prob
     if (port.empty() || port.back().text.empty() || port.back().text == "0") return;
     const std::string address = host.empty() || host.back().text.empty() ? "[::0]" : host.back().text;
     const bool bare_ipv6 = is_ip(address) && !is_ipv4(address);
-    const auto endpoint = parse_endpoint((bare_ipv6 ? "[" + address + "]" : address) + ":" + port.back().text, 25);
+    const auto endpoint =
+        parse_endpoint((bare_ipv6 ? "[" + address + "]" : address) + ":" + port.back().text, 25);
     if (!endpoint) {
         problems.error(
             shown_name(file), port.back().line,
-            "listen_host and port: expected an address and a port, found " + printable(address + ":" + port.back().text));
+            "listen_host and port: expected an address and a port, found " +
+                printable(address + ":" + port.back().text)
+        );
         return;
     }
     std::vector<std::string>& listen = settings.smtp.listen;
@@ -55,7 +60,9 @@ void settle_me(Settings& settings, const Sources& sources, Problems& problems) {
     if (refused || settings.me.find('.') != std::string::npos) return;
     problems.warning(
         shown_name("me"), lines.empty() ? 0 : lines.front().line,
-        "the primary host name `" + settings.me + "` has no domain: expected a name such as mail.example.com that resolves to this host");
+        "the primary host name `" + settings.me +
+            "` has no domain: expected a name such as mail.example.com that resolves to this host"
+    );
 }
 
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems) {
@@ -68,16 +75,22 @@ void settle_spool(Settings& settings, const Sources& sources, Problems& problems
     if (std::filesystem::exists(status) && !std::filesystem::is_directory(status)) {
         const Values lines = sources.lines("queue_dir");
         problems.error(
-            shown_name("queue_dir"), lines.empty() ? 0 : lines.front().line, "expected a folder for the journal, found a file: " + directory);
+            shown_name("queue_dir"), lines.empty() ? 0 : lines.front().line,
+            "expected a folder for the journal, found a file: " + directory
+        );
     }
 }
 
-void settle_auth(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems) {
+void settle_auth(
+    Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems
+) {
     AuthSettings& auth = settings.auth;
     const std::string file = "auth_flat_file.ini";
     if (!plugins.auth) {
         if (!auth.users.empty()) {
-            problems.warning(shown_name(file), 0, "has no effect: plugin `auth/flat_file` is not listed in config/plugins");
+            problems.warning(
+                shown_name(file), 0, "has no effect: plugin `auth/flat_file` is not listed in config/plugins"
+            );
         }
         auth = AuthSettings();
         return;
@@ -86,31 +99,47 @@ void settle_auth(Settings& settings, const NativePlugins& plugins, const Sources
     if (auth.methods.empty()) {
         problems.warning(
             shown_name(file), sources.line_of(file, "core", "methods"),
-            "AUTH is not offered: expected `methods` in [core], such as methods=PLAIN,LOGIN,CRAM-MD5");
+            "AUTH is not offered: expected `methods` in [core], such as methods=PLAIN,LOGIN,CRAM-MD5"
+        );
     }
     if (auth.users.empty()) {
         problems.warning(shown_name(file), 0, "nobody can log in: expected `name=password` lines in [users]");
     }
 }
 
-void settle_relay(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems) {
+void settle_relay(
+    Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems
+) {
     RelaySettings& relay = settings.relay;
     if (!plugins.relay) {
         for (const char* file : {"relay.ini", "relay_acl_allow", "relay_dest_domains.ini"}) {
             if (!sources.has(file)) continue;
-            problems.warning(shown_name(file), 0, "has no effect: plugin `relay` is not listed in config/plugins");
+            problems.warning(
+                shown_name(file), 0, "has no effect: plugin `relay` is not listed in config/plugins"
+            );
         }
         relay = RelaySettings();
         return;
     }
+    // What is switched off leaves nothing behind that a reader of the settings could take for a rule.
+    if (!relay.acl) relay.acl_allow.clear();
+    if (!relay.force_routing) {
+        relay.any.reset();
+        for (auto& [domain, rule] : relay.domains)
+            rule.nexthop.clear();
+    }
     if (relay.all) {
         problems.warning(
-            shown_name("relay.ini"), sources.line_of("relay.ini", "relay", "all"), "everybody may relay: this is an open relay");
+            shown_name("relay.ini"), sources.line_of("relay.ini", "relay", "all"),
+            "everybody may relay: this is an open relay"
+        );
     }
     const Values lines = sources.lines("relay_acl_allow");
     for (const Value& line : lines) {
         if (!relay.acl || !admits_everybody(line.text)) continue;
-        problems.warning(shown_name("relay_acl_allow"), line.line, line.text + " admits everybody: this is an open relay");
+        problems.warning(
+            shown_name("relay_acl_allow"), line.line, line.text + " admits everybody: this is an open relay"
+        );
     }
 }
 
@@ -120,15 +149,20 @@ void settle_http(Settings& settings, const Sources& sources, Problems& problems)
     const std::string file = "http.ini";
     if (!http.token.empty() && http.token.size() < token_length_min) {
         problems.error(
-            shown_name(file), sources.line_of(file, "main", "token"), "token: expected at least 16 characters, found " + std::to_string(http.token.size()));
+            shown_name(file), sources.line_of(file, "main", "token"),
+            "token: expected at least 16 characters, found " + std::to_string(http.token.size())
+        );
     }
     if (!http.token.empty()) return;
-    // A Haraka instance may have its web server on any address; the control API must not appear there unprotected.
+    // A Haraka instance may have its web server on any address; the control API must not appear there
+    // unprotected.
     std::erase_if(http.listen, [&](const std::string& listener) {
         if (is_local(listener)) return false;
         problems.warning(
             shown_name(file), sources.line_of(file, "main", "listen"),
-            "listen = " + listener + ": expected a `token` for an address beyond loopback; the control API is not served there");
+            "listen = " + listener +
+                ": expected a `token` for an address beyond loopback; the control API is not served there"
+        );
         return true;
     });
 }

@@ -7,8 +7,8 @@
 
 namespace sluice::config {
 
-// What no single setting can tell: rules between settings, and features whose files count only when a plugin is listed.
-// Each function completes its part of `settings`.
+// What no single setting can tell: rules between settings, and features whose files count only when a plugin
+// is listed. Each function completes its part of `settings`.
 
 // The old keys `listen_host` and `port`.
 void settle_listeners(Settings& settings, const Sources& sources, Problems& problems);
@@ -17,8 +17,12 @@ void settle_me(Settings& settings, const Sources& sources, Problems& problems);
 // The folder of the journal, absolute.
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems);
 // AUTH is on only with plugin `auth/flat_file`, relay rules only with plugin `relay`.
-void settle_auth(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems);
-void settle_relay(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems);
+void settle_auth(
+    Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems
+);
+void settle_relay(
+    Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems
+);
 // Beyond loopback the control API needs a token.
 void settle_http(Settings& settings, const Sources& sources, Problems& problems);
 

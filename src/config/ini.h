@@ -23,7 +23,7 @@ struct IniEntry {
 struct Ini {
     Values sections;  // name and line of each section line
     std::vector<IniEntry> entries;
-    Values bad;       // lines that are neither section nor entry; Haraka skips them too
+    Values bad;  // lines that are neither section nor entry; Haraka skips them too
 };
 
 // Never fails: what cannot be read is in `bad`. Keys consist of letters, digits and `_ @ : . + - / [ ]`.

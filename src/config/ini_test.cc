@@ -15,8 +15,9 @@ std::vector<std::string> shown(const Ini& ini) {
     std::vector<std::string> out;
     for (const IniEntry& entry : ini.entries) {
         out.push_back(
-            entry.section + "." + entry.key + (entry.is_array ? "[]" : "") + (entry.has_value ? "=" + entry.value : "") + "@" +
-            std::to_string(entry.line));
+            entry.section + "." + entry.key + (entry.is_array ? "[]" : "") +
+            (entry.has_value ? "=" + entry.value : "") + "@" + std::to_string(entry.line)
+        );
     }
     return out;
 }
@@ -53,8 +54,7 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"Ipv6AddressIsAKey", "2001:db8::1\n", {"main.2001:db8::1@1"}},
         Row{"AddressRangeIsAKey", "10.0.0.0/8\n", {"main.10.0.0.0/8@1"}},
         Row{"BadKeyCharacter", "a b=1\nc=2\n", {"main.c=2@2"}, {{"a b=1", 1}}},
-        Row{"NoKey", "=1\n", {}, {{"=1", 1}}},
-        Row{"BadCharacterInKey", "a*b=1\n", {}, {{"a*b=1", 1}}},
+        Row{"NoKey", "=1\n", {}, {{"=1", 1}}}, Row{"BadCharacterInKey", "a*b=1\n", {}, {{"a*b=1", 1}}},
         Row{"SemicolonComment", "; a=1\n  ; b=2\nc=3\n", {"main.c=3@3"}},
         Row{"HashComment", "# a=1\nc=3\n", {"main.c=3@2"}},
         Row{"InlineRemarkBelongsToTheValue", "a=1 ; x\n", {"main.a=1 ; x@1"}},
@@ -68,8 +68,10 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"CrAlone", "a=1\rb=2\r", {"main.a=1@1", "main.b=2@2"}},
         Row{"ByteOrderMark", "\xEF\xBB\xBF[x]\na=1\n", {"x.a=1@2"}},
         Row{"JsonValue", R"(any={"nexthop":"[::1]:25"})", {R"(main.any={"nexthop":"[::1]:25"}@1)"}},
-        Row{"Utf8Value", "a=Grüße\n", {"main.a=Grüße@1"}}, Row{"LoneBrackets", "[]=1\n", {"main.[]=1@1"}}),
-    [](const auto& row) { return std::string(row.param.what); });
+        Row{"Utf8Value", "a=Grüße\n", {"main.a=Grüße@1"}}, Row{"LoneBrackets", "[]=1\n", {"main.[]=1@1"}}
+    ),
+    [](const auto& row) { return std::string(row.param.what); }
+);
 
 TEST(HarakaIniSections, AreListedWithTheirLines) {
     EXPECT_THAT(parse_ini("[a]\n\n[b]\n").sections, ElementsAre(Value{"a", 1}, Value{"b", 3}));
@@ -78,7 +80,8 @@ TEST(HarakaIniSections, AreListedWithTheirLines) {
 TEST(HarakaLines, ListTakesWhatIsNeitherBlankNorComment) {
     EXPECT_THAT(
         parse_list("# one\n\n tls \r\n;two\nauth/flat_file # kept\n"),
-        ElementsAre(Value{"tls", 3}, Value{"auth/flat_file # kept", 5}));
+        ElementsAre(Value{"tls", 3}, Value{"auth/flat_file # kept", 5})
+    );
     EXPECT_THAT(parse_list(" \n\t\n#"), IsEmpty());
 }
 

@@ -23,15 +23,18 @@ using Plan = std::map<std::string, Chosen>;
 
 Plan usual_plan(const std::string& me) {
     Plan plan;
-    for (const char* file : {"smtp.ini", "connection.ini", "tls.ini", "auth_flat_file.ini", "relay.ini", "outbound.ini",
-                             "log.ini", "net-utils.ini", "spool.ini", "http.ini"}) {
+    for (const char* file :
+         {"smtp.ini", "connection.ini", "tls.ini", "auth_flat_file.ini", "relay.ini", "outbound.ini",
+          "log.ini", "net-utils.ini", "spool.ini", "http.ini"}) {
         plan[file] = {};
     }
     plan["me"] = {{"", me + "\n"}};
     plan["host_list"] = {};
     plan["plugins"] = {{"", "# tls\n# auth/flat_file\nrelay\n"}};
     plan["relay_acl_allow"] = {{"", "127.0.0.0/8\n::1\n"}};
-    plan["relay_dest_domains.ini"] = {{"domains", "; example.com={\"action\":\"accept\",\"nexthop\":\"192.0.2.1:25\"}\n"}};
+    plan["relay_dest_domains.ini"] = {
+        {"domains", "; example.com={\"action\":\"accept\",\"nexthop\":\"192.0.2.1:25\"}\n"}
+    };
     return plan;
 }
 
@@ -39,7 +42,9 @@ Plan demo_plan() {
     Plan plan = usual_plan("mx.demo.test");
     plan["smtp.ini"] = {{"main listen", "127.0.0.1:2525"}};
     plan["http.ini"] = {{"main listen", "127.0.0.1:8026"}};
-    plan["relay_dest_domains.ini"] = {{"domains", "any={\"action\":\"accept\",\"nexthop\":\"127.0.0.1:2526\"}\n"}};
+    plan["relay_dest_domains.ini"] = {
+        {"domains", "any={\"action\":\"accept\",\"nexthop\":\"127.0.0.1:2526\"}\n"}
+    };
     return plan;
 }
 
@@ -51,12 +56,15 @@ std::string this_host() {
 
 // Passwords and tokens are nobody else's business; the group may read, for an engine that changes its user.
 mode_t mode_of(const std::string& file) {
-    return file == "auth_flat_file.ini" || file == "http.ini" || file == "relay_dest_domains.ini" ? 0640 : 0644;
+    return file == "auth_flat_file.ini" || file == "http.ini" || file == "relay_dest_domains.ini" ? 0640
+                                                                                                  : 0644;
 }
 
 tl::unexpected<Error> refusal(const std::string& path, int error) {
     const bool full = error == ENOSPC || error == EDQUOT;
-    return fail(full ? Errc::disk_full : Errc::disk_failed, path + ": " + std::system_category().message(error));
+    return fail(
+        full ? Errc::disk_full : Errc::disk_failed, path + ": " + std::system_category().message(error)
+    );
 }
 
 Result<void> write_all(int fd, std::string_view text) {
@@ -80,7 +88,8 @@ public:
             return {};
         }
         std::error_code ignored;
-        if (errno != EEXIST || !fs::is_directory(path, ignored)) return refusal(path, errno == EEXIST ? ENOTDIR : errno);
+        if (errno != EEXIST || !fs::is_directory(path, ignored))
+            return refusal(path, errno == EEXIST ? ENOTDIR : errno);
         if (!name.empty()) report_.kept.push_back(name + "/");
         return {};
     }
@@ -118,7 +127,8 @@ Result<InitReport> create(const std::string& directory, const Plan& plan) {
     if (error) return refusal(path.string(), error.value());
 
     Creation creation(path.string());
-    for (const char* folder : {"config", "plugins", "queue", "log", "run"}) TRY_VOID(creation.folder(folder));
+    for (const char* folder : {"config", "plugins", "queue", "log", "run"})
+        TRY_VOID(creation.folder(folder));
     for (const auto& [file, chosen] : plan) {
         TRY_VOID(creation.file("config/" + file, commented_file(file, chosen), mode_of(file)));
     }
@@ -127,7 +137,11 @@ Result<InitReport> create(const std::string& directory, const Plan& plan) {
 
 }  // namespace
 
-Result<InitReport> init(const std::string& directory) { return create(directory, usual_plan(this_host())); }
-Result<InitReport> init_demo(const std::string& directory) { return create(directory, demo_plan()); }
+Result<InitReport> init(const std::string& directory) {
+    return create(directory, usual_plan(this_host()));
+}
+Result<InitReport> init_demo(const std::string& directory) {
+    return create(directory, demo_plan());
+}
 
 }  // namespace sluice::config

@@ -45,7 +45,8 @@ Values parse_value(std::string_view text) {
 
 std::vector<std::string> parse_verbatim(std::string_view text) {
     std::vector<std::string> lines;
-    for (const std::string_view line : split_lines(text)) lines.emplace_back(line);
+    for (const std::string_view line : split_lines(text))
+        lines.emplace_back(line);
     return lines;
 }
 

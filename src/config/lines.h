@@ -24,7 +24,8 @@ Values parse_value(std::string_view text);
 // Every line as it is, comments and blanks kept, without its line end.
 std::vector<std::string> parse_verbatim(std::string_view text);
 
-// Cuts `text` at its line ends, as the functions above do; no empty line after the last end. Borrows from `text`.
+// Cuts `text` at its line ends, as the functions above do; no empty line after the last end. Borrows from
+// `text`.
 std::vector<std::string_view> split_lines(std::string_view text);
 std::vector<std::string_view> split_lines(std::string&& text) = delete;
 bool is_blank_or_comment(std::string_view line);

@@ -45,7 +45,8 @@ std::vector<std::string> keys_of(const std::string& file, const std::string& sec
     return keys;
 }
 
-// The section of the file that has this key, or else takes any key of a file that has no other; empty when none does.
+// The section of the file that has this key, or else takes any key of a file that has no other; empty when
+// none does.
 std::string home_of(const std::string& file, const std::string& key) {
     const std::vector<std::string> sections = sections_of(file);
     for (const std::string& section : sections) {
@@ -84,7 +85,8 @@ private:
 void Loader::report_stray_files() {
     const std::vector<std::string> known = known_files();
     // Names of Haraka's own that are near ours.
-    const std::vector<std::string> others{"dns.ini", "rspamd.ini", "limit.ini", "smtp.json", "smtp.yaml", "tls.yaml"};
+    const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
+                                          "smtp.json", "smtp.yaml",  "tls.yaml"};
     std::set<std::string> names;
     std::error_code error;
     for (fs::directory_iterator entry(folder_, error), end; !error && entry != end; entry.increment(error)) {
@@ -96,7 +98,9 @@ void Loader::report_stray_files() {
         }
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
-        if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) || names.contains(meant)) continue;
+        if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
+            names.contains(meant))
+            continue;
         problems_.warning(shown_name(name), 0, "no settings file has this name", meant);
     }
 }
@@ -104,11 +108,18 @@ void Loader::report_stray_files() {
 void Loader::report_strays(const std::string& file, const Ini& ini) {
     const std::vector<std::string> sections = sections_of(file);
     for (const Value& line : ini.bad) {
-        problems_.warning(shown_name(file), line.line, "expected `key = value` or `[section]`, found `" + shorten(line.text) + "`; the line is skipped");
+        problems_.warning(
+            shown_name(file), line.line,
+            "expected `key = value` or `[section]`, found `" + shorten(line.text) + "`; the line is skipped"
+        );
     }
     for (const Value& section : ini.sections) {
         if (section.text == "main" || contains(sections, section.text)) continue;
-        problems_.warning(shown_name(file), section.line, "unknown section [" + shorten(section.text) + "]; its keys are skipped", nearest(section.text, sections));
+        problems_.warning(
+            shown_name(file), section.line,
+            "unknown section [" + shorten(section.text) + "]; its keys are skipped",
+            nearest(section.text, sections)
+        );
     }
     for (const IniEntry& entry : ini.entries) {
         if (entry.section == "main" || contains(sections, entry.section)) report_stray_key(file, entry);
@@ -120,12 +131,18 @@ void Loader::report_stray_key(const std::string& file, const IniEntry& entry) {
     const std::vector<std::string> keys = keys_of(file, entry.section);
     if (contains(keys, entry.key) || contains(keys, "")) return;
     if (entry.key.starts_with('[')) {
-        problems_.warning(shown_name(file), entry.line, "expected `]` at the end of the section's name, found `" + shorten(entry.key) + "`");
+        problems_.warning(
+            shown_name(file), entry.line,
+            "expected `]` at the end of the section's name, found `" + shorten(entry.key) + "`"
+        );
         return;
     }
     const std::string home = home_of(file, entry.key);
     std::string meant = home.empty() ? nearest(entry.key, keys) : "[" + home + "] " + entry.key;
-    problems_.warning(shown_name(file), entry.line, "unknown key `" + shorten(entry.key) + "` in [" + entry.section + "]", std::move(meant));
+    problems_.warning(
+        shown_name(file), entry.line, "unknown key `" + shorten(entry.key) + "` in [" + entry.section + "]",
+        std::move(meant)
+    );
 }
 
 void Loader::report_repetitions(const std::string& file, const Ini& ini) {
@@ -135,7 +152,9 @@ void Loader::report_repetitions(const std::string& file, const Ini& ini) {
         if (fresh || entry.is_array) continue;
         problems_.warning(
             shown_name(file), entry.line,
-            "`" + shorten(entry.key) + "` was given before, on line " + std::to_string(at->second) + "; this one counts");
+            "`" + shorten(entry.key) + "` was given before, on line " + std::to_string(at->second) +
+                "; this one counts"
+        );
         at->second = entry.line;
     }
 }
@@ -159,8 +178,8 @@ void Loader::apply(const Setting& setting) {
     if (!setting.legacy_file.empty()) apply_legacy(setting, given);
 }
 
-// Haraka asks the one-value file when the value from the ini file is false in JavaScript's sense, and lets a file that
-// says no change nothing.
+// Haraka asks the one-value file when the value from the ini file is false in JavaScript's sense, and lets a
+// file that says no change nothing.
 void Loader::apply_legacy(const Setting& setting, const Values& given) {
     const Values legacy = sources_.lines(setting.legacy_file);
     if (legacy.empty()) return;
@@ -174,13 +193,17 @@ void Loader::apply_legacy(const Setting& setting, const Values& given) {
 Loaded Loader::run() {
     std::error_code error;
     if (!fs::is_directory(folder_, error)) {
-        problems_.error("config", 0, "expected the folder " + folder_ + "; `sluice init` creates an instance");
+        problems_.error(
+            "config", 0, "expected the folder " + folder_ + "; `sluice init` creates an instance"
+        );
         return {nullptr, problems_.take()};
     }
     sources_ = Sources::read(folder_, problems_);
     report_stray_files();
-    for (const auto& [file, ini] : sources_.inis()) report_strays(file, ini);
-    for (const Setting& setting : schema()) apply(setting);
+    for (const auto& [file, ini] : sources_.inis())
+        report_strays(file, ini);
+    for (const Setting& setting : schema())
+        apply(setting);
 
     const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
     settle_me(settings_, sources_, problems_);
@@ -197,6 +220,8 @@ Loaded Loader::run() {
 
 }  // namespace
 
-Loaded load(const std::string& directory) { return Loader(directory).run(); }
+Loaded load(const std::string& directory) {
+    return Loader(directory).run();
+}
 
 }  // namespace sluice::config

@@ -14,10 +14,10 @@ struct Loaded {
     std::vector<Problem> problems;  // warnings too, in the order of the files
 };
 
-// Reads DIR/config, checks it and fills in defaults. Reads files and nothing else: no name is resolved, no port opened,
-// nothing is written. Never throws. Thread-safe; takes a few milliseconds.
-// Not errors: unknown keys, plugins that need JavaScript, and whatever else a Haraka instance may contain; these are
-// warnings, so that it starts unchanged.
+// Reads DIR/config, checks it and fills in defaults. Reads files and nothing else: no name is resolved, no
+// port opened, nothing is written. Never throws. Thread-safe; takes a few milliseconds. Not errors: unknown
+// keys, plugins that need JavaScript, and whatever else a Haraka instance may contain; these are warnings, so
+// that it starts unchanged.
 Loaded load(const std::string& directory);
 
 }  // namespace sluice::config

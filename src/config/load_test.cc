@@ -21,8 +21,8 @@ using std::chrono::seconds;
 
 const fs::path fixtures = fs::path(SLUICE_SOURCE_DIR) / "test/config";
 
-// Stand-ins in fixture files, so that no key lies in the repository: "@certificate NAME" and "@key NAME" are the halves
-// of one pair; a NAME that begins with "expired" or "future" is valid at another time.
+// Stand-ins in fixture files, so that no key lies in the repository: "@certificate NAME" and "@key NAME" are
+// the halves of one pair; a NAME that begins with "expired" or "future" is valid at another time.
 class Certificates {
 public:
     std::string expand(const std::string& content) {
@@ -64,7 +64,8 @@ std::string report(const Loaded& loaded, const std::string& directory) {
     std::string out;
     for (const Problem& problem : loaded.problems) {
         std::string line = problem.text();
-        for (std::size_t at; (at = line.find(directory)) != std::string::npos;) line.replace(at, directory.size(), "DIR");
+        for (std::size_t at; (at = line.find(directory)) != std::string::npos;)
+            line.replace(at, directory.size(), "DIR");
         out += line + "\n";
     }
     return out;
@@ -72,12 +73,15 @@ std::string report(const Loaded& loaded, const std::string& directory) {
 
 std::vector<fs::path> cases_in(const std::string& kind) {
     std::vector<fs::path> cases;
-    for (const auto& entry : fs::directory_iterator(fixtures / kind)) cases.push_back(entry.path());
+    for (const auto& entry : fs::directory_iterator(fixtures / kind))
+        cases.push_back(entry.path());
     std::sort(cases.begin(), cases.end());
     return cases;
 }
 
-std::string case_name(const testing::TestParamInfo<fs::path>& info) { return info.param.filename().string(); }
+std::string case_name(const testing::TestParamInfo<fs::path>& info) {
+    return info.param.filename().string();
+}
 
 // A folder is an instance with a mistake; its expected.txt is what `sluice check` says about it.
 class BadInstance : public testing::TestWithParam<fs::path> {};
@@ -88,13 +92,15 @@ TEST_P(BadInstance, IsReportedWithFileLineAndExpectation) {
     const Loaded loaded = load(instance.text());
     const std::string found = report(loaded, instance.text());
 
-    // New fixtures are written by hand and completed by a run with this variable, then read before they are committed.
+    // New fixtures are written by hand and completed by a run with this variable, then read before they are
+    // committed.
     if (std::getenv("SLUICE_WRITE_EXPECTED") != nullptr) std::ofstream(GetParam() / "expected.txt") << found;
     EXPECT_EQ(found, slurp(GetParam() / "expected.txt"));
     EXPECT_FALSE(loaded.problems.empty());
-    const bool error = std::any_of(loaded.problems.begin(), loaded.problems.end(), [](const Problem& problem) {
-        return problem.severity == Severity::error;
-    });
+    const bool error =
+        std::any_of(loaded.problems.begin(), loaded.problems.end(), [](const Problem& problem) {
+            return problem.severity == Severity::error;
+        });
     EXPECT_EQ(loaded.settings == nullptr, error);
 }
 INSTANTIATE_TEST_SUITE_P(Fixtures, BadInstance, testing::ValuesIn(cases_in("bad")), case_name);
@@ -177,7 +183,9 @@ TEST(HarakaInstance, TlsOfBothSidesIsReadInFull) {
     const Fixture fixture("haraka_full");
     const InboundTlsSettings& tls = fixture.settings().tls;
     EXPECT_TRUE(tls.enabled);
-    EXPECT_THAT(tls.certificates, ElementsAre(fixture.path("config/mx.pem"), fixture.path("config/tls/other.pem")));
+    EXPECT_THAT(
+        tls.certificates, ElementsAre(fixture.path("config/mx.pem"), fixture.path("config/tls/other.pem"))
+    );
     EXPECT_THAT(tls.keys, ElementsAre(fixture.path("config/mx.key"), fixture.path("config/tls/other.pem")));
     EXPECT_EQ(tls.dh_params, fixture.path("config/dhparams.pem"));
     EXPECT_EQ(tls.ciphers, "HIGH:!aNULL");
@@ -202,7 +210,10 @@ TEST(HarakaInstance, UsersAndRoutesAreReadInFull) {
     EXPECT_TRUE(auth.enabled);
     EXPECT_THAT(auth.methods, ElementsAre("CRAM-MD5", "PLAIN"));
     EXPECT_FALSE(auth.constrain_sender);
-    EXPECT_THAT(auth.users, ElementsAre(testing::Pair("ann", "s3cret with blanks"), testing::Pair("joe@example.com", "007")));
+    EXPECT_THAT(
+        auth.users,
+        ElementsAre(testing::Pair("ann", "s3cret with blanks"), testing::Pair("joe@example.com", "007"))
+    );
 
     const RelaySettings& relay = fixture.settings().relay;
     EXPECT_TRUE(relay.acl && relay.force_routing && relay.dest_domains && !relay.all);
@@ -221,13 +232,17 @@ TEST(HarakaInstance, OutboundIsReadInFull) {
     EXPECT_TRUE(outbound.always_split && outbound.local_mx_ok && !outbound.disabled);
     EXPECT_EQ(outbound.inet_prefer, OutboundSettings::InetPrefer::v4);
     EXPECT_EQ(outbound.connect_timeout, seconds(15));
-    EXPECT_THAT(outbound.temp_fail_intervals, ElementsAre(seconds(64), seconds(128), seconds(256), seconds(512)));
+    EXPECT_THAT(
+        outbound.temp_fail_intervals, ElementsAre(seconds(64), seconds(128), seconds(256), seconds(512))
+    );
     EXPECT_EQ(outbound.received_header, "disabled");
     EXPECT_THAT(outbound.sources4, ElementsAre("192.0.2.1", "192.0.2.2"));
     EXPECT_THAT(outbound.sources6, ElementsAre("2001:db8::1"));
 
     const Settings& settings = fixture.settings();
-    EXPECT_THAT(settings.bounce.text, ElementsAre("From: {from}", "To: {to}", "", "; not a comment", "Sorry."));
+    EXPECT_THAT(
+        settings.bounce.text, ElementsAre("From: {from}", "To: {to}", "", "; not a comment", "Sorry.")
+    );
     EXPECT_EQ(settings.dns.timeout, seconds(5));
     EXPECT_EQ(settings.dns.tries, 2);
     EXPECT_THAT(settings.dns.servers, ElementsAre("192.0.2.53:53", "[2001:db8::53]:5353"));
@@ -260,26 +275,42 @@ TEST(Loading, UnderstandsThese) {
     using O = OutboundSettings;
     const std::vector<Snippet> table{
         {"outbound.ini", "maxTempFailures=3\ntemp_fail_intervals=1m*2\n",
-         [](const Settings& s) { return s.outbound.temp_fail_intervals == std::vector<Milliseconds>(2, seconds(60)); }},
-        {"outbound.ini", "temp_fail_intervals=none\n", [](const Settings& s) { return s.outbound.temp_fail_intervals.empty(); }},
+         [](const Settings& s) {
+             return s.outbound.temp_fail_intervals == std::vector<Milliseconds>(2, seconds(60));
+         }},
+        {"outbound.ini", "temp_fail_intervals=none\n",
+         [](const Settings& s) { return s.outbound.temp_fail_intervals.empty(); }},
         {"outbound.ini", "temp_fail_intervals=60 min\n",
          [](const Settings& s) { return s.outbound.temp_fail_intervals.size() == 12; }},
-        {"outbound.ini", "inet_prefer=V6\n", [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::v6; }},
-        {"outbound.ini", "inet_prefer=both\n", [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::standard; }},
-        {"outbound.ini", "concurrency_max=0\n", [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
-        {"outbound.ini", "concurrency_max=\n", [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
+        {"outbound.ini", "inet_prefer=V6\n",
+         [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::v6; }},
+        {"outbound.ini", "inet_prefer=both\n",
+         [](const Settings& s) { return s.outbound.inet_prefer == O::InetPrefer::standard; }},
+        {"outbound.ini", "concurrency_max=0\n",
+         [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
+        {"outbound.ini", "concurrency_max=\n",
+         [](const Settings& s) { return s.outbound.concurrency_max == 10'000; }},
         {"outbound.ini", "enable_tls=sure\n", [](const Settings& s) { return !s.outbound.enable_tls; }},
-        {"outbound.ini", "concurrency_max=5\nconcurrency_max=6\n", [](const Settings& s) { return s.outbound.concurrency_max == 6; }},
-        {"smtp.ini", "port=2525\n", [](const Settings& s) { return s.smtp.listen == std::vector<std::string>{"[::0]:2525"}; }},
+        {"outbound.ini", "concurrency_max=5\nconcurrency_max=6\n",
+         [](const Settings& s) { return s.outbound.concurrency_max == 6; }},
+        {"smtp.ini", "port=2525\n",
+         [](const Settings& s) { return s.smtp.listen == std::vector<std::string>{"[::0]:2525"}; }},
         {"smtp.ini", "listen=127.0.0.1:26\nlisten_host=::1\nport=25\n",
-         [](const Settings& s) { return s.smtp.listen == std::vector<std::string>{"[::1]:25", "127.0.0.1:26"}; }},
+         [](const Settings& s) {
+             return s.smtp.listen == std::vector<std::string>{"[::1]:25", "127.0.0.1:26"};
+         }},
         {"smtp.ini", "smtps_port=0\n", [](const Settings& s) { return s.smtp.smtps_ports.empty(); }},
-        {"connection.ini", "bare_eol=normalise\n", [](const Settings& s) { return !s.connection.strict_bare_eol; }},
-        {"connection.ini", "[haproxy]\nhosts=192.0.2.1, 192.0.2.2\n", [](const Settings& s) { return s.connection.proxy_hosts.size() == 2; }},
+        {"connection.ini", "bare_eol=normalise\n",
+         [](const Settings& s) { return !s.connection.strict_bare_eol; }},
+        {"connection.ini", "[haproxy]\nhosts=192.0.2.1, 192.0.2.2\n",
+         [](const Settings& s) { return s.connection.proxy_hosts.size() == 2; }},
         {"spool.ini", "segment_bytes=64M\nsync=false\n",
          [](const Settings& s) { return s.spool.segment_bytes == 64 << 20 && !s.spool.sync; }},
-        {"queue_dir", "../spool\n", [](const Settings& s) { return s.spool.directory == fs::path(s.directory).parent_path() / "spool"; }},
-        {"net-utils.ini", "[dns]\ntimeout=2s\n", [](const Settings& s) { return s.dns.timeout == seconds(2); }},
+        {"queue_dir", "../spool\n",
+         [](const Settings& s) { return s.spool.directory == fs::path(s.directory).parent_path() / "spool"; }
+        },
+        {"net-utils.ini", "[dns]\ntimeout=2s\n", [](const Settings& s) { return s.dns.timeout == seconds(2); }
+        },
         {"log.ini", "level=9\n", [](const Settings& s) { return s.log.level == 9; }},
     };
     for (const Snippet& row : table) {
@@ -323,10 +354,32 @@ TEST(Loading, WithoutTheirPluginsFilesHaveNoEffect) {
     EXPECT_THAT(loaded.settings->auth.users, IsEmpty());
 }
 
+TEST(Loading, WhatRelayIniSwitchesOffHasNoEffect) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "relay\n");
+    instance.write("config/relay.ini", "[relay]\nacl=false\nforce_routing=false\ndest_domains=true\n");
+    instance.write("config/relay_acl_allow", "10.0.0.0/8\n");
+    instance.write(
+        "config/relay_dest_domains.ini",
+        "[domains]\na.example={\"action\":\"accept\",\"nexthop\":\"192.0.2.1\"}\nany={\"nexthop\":\"192.0.2."
+        "2\"}\n"
+    );
+    const Loaded loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr);
+    const RelaySettings& relay = loaded.settings->relay;
+    EXPECT_THAT(relay.acl_allow, IsEmpty());
+    EXPECT_EQ(relay.domains.at("a.example").action, "accept");
+    EXPECT_EQ(relay.domains.at("a.example").nexthop, "");
+    EXPECT_FALSE(relay.any);
+}
+
 TEST(Loading, ProblemsNeverShowPasswords) {
     const TemporaryFolder instance;
     instance.write("config/plugins", "relay\nauth/flat_file\n");
-    instance.write("config/relay_dest_domains.ini", "[domains]\na.example={\"nexthop\":\"smtp://joe:hunter2@mx:0\"}\nb.example=hunter2\n");
+    instance.write(
+        "config/relay_dest_domains.ini",
+        "[domains]\na.example={\"nexthop\":\"smtp://joe:hunter2@mx:0\"}\nb.example=hunter2\n"
+    );
     instance.write("config/auth_flat_file.ini", "[users]\njoe=hunter2\njoe=hunter2\n");
     instance.write("config/http.ini", "token=hunter2\n");
     const Loaded loaded = load(instance.text());

@@ -9,7 +9,8 @@ namespace sluice::config {
 std::size_t edit_distance(std::string_view a, std::string_view b) {
     // Three rows of the usual table suffice: a swap of neighbours looks two rows back.
     std::vector<std::size_t> before(b.size() + 1), previous(b.size() + 1), current(b.size() + 1);
-    for (std::size_t j = 0; j <= b.size(); ++j) previous[j] = j;
+    for (std::size_t j = 0; j <= b.size(); ++j)
+        previous[j] = j;
     for (std::size_t i = 1; i <= a.size(); ++i) {
         current[0] = i;
         for (std::size_t j = 1; j <= b.size(); ++j) {

@@ -35,7 +35,8 @@ Result<void> take_credentials(std::string_view& rest, NextHop& hop) {
     if (colon == std::string_view::npos) return fail(Errc::bad_input, "`user:password` before the `@`");
     const auto user = percent_decode(credentials.substr(0, colon));
     const auto password = percent_decode(credentials.substr(colon + 1));
-    if (!user || !password || user->empty()) return fail(Errc::bad_input, "`user:password` with `%XX` for reserved characters");
+    if (!user || !password || user->empty())
+        return fail(Errc::bad_input, "`user:password` with `%XX` for reserved characters");
     hop.user = *user;
     hop.password = *password;
     return {};
@@ -54,7 +55,8 @@ Result<void> take_place(std::string_view text, NextHop& hop) {
     } else if (end != std::string_view::npos && !bare_ipv6) {
         host = text.substr(0, end);
     }
-    const std::string_view rest = bare_ipv6 || end == std::string_view::npos ? "" : text.substr(brackets ? end + 1 : end);
+    const std::string_view rest =
+        bare_ipv6 || end == std::string_view::npos ? "" : text.substr(brackets ? end + 1 : end);
     if (!rest.empty()) {
         const auto port = rest.front() == ':' ? parse_port(rest.substr(1)) : std::nullopt;
         if (!port) return fail(Errc::bad_input, "a port from 1 to 65535 after the host");

@@ -23,9 +23,12 @@ Syntax is Haraka's: `[section]`, `key=value`, `key[]=item` for lists (commas wor
 
 const char* name_of(Effect effect) {
     switch (effect) {
-        case Effect::live: return "live";
-        case Effect::restart: return "restart";
-        case Effect::none: return "none";
+        case Effect::live:
+            return "live";
+        case Effect::restart:
+            return "restart";
+        case Effect::none:
+            return "none";
     }
     return "";
 }
@@ -40,7 +43,9 @@ std::string cell(const std::string& text) {
     return out;
 }
 
-std::string code(const std::string& text) { return text.empty() ? "" : "`" + text + "`"; }
+std::string code(const std::string& text) {
+    return text.empty() ? "" : "`" + text + "`";
+}
 
 std::string default_of(const Setting& setting) {
     if (setting.format == Format::verbatim) return {};
@@ -49,7 +54,8 @@ std::string default_of(const Setting& setting) {
 
 std::string row(const Setting& setting) {
     std::string doc = setting.doc;
-    if (!setting.fallback_section.empty()) doc += " When not given, the value of [" + setting.fallback_section + "].";
+    if (!setting.fallback_section.empty())
+        doc += " When not given, the value of [" + setting.fallback_section + "].";
     if (!setting.legacy_file.empty()) doc += " Old one-value file: `" + setting.legacy_file + "`.";
     const std::string key = setting.key.empty() ? "*each line*" : code(setting.key);
     return "| " + key + " | " + cell(setting.kind.words) + " | " + cell(code(default_of(setting))) + " | " +
@@ -74,7 +80,8 @@ std::string written_setting(const Setting& setting, const Chosen& chosen) {
     std::string out = comment(setting.doc, "; ");
     if (setting.key.empty()) {
         const auto lines = chosen.find(setting.section);
-        return out + comment("Each line: " + setting.kind.words + ".", "; ") + (lines == chosen.end() ? "" : lines->second);
+        return out + comment("Each line: " + setting.kind.words + ".", "; ") +
+               (lines == chosen.end() ? "" : lines->second);
     }
     const auto value = chosen.find(setting.section + " " + setting.key);
     if (value != chosen.end()) return out + setting.key + "=" + value->second + "\n";
@@ -90,10 +97,13 @@ std::string reference_page() {
         const bool new_file = setting.file != file;
         if (new_file) out += "\n## " + setting.file + "\n";
         if (setting.format != Format::ini) {
-            out += "\n" + setting.doc + "\n\nEffect: " + name_of(setting.effect) + ". Content: " + setting.kind.words + (setting.format == Format::value ? "; the first line counts" : "") + ".\n";
+            out += "\n" + setting.doc + "\n\nEffect: " + name_of(setting.effect) +
+                   ". Content: " + setting.kind.words +
+                   (setting.format == Format::value ? "; the first line counts" : "") + ".\n";
         } else {
             if (new_file || setting.section != section) {
-                out += "\n### [" + setting.section + "]\n\n| key | type | default | effect | what |\n|---|---|---|---|---|\n";
+                out += "\n### [" + setting.section +
+                       "]\n\n| key | type | default | effect | what |\n|---|---|---|---|---|\n";
             }
             out += row(setting);
         }

@@ -26,8 +26,8 @@ TEST(ReferencePage, IsFresh) {
         test::fs::create_directories(page.parent_path());
         std::ofstream(page) << reference_page();
     }
-    EXPECT_TRUE(slurp(page) == reference_page())
-        << "docs/reference/settings.md is stale: run config_test with SLUICE_WRITE_EXPECTED=1 and commit the page";
+    EXPECT_TRUE(slurp(page) == reference_page()) << "docs/reference/settings.md is stale: run config_test "
+                                                    "with SLUICE_WRITE_EXPECTED=1 and commit the page";
 }
 
 TEST(Schema, DeclaresEverySettingOnceWithWords) {
@@ -45,7 +45,8 @@ TEST(Schema, DefaultsAreLegalValues) {
         Settings settings = default_settings();
         const std::string shown = setting.kind.show(settings);
         if (shown.empty() || setting.format != Format::ini || setting.key.empty()) continue;
-        EXPECT_THAT(setting.kind.assign(settings, {{shown, 1}}), IsEmpty()) << setting.name() << " = " << shown;
+        EXPECT_THAT(setting.kind.assign(settings, {{shown, 1}}), IsEmpty())
+            << setting.name() << " = " << shown;
         EXPECT_EQ(setting.kind.show(settings), shown) << setting.name();
     }
 }
@@ -57,7 +58,8 @@ TEST(Init, MakesAnInstanceThatLoadsWithoutErrors) {
     ASSERT_TRUE(report) << report.error().detail;
     EXPECT_THAT(report->created, Contains("config/outbound.ini"));
     EXPECT_THAT(report->kept, IsEmpty());
-    for (const char* folder : {"plugins", "queue", "log", "run"}) EXPECT_TRUE(test::fs::is_directory(directory + "/" + folder));
+    for (const char* folder : {"plugins", "queue", "log", "run"})
+        EXPECT_TRUE(test::fs::is_directory(directory + "/" + folder));
 
     const Loaded loaded = load(directory);
     ASSERT_NE(loaded.settings, nullptr);
@@ -71,7 +73,8 @@ TEST(Init, CommentsTellTheTruthAboutDefaults) {
     const TemporaryFolder instance;
     ASSERT_TRUE(init(instance.text()));
     const Loaded before = load(instance.text());
-    for (const char* file : {"smtp.ini", "connection.ini", "outbound.ini", "log.ini", "net-utils.ini", "spool.ini"}) {
+    for (const char* file :
+         {"smtp.ini", "connection.ini", "outbound.ini", "log.ini", "net-utils.ini", "spool.ini"}) {
         const std::string written = slurp(instance.path() / "config" / file);
         std::string text;
         for (const std::string_view line : split_lines(written)) {

@@ -49,8 +49,8 @@ constexpr std::array<Pair, 32> renames{{
 }};
 
 // Plugins whose job the engine does itself.
-constexpr std::array<std::string_view, 7> native{
-    "tls", "auth/flat_file", "relay", "process_title", "status", "rcpt_to.in_host_list", "toobusy"};
+constexpr std::array<std::string_view, 7> native{"tls",    "auth/flat_file",       "relay",  "process_title",
+                                                 "status", "rcpt_to.in_host_list", "toobusy"};
 
 // What to do instead of waiting for a plugin.
 constexpr std::array<Pair, 5> advice{{
@@ -62,11 +62,14 @@ constexpr std::array<Pair, 5> advice{{
 }};
 
 std::string_view find(const auto& table, std::string_view name) {
-    const auto found = std::find_if(table.begin(), table.end(), [&](const Pair& row) { return row.first == name; });
+    const auto found =
+        std::find_if(table.begin(), table.end(), [&](const Pair& row) { return row.first == name; });
     return found == table.end() ? std::string_view() : found->second;
 }
 
-bool is_native(std::string_view name) { return std::find(native.begin(), native.end(), name) != native.end(); }
+bool is_native(std::string_view name) {
+    return std::find(native.begin(), native.end(), name) != native.end();
+}
 
 // The first place where Haraka would look for a plugin of this name.
 bool has_own_file(const std::string& instance, const std::string& name) {
@@ -93,16 +96,20 @@ NativePlugins classify_plugins(const Values& listed, const std::string& instance
         on.relay |= name == "relay";
         if (is_native(name)) {
             if (!has_own_file(instance, name)) continue;
-            problems.warning(file, line.line, "plugin `" + name + "` is native: plugins/" + name + ".js is not used");
+            problems.warning(
+                file, line.line, "plugin `" + name + "` is native: plugins/" + name + ".js is not used"
+            );
             continue;
         }
-        const std::string shown = name == line.text ? "`" + name + "`" : "`" + line.text + "` (now `" + name + "`)";
+        const std::string shown =
+            name == line.text ? "`" + name + "`" : "`" + line.text + "` (now `" + name + "`)";
         const std::string known_typo = nearest(name, {native.begin(), native.end()});
         problems.warning(
             file, line.line,
             "plugin " + shown + " needs JavaScript, which is not available yet; it is left out" +
                 std::string(find(advice, name)),
-            known_typo);
+            known_typo
+        );
     }
     return on;
 }

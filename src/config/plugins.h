@@ -17,8 +17,9 @@ struct NativePlugins {
 // Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
 std::string current_plugin_name(std::string_view listed);
 
-// Sorts the lines of config/plugins into what is native here and what needs JavaScript; the latter is reported by name
-// and line, as a warning: the engine runs without it. `instance` is looked at for plugins of the same names.
+// Sorts the lines of config/plugins into what is native here and what needs JavaScript; the latter is
+// reported by name and line, as a warning: the engine runs without it. `instance` is looked at for plugins of
+// the same names.
 NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems);
 
 }  // namespace sluice::config

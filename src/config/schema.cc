@@ -60,10 +60,13 @@ Settings default_settings() {
 std::vector<std::string> known_files() {
     std::vector<std::string> files;
     const auto add = [&](const std::string& file) {
-        if (!file.empty() && std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+        if (!file.empty() && std::find(files.begin(), files.end(), file) == files.end())
+            files.push_back(file);
     };
-    for (const Setting& setting : schema()) add(setting.file);
-    for (const Setting& setting : schema()) add(setting.legacy_file);
+    for (const Setting& setting : schema())
+        add(setting.file);
+    for (const Setting& setting : schema())
+        add(setting.legacy_file);
     return files;
 }
 

@@ -8,11 +8,13 @@
 
 namespace sluice::config {
 
-// Every setting of an instance, declared once, in the order in which the loader applies them and the reference page
-// lists them. The parser, the checks, the page and the comparison of a reload are all readers of this table.
+// Every setting of an instance, declared once, in the order in which the loader applies them and the
+// reference page lists them. The parser, the checks, the page and the comparison of a reload are all readers
+// of this table.
 const std::vector<Setting>& schema();
 
-// The settings of an instance whose config folder is empty: the defaults of settings.h, with the derived ones computed.
+// The settings of an instance whose config folder is empty: the defaults of settings.h, with the derived ones
+// computed.
 Settings default_settings();
 
 // The names of the files that the table mentions, legacy ones included, without repetition, in its order.

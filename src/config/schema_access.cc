@@ -41,7 +41,8 @@ Kind users() {
     };
     kind.show = [](const Settings& settings) {
         std::string out;
-        for (const auto& [name, password] : settings.auth.users) out += name + "=" + password + "\n";
+        for (const auto& [name, password] : settings.auth.users)
+            out += name + "=" + password + "\n";
         return out;
     };
     return kind;
@@ -59,7 +60,8 @@ public:
             expect("JSON such as {\"action\":\"accept\",\"nexthop\":\"192.0.2.1:25\"}");
             return rule_;
         }
-        for (const auto& [name, value] : json.get_object()) take(name, value);
+        for (const auto& [name, value] : json.get_object())
+            take(name, value);
         return rule_;
     }
     Complaints complaints;
@@ -118,7 +120,8 @@ Kind domains() {
         const auto add = [&](const std::string& domain, const DestinationRule& rule) {
             out += domain + " " + rule.action + " " + rule.nexthop + "\n";
         };
-        for (const auto& [domain, rule] : settings.relay.domains) add(domain, rule);
+        for (const auto& [domain, rule] : settings.relay.domains)
+            add(domain, rule);
         if (settings.relay.any) add("any", *settings.relay.any);
         return out;
     };
@@ -130,12 +133,21 @@ void add_auth(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            lenient(core.live("methods", list(at(&Settings::auth, &AuthSettings::methods), "`CRAM-MD5`, `PLAIN` or `LOGIN`", auth_method),
-                              "Methods of AUTH, offered over TLS and to private addresses.")),
-            core.live("constrain_sender", truth(at(&Settings::auth, &AuthSettings::constrain_sender)),
-                      "The organisational domain of the reverse-path must be the login's."),
-            Section("auth_flat_file.ini", "users").live("", users(), "Who may log in. Passwords are in clear: keep the file private."),
-        });
+            lenient(core.live(
+                "methods",
+                list(
+                    at(&Settings::auth, &AuthSettings::methods), "`CRAM-MD5`, `PLAIN` or `LOGIN`", auth_method
+                ),
+                "Methods of AUTH, offered over TLS and to private addresses."
+            )),
+            core.live(
+                "constrain_sender", truth(at(&Settings::auth, &AuthSettings::constrain_sender)),
+                "The organisational domain of the reverse-path must be the login's."
+            ),
+            Section("auth_flat_file.ini", "users")
+                .live("", users(), "Who may log in. Passwords are in clear: keep the file private."),
+        }
+    );
 }
 
 void add_relay(std::vector<Setting>& table) {
@@ -144,16 +156,36 @@ void add_relay(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            relay.live("acl", truth(at(&Settings::relay, &R::acl)), "Clients listed in relay_acl_allow may relay."),
-            relay.live("force_routing", truth(at(&Settings::relay, &R::force_routing)), "relay_dest_domains.ini says where mail goes."),
-            relay.live("all", truth(at(&Settings::relay, &R::all)), "Everybody may relay: an open relay. Never set it on the Internet."),
-            relay.live("dest_domains", truth(at(&Settings::relay, &R::dest_domains)), "relay_dest_domains.ini says to which domains mail is accepted from anybody."),
-            whole_file("relay_acl_allow", Format::list, list(at(&Settings::relay, &R::acl_allow), "an address or `address/prefix`", parse_cidr), Effect::live,
-                       "Clients that may relay, one a line. An address without prefix is one host."),
-            Section("relay_dest_domains.ini", "domains").live("", domains(),
-                "Rules by recipient domain; `any` routes all others. `action`: `accept`, `continue` or `deny` with `dest_domains`. `nexthop`: "
-                "`host`, `host:port`, an address, `smtp://user:password@host:port`, `lmtp://host:port` or a socket's path; without it DNS decides."),
-        });
+            relay.live(
+                "acl", truth(at(&Settings::relay, &R::acl)), "Clients listed in relay_acl_allow may relay."
+            ),
+            relay.live(
+                "force_routing", truth(at(&Settings::relay, &R::force_routing)),
+                "relay_dest_domains.ini says where mail goes."
+            ),
+            relay.live(
+                "all", truth(at(&Settings::relay, &R::all)),
+                "Everybody may relay: an open relay. Never set it on the Internet."
+            ),
+            relay.live(
+                "dest_domains", truth(at(&Settings::relay, &R::dest_domains)),
+                "relay_dest_domains.ini says to which domains mail is accepted from anybody."
+            ),
+            whole_file(
+                "relay_acl_allow", Format::list,
+                list(at(&Settings::relay, &R::acl_allow), "an address or `address/prefix`", parse_cidr),
+                Effect::live, "Clients that may relay, one a line. An address without prefix is one host."
+            ),
+            Section("relay_dest_domains.ini", "domains")
+                .live(
+                    "", domains(),
+                    "Rules by recipient domain; `any` routes all others. `action`: `accept`, `continue` or "
+                    "`deny` with `dest_domains`. `nexthop`: "
+                    "`host`, `host:port`, an address, `smtp://user:password@host:port`, `lmtp://host:port` "
+                    "or a socket's path; without it DNS decides."
+                ),
+        }
+    );
 }
 
 void add_http(std::vector<Setting>& table) {
@@ -161,18 +193,27 @@ void add_http(std::vector<Setting>& table) {
     table.insert(
         table.end(),
         {
-            main.restart("listen",
-                         list(at(&Settings::http, &HttpSettings::listen), "`address:port`, `[IPv6]:port` or a socket's path",
-                              [](std::string_view text) -> std::optional<std::string> {
-                                  const auto endpoint = parse_endpoint(text, 80);
-                                  if (!endpoint) return std::nullopt;
-                                  return endpoint->text();
-                              }),
-                         "Where the control API is served besides DIR/run/control.sock. Beyond loopback a `token` is required."),
-            main.live("token", secret(at(&Settings::http, &HttpSettings::token)),
-                      "Clients on TCP must send it as `Authorization: Bearer …`; 16 characters at least."),
+            main.restart(
+                "listen",
+                list(
+                    at(&Settings::http, &HttpSettings::listen),
+                    "`address:port`, `[IPv6]:port` or a socket's path",
+                    [](std::string_view text) -> std::optional<std::string> {
+                        const auto endpoint = parse_endpoint(text, 80);
+                        if (!endpoint) return std::nullopt;
+                        return endpoint->text();
+                    }
+                ),
+                "Where the control API is served besides DIR/run/control.sock. Beyond loopback a `token` is "
+                "required."
+            ),
+            main.live(
+                "token", secret(at(&Settings::http, &HttpSettings::token)),
+                "Clients on TCP must send it as `Authorization: Bearer …`; 16 characters at least."
+            ),
             main.none("docroot", "No files are served."),
-        });
+        }
+    );
 }
 
 }  // namespace

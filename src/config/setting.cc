@@ -8,7 +8,9 @@
 namespace sluice::config {
 namespace {
 
-Complaints complaint(const Value& value, std::string expected) { return {Complaint(value, std::move(expected))}; }
+Complaints complaint(const Value& value, std::string expected) {
+    return {Complaint(value, std::move(expected))};
+}
 
 std::optional<bool> truth_of(std::string_view text) {
     constexpr std::array<std::string_view, 6> truths{"true", "yes", "ok", "enabled", "on", "1"};
@@ -21,13 +23,16 @@ std::optional<bool> truth_of(std::string_view text) {
 
 std::string join(const std::vector<std::string>& items) {
     std::string out;
-    for (const std::string& item : items) out += (out.empty() ? "" : ", ") + item;
+    for (const std::string& item : items)
+        out += (out.empty() ? "" : ", ") + item;
     return out;
 }
 
 // A single value: `parse` gives it or nothing. An empty value leaves the default, as in Haraka.
 template <class T, class Parse>
-std::function<Complaints(Settings&, const Values&)> single(Field<T> field, std::string expected, Parse parse) {
+std::function<Complaints(Settings&, const Values&)> single(
+    Field<T> field, std::string expected, Parse parse
+) {
     return [field, expected, parse](Settings& settings, const Values& given) -> Complaints {
         if (given.back().text.empty()) return {};
         const std::optional<T> value = parse(std::string_view(given.back().text));
@@ -97,10 +102,18 @@ Kind truth(Field<bool> field) {
     return kind;
 }
 
-Kind number(Field<std::uint32_t> field, Bounds<std::uint32_t> bounds) { return whole_number(field, bounds); }
-Kind number(Field<std::uint64_t> field, Bounds<std::uint64_t> bounds) { return whole_number(field, bounds); }
-Kind number(Field<std::uint16_t> field, Bounds<std::uint16_t> bounds) { return whole_number(field, bounds); }
-Kind number(Field<int> field, Bounds<int> bounds) { return whole_number(field, bounds); }
+Kind number(Field<std::uint32_t> field, Bounds<std::uint32_t> bounds) {
+    return whole_number(field, bounds);
+}
+Kind number(Field<std::uint64_t> field, Bounds<std::uint64_t> bounds) {
+    return whole_number(field, bounds);
+}
+Kind number(Field<std::uint16_t> field, Bounds<std::uint16_t> bounds) {
+    return whole_number(field, bounds);
+}
+Kind number(Field<int> field, Bounds<int> bounds) {
+    return whole_number(field, bounds);
+}
 
 Kind bytes(Field<std::uint64_t> field, Bounds<std::uint64_t> bounds) {
     Kind kind;
@@ -200,12 +213,14 @@ Kind verbatim(Field<std::vector<std::string>> field) {
     Kind kind;
     kind.words = "lines, kept as they are";
     kind.assign = [field](Settings& settings, const Values& given) -> Complaints {
-        for (const Value& line : given) field.write(settings).push_back(line.text);
+        for (const Value& line : given)
+            field.write(settings).push_back(line.text);
         return {};
     };
     kind.show = [field](const Settings& settings) {
         std::string out;
-        for (const std::string& line : field.read(settings)) out += line + "\n";
+        for (const std::string& line : field.read(settings))
+            out += line + "\n";
         return out;
     };
     return kind;
@@ -213,10 +228,12 @@ Kind verbatim(Field<std::vector<std::string>> field) {
 
 Kind keys(Field<std::vector<std::string>> field, std::string expected, ItemRule item) {
     Kind kind = list(std::move(field), std::move(expected), std::move(item));
-    kind.words = "section of" + kind.words.substr(std::string_view("list; an item is").size()) + ", one a line";
+    kind.words =
+        "section of" + kind.words.substr(std::string_view("list; an item is").size()) + ", one a line";
     kind.assign = [assign_list = kind.assign](Settings& settings, const Values& given) {
         Values items;
-        for (const Value& entry : given) items.push_back({entry.name, entry.line});
+        for (const Value& entry : given)
+            items.push_back({entry.name, entry.line});
         return assign_list(settings, items);
     };
     return kind;
@@ -239,7 +256,8 @@ Kind ports(Field<std::vector<std::uint16_t>> field) {
     };
     kind.show = [field](const Settings& settings) {
         std::vector<std::string> words;
-        for (const std::uint16_t port : field.read(settings)) words.push_back(std::to_string(port));
+        for (const std::uint16_t port : field.read(settings))
+            words.push_back(std::to_string(port));
         return join(words);
     };
     return kind;

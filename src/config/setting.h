@@ -2,9 +2,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -30,9 +30,10 @@ struct Complaint {
 };
 using Complaints = std::vector<Complaint>;
 
-// How a setting is written and where it goes. `assign` is given what the file says, never nothing; for a single value
-// the last one counts. What it complains about it leaves at the default. `show` is the value as it would be written in
-// the file, "" when empty; a reload finds changes by comparing it, so it hides nothing, not even passwords.
+// How a setting is written and where it goes. `assign` is given what the file says, never nothing; for a
+// single value the last one counts. What it complains about it leaves at the default. `show` is the value as
+// it would be written in the file, "" when empty; a reload finds changes by comparing it, so it hides
+// nothing, not even passwords.
 struct Kind {
     std::string words;  // for the reference page: "seconds, 1s to 1d"
     std::function<Complaints(Settings&, const Values&)> assign;
@@ -63,9 +64,9 @@ struct Setting {
     Effect effect = Effect::live;
     std::string doc;
     Format format = Format::ini;
-    bool lenient = false;            // a wrong value is a warning and the default is used, because Haraka does so
+    bool lenient = false;  // a wrong value is a warning and the default is used, because Haraka does so
     std::string fallback_section{};  // where the value comes from when the key is not in `section`
-    std::string legacy_file{};       // one-value file of old Haraka versions, read when the ini says nothing or no
+    std::string legacy_file{};  // one-value file of old Haraka versions, read when the ini says nothing or no
 
     // "outbound.ini [main] concurrency_max", or the file alone.
     std::string name() const;
@@ -78,15 +79,18 @@ struct Field {
     std::function<const T&(const Settings&)> read;
 };
 template <class T>
-Field<T> at(T Settings::*member) {
+Field<T> at(T Settings::* member) {
     return {
-        [member](Settings& s) -> T& { return s.*member; }, [member](const Settings& s) -> const T& { return s.*member; }};
+        [member](Settings& s) -> T& { return s.*member; },
+        [member](const Settings& s) -> const T& { return s.*member; }
+    };
 }
 template <class Group, class T>
-Field<T> at(Group Settings::*group, T Group::*member) {
+Field<T> at(Group Settings::* group, T Group::* member) {
     return {
         [group, member](Settings& s) -> T& { return s.*group.*member; },
-        [group, member](const Settings& s) -> const T& { return s.*group.*member; }};
+        [group, member](const Settings& s) -> const T& { return s.*group.*member; }
+    };
 }
 
 template <class T>
@@ -111,8 +115,8 @@ Kind text(Field<std::string> field);
 using ItemRule = std::function<std::optional<std::string>(std::string_view)>;
 Kind first_text(Field<std::string> field, std::string expected, ItemRule rule);
 Kind secret(Field<std::string> field);
-// Items separated by commas, or given one by one as `key[]`; each is checked and rewritten by `item`, which gives
-// nothing for a wrong one. `expected` says what an item must be.
+// Items separated by commas, or given one by one as `key[]`; each is checked and rewritten by `item`, which
+// gives nothing for a wrong one. `expected` says what an item must be.
 Kind list(Field<std::vector<std::string>> field, std::string expected, ItemRule item);
 // Texts given one by one as `key[]`, taken as they are.
 Kind texts(Field<std::vector<std::string>> field);
@@ -133,7 +137,8 @@ Kind elsewhere(std::string words);
 template <class T>
 Kind choice(Field<T> field, std::vector<std::pair<std::string, T>> words) {
     std::string expected = "one of";
-    for (const auto& [word, value] : words) expected += (expected.ends_with("of") ? " `" : ", `") + word + "`";
+    for (const auto& [word, value] : words)
+        expected += (expected.ends_with("of") ? " `" : ", `") + word + "`";
     Kind kind;
     kind.words = expected;
     kind.assign = [field, words, expected](Settings& settings, const Values& given) -> Complaints {

@@ -30,27 +30,35 @@ private:
     int fd_;
 };
 
-std::string reason(int error) { return std::system_category().message(error); }
+std::string reason(int error) {
+    return std::system_category().message(error);
+}
 
 Values verbatim_values(std::string_view text) {
     Values values;
-    for (std::string& line : parse_verbatim(text)) values.push_back({std::move(line), static_cast<int>(values.size()) + 1});
+    for (std::string& line : parse_verbatim(text))
+        values.push_back({std::move(line), static_cast<int>(values.size()) + 1});
     return values;
 }
 
 Values values_of(Format format, std::string_view text) {
     switch (format) {
-        case Format::value: return parse_value(text);
-        case Format::verbatim: return verbatim_values(text);
+        case Format::value:
+            return parse_value(text);
+        case Format::verbatim:
+            return verbatim_values(text);
         case Format::list:
-        case Format::ini: break;
+        case Format::ini:
+            break;
     }
     return parse_list(text);
 }
 
 }  // namespace
 
-std::string shown_name(const std::string& file) { return "config/" + file; }
+std::string shown_name(const std::string& file) {
+    return "config/" + file;
+}
 
 Result<std::optional<std::string>> read_text(const std::string& path, std::size_t bytes_max) {
     // Without O_NONBLOCK a FIFO of that name would hang the reader.
@@ -58,7 +66,8 @@ Result<std::optional<std::string>> read_text(const std::string& path, std::size_
     if (file.get() < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::optional<std::string>();
     if (file.get() < 0) return fail(Errc::disk_failed, "cannot be read: " + reason(errno));
     struct stat status{};
-    if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) return fail(Errc::disk_failed, "is not a plain file");
+    if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        return fail(Errc::disk_failed, "is not a plain file");
 
     std::string text;
     std::array<char, 65'536> block{};
@@ -68,7 +77,8 @@ Result<std::optional<std::string>> read_text(const std::string& path, std::size_
         if (got < 0) return fail(Errc::disk_failed, "cannot be read: " + reason(errno));
         if (got == 0) return std::optional<std::string>(std::move(text));
         text.append(block.data(), static_cast<std::size_t>(got));
-        if (text.size() > bytes_max) return fail(Errc::too_large, "is larger than " + std::to_string(bytes_max) + " octets");
+        if (text.size() > bytes_max)
+            return fail(Errc::too_large, "is larger than " + std::to_string(bytes_max) + " octets");
     }
 }
 

@@ -18,7 +18,9 @@ struct Unit {
     std::string_view name;
     std::int64_t milliseconds;
 };
-constexpr std::array<Unit, 5> units{{{"ms", 1}, {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}}};
+constexpr std::array<Unit, 5> units{
+    {{"ms", 1}, {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}}
+};
 
 bool parses_as(int family, std::string_view text) {
     std::array<char, INET6_ADDRSTRLEN> terminated{};
@@ -43,8 +45,12 @@ std::string_view without_brackets(std::string_view text) {
 
 }  // namespace
 
-bool is_ipv4(std::string_view text) { return parses_as(AF_INET, text); }
-bool is_ip(std::string_view text) { return is_ipv4(text) || parses_as(AF_INET6, text); }
+bool is_ipv4(std::string_view text) {
+    return parses_as(AF_INET, text);
+}
+bool is_ip(std::string_view text) {
+    return is_ipv4(text) || parses_as(AF_INET6, text);
+}
 
 bool is_loopback_ip(std::string_view text) {
     if (is_ipv4(text)) return text.starts_with("127.");
@@ -164,15 +170,19 @@ Result<std::vector<Milliseconds>> parse_intervals(std::string_view text) {
     for (const std::string_view piece : split(compact, ',')) {
         const std::size_t star = piece.find('*');
         const std::string_view length = piece.substr(0, star);
-        const bool has_unit = !length.empty() && std::string_view("smhd").find(length.back()) != std::string_view::npos;
+        const bool has_unit =
+            !length.empty() && std::string_view("smhd").find(length.back()) != std::string_view::npos;
         const auto interval = has_unit ? parse_duration(length, Milliseconds(1)) : std::nullopt;
         if (!interval || length.ends_with("ms")) {
             return fail(Errc::bad_input, "expected intervals such as 30s, 5m, 1h*3, 1d, or `none`");
         }
-        if (*interval < std::chrono::seconds(5)) return fail(Errc::bad_input, "expected intervals of at least 5s");
-        const auto times = star == std::string_view::npos ? 1U : parse_number<unsigned>(piece.substr(star + 1)).value_or(0);
+        if (*interval < std::chrono::seconds(5))
+            return fail(Errc::bad_input, "expected intervals of at least 5s");
+        const auto times =
+            star == std::string_view::npos ? 1U : parse_number<unsigned>(piece.substr(star + 1)).value_or(0);
         if (times == 0) return fail(Errc::bad_input, "expected a whole number from 1 after `*`");
-        if (intervals.size() + times > intervals_max) return fail(Errc::bad_input, "expected at most 1000 intervals");
+        if (intervals.size() + times > intervals_max)
+            return fail(Errc::bad_input, "expected at most 1000 intervals");
         intervals.insert(intervals.end(), times, *interval);
     }
     return intervals;
@@ -190,9 +200,10 @@ std::string format_intervals(const std::vector<Milliseconds>& intervals) {
     if (intervals.empty()) return "none";
     std::string out;
     for (std::size_t i = 0; i < intervals.size();) {
-        const auto run = std::find_if(intervals.begin() + static_cast<std::ptrdiff_t>(i), intervals.end(), [&](auto next) {
-            return next != intervals[i];
-        });
+        const auto run =
+            std::find_if(intervals.begin() + static_cast<std::ptrdiff_t>(i), intervals.end(), [&](auto next) {
+                return next != intervals[i];
+            });
         const auto times = static_cast<std::size_t>(run - intervals.begin()) - i;
         if (!out.empty()) out += ", ";
         out += format_duration(intervals[i]);

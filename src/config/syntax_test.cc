@@ -15,7 +15,8 @@ using testing::IsEmpty;
 
 std::vector<Milliseconds> seconds_of(const std::vector<int>& counts) {
     std::vector<Milliseconds> out;
-    for (const int count : counts) out.push_back(std::chrono::seconds(count));
+    for (const int count : counts)
+        out.push_back(std::chrono::seconds(count));
     return out;
 }
 
@@ -23,26 +24,32 @@ TEST(Intervals, FollowHarakasGrammar) {
     EXPECT_EQ(parse_intervals("10s, 1m*2").value(), seconds_of({10, 60, 60}));
     EXPECT_EQ(
         parse_intervals("30s, 1m, 5m, 9m, 15m*3, 30m*2, 1h*3, 2h*3, 1d").value(),
-        seconds_of({30, 60, 300, 540, 900, 900, 900, 1800, 1800, 3600, 3600, 3600, 7200, 7200, 7200, 86400}));
+        seconds_of({30, 60, 300, 540, 900, 900, 900, 1800, 1800, 3600, 3600, 3600, 7200, 7200, 7200, 86400})
+    );
     EXPECT_EQ(parse_intervals("1.5M").value(), seconds_of({90}));
     EXPECT_EQ(parse_intervals(" 5 s ").value(), seconds_of({5}));
     EXPECT_THAT(parse_intervals("None").value(), IsEmpty());
 }
 
 TEST(Intervals, RefuseWhatHarakaRefuses) {
-    for (const char* text : {"", "60 min", "60", "4s", "1m*", "1m*0", "1m*-1", "1m*2*2", "1m,,2m", "-1m", "500ms", "m", "1h*2000"}) {
+    for (const char* text :
+         {"", "60 min", "60", "4s", "1m*", "1m*0", "1m*-1", "1m*2*2", "1m,,2m", "-1m", "500ms", "m", "1h*2000"
+         }) {
         EXPECT_FALSE(parse_intervals(text)) << text;
     }
 }
 
 TEST(Intervals, DefaultIsHarakasFormula) {
     EXPECT_EQ(
-        default_intervals(13), seconds_of({64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072}));
+        default_intervals(13),
+        seconds_of({64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072})
+    );
     EXPECT_THAT(default_intervals(1), IsEmpty());
 }
 
 TEST(Intervals, AreWrittenAsTheyAreRead) {
-    for (const char* text : {"10s, 1m*2, 1d", "none", "90s"}) EXPECT_EQ(format_intervals(parse_intervals(text).value()), text);
+    for (const char* text : {"10s, 1m*2, 1d", "none", "90s"})
+        EXPECT_EQ(format_intervals(parse_intervals(text).value()), text);
 }
 
 TEST(Durations, CountInTheUnitOfTheSettingUnlessTheyNameOne) {
@@ -52,7 +59,8 @@ TEST(Durations, CountInTheUnitOfTheSettingUnlessTheyNameOne) {
     EXPECT_EQ(parse_duration("250ms", 1000ms), 250ms);
     EXPECT_EQ(parse_duration("2h", 1ms), 2h);
     EXPECT_EQ(parse_duration("1d", 1000ms), 24h);
-    for (const char* text : {"", "s", "-1", "1e3", "1 s", "1w", "1.", ".5", "1.2.3", "99999999999999999999", "4000d"}) {
+    for (const char* text :
+         {"", "s", "-1", "1e3", "1 s", "1w", "1.", ".5", "1.2.3", "99999999999999999999", "4000d"}) {
         EXPECT_EQ(parse_duration(text, 1000ms), std::nullopt) << text;
     }
 }
@@ -72,7 +80,8 @@ TEST(Bytes, TakePowersOf1024) {
     EXPECT_EQ(format_bytes(26'214'400), "25M");
     EXPECT_EQ(format_bytes(1000), "1000");
     EXPECT_EQ(format_bytes(0), "0");
-    for (const char* text : {"", "M", "-1", "1.5M", "1MB", "20000000T"}) EXPECT_EQ(parse_bytes(text), std::nullopt) << text;
+    for (const char* text : {"", "M", "-1", "1.5M", "1MB", "20000000T"})
+        EXPECT_EQ(parse_bytes(text), std::nullopt) << text;
 }
 
 TEST(Cidrs, AreAddressesWithOrWithoutPrefix) {
@@ -80,7 +89,9 @@ TEST(Cidrs, AreAddressesWithOrWithoutPrefix) {
     EXPECT_EQ(parse_cidr("192.0.2.1"), "192.0.2.1");
     EXPECT_EQ(parse_cidr("[2001:db8::1]"), "2001:db8::1");
     EXPECT_EQ(parse_cidr("[2001:db8::]/32"), "2001:db8::/32");
-    for (const char* text : {"", "192.0.2", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1", "host", "1.2.3.4/8/8", "::1%lo"}) {
+    for (const char* text :
+         {"", "192.0.2", "192.0.2.0/33", "2001:db8::/129", "192.0.2.0/", "192.0.2.0/-1", "host",
+          "1.2.3.4/8/8", "::1%lo"}) {
         EXPECT_EQ(parse_cidr(text), std::nullopt) << text;
     }
 }
@@ -96,16 +107,20 @@ TEST(Endpoints, TakeEveryUsualForm) {
     EXPECT_EQ(text("[2001:db8::1]"), "[2001:db8::1]:25");
     EXPECT_EQ(text("2001:db8::1"), "[2001:db8::1]:25");
     EXPECT_EQ(text("/run/x.sock"), "/run/x.sock");
-    for (const char* bad : {"", "localhost:25", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:", ":25", "[127.0.0.1]:25", "[::1]25", "[::1"}) {
+    for (const char* bad :
+         {"", "localhost:25", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:", ":25", "[127.0.0.1]:25",
+          "[::1]25", "[::1"}) {
         EXPECT_EQ(text(bad), "nothing") << bad;
     }
 }
 
 TEST(HostNames, HaveLegalLabels) {
-    for (const char* good : {"mx.example.com", "a", "a-b.c_d", "bücher.example", "1.example"}) EXPECT_TRUE(is_host_name(good)) << good;
+    for (const char* good : {"mx.example.com", "a", "a-b.c_d", "bücher.example", "1.example"})
+        EXPECT_TRUE(is_host_name(good)) << good;
     const std::string long_label(64, 'a');
-    for (const std::string& bad : {std::string(), std::string("a..b"), std::string(".a"), std::string("a."), std::string("-a"),
-                                   std::string("a b"), std::string("a/b"), std::string("\xff"), long_label}) {
+    for (const std::string& bad :
+         {std::string(), std::string("a..b"), std::string(".a"), std::string("a."), std::string("-a"),
+          std::string("a b"), std::string("a/b"), std::string("\xff"), long_label}) {
         EXPECT_FALSE(is_host_name(bad)) << bad;
     }
 }
@@ -140,8 +155,9 @@ TEST(NextHops, TakeEveryFormOfHaraka) {
 }
 
 TEST(NextHops, RefuseTheRest) {
-    for (const char* text : {"", "http://x", "mx:0", "mx:port", "mx:70000", "[::1", "[::1]25", "[mx]:25", "a b", "/", "smtp://",
-                             "smtp://user@mx", "smtp://u:%zz@mx", "smtp://:p@mx", "mx,mx2"}) {
+    for (const char* text :
+         {"", "http://x", "mx:0", "mx:port", "mx:70000", "[::1", "[::1]25", "[mx]:25", "a b", "/", "smtp://",
+          "smtp://user@mx", "smtp://u:%zz@mx", "smtp://:p@mx", "mx,mx2"}) {
         EXPECT_FALSE(parse_next_hop(text)) << text;
     }
 }

@@ -87,6 +87,8 @@ inline CertificatePair make_certificate(long from, long until) {
     return {drained(certificate_text), drained(key_text)};
 }
 
-inline CertificatePair make_certificate() { return make_certificate(-3600, 3600); }
+inline CertificatePair make_certificate() {
+    return make_certificate(-3600, 3600);
+}
 
 }  // namespace sluice::config::test

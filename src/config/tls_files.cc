@@ -30,10 +30,14 @@ using PrivateKey = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY, EVP_PKEY_free>>;
 using Context = std::unique_ptr<SSL_CTX, Freed<SSL_CTX, SSL_CTX_free>>;
 using Memory = std::unique_ptr<BIO, Freed<BIO, BIO_vfree>>;
 
-Memory memory_of(const std::string& text) { return Memory(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))); }
+Memory memory_of(const std::string& text) {
+    return Memory(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+}
 
 // An encrypted key would otherwise make OpenSSL ask on the terminal.
-int no_password(char*, int, int, void*) { return -1; }
+int no_password(char*, int, int, void*) {
+    return -1;
+}
 
 Result<std::string> read_pem(const std::string& path) {
     const auto text = read_text(path, pem_bytes_max);
@@ -57,7 +61,8 @@ std::vector<std::string> bundles_in(const std::string& folder) {
     std::error_code error;
     for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
         std::error_code ignored;
-        if (entry->path().extension() == ".pem" && entry->is_regular_file(ignored)) files.push_back(entry->path().string());
+        if (entry->path().extension() == ".pem" && entry->is_regular_file(ignored))
+            files.push_back(entry->path().string());
     }
     std::sort(files.begin(), files.end());
     return files;
@@ -71,7 +76,10 @@ std::uint16_t port_of(const std::string& listener) {
 class Resolver {
 public:
     Resolver(Settings& settings, const Sources& sources, Problems& problems)
-        : settings_(settings), sources_(sources), problems_(problems), folder_(settings.directory + "/config") {}
+        : settings_(settings),
+          sources_(sources),
+          problems_(problems),
+          folder_(settings.directory + "/config") {}
 
     void inbound(bool plugin_listed);
     void outbound();
@@ -91,7 +99,9 @@ private:
         return inbound_checked_ && outbound_section(key) == "main" ? Missing::quiet : Missing::warning;
     }
     void settle_client_certificate();
-    int line(const std::string& section, const std::string& key) const { return sources_.line_of(ini, section, key); }
+    int line(const std::string& section, const std::string& key) const {
+        return sources_.line_of(ini, section, key);
+    }
     // The section in which a key of [outbound] was given.
     std::string outbound_section(const std::string& key) const {
         return line("outbound", key) > 0 ? "outbound" : "main";
@@ -106,7 +116,9 @@ private:
     bool inbound_checked_ = false;
 };
 
-void Resolver::settle(std::string& file, const std::string& section, const std::string& key, Missing missing) {
+void Resolver::settle(
+    std::string& file, const std::string& section, const std::string& key, Missing missing
+) {
     if (file.empty()) return;
     file = absolute_in(folder_, file);
     if (const auto text = read_pem(file); !text) {
@@ -122,7 +134,9 @@ void Resolver::check_ciphers(const std::string& section, const std::string& ciph
     const Context context(SSL_CTX_new(TLS_method()));
     if (!context || SSL_CTX_set_cipher_list(context.get(), ciphers.c_str()) == 1) return;
     ERR_clear_error();
-    error(line(section, "ciphers"), "ciphers = " + printable(ciphers) + ": expected ciphers that OpenSSL knows");
+    error(
+        line(section, "ciphers"), "ciphers = " + printable(ciphers) + ": expected ciphers that OpenSSL knows"
+    );
 }
 
 // The pairs of `cert` and `key`, or the default pair when its files exist.
@@ -136,8 +150,11 @@ void Resolver::add_listed_pairs() {
     if (keys.empty()) keys = {"tls_key.pem"};
     if (defaults && !exists(folder_ + "/tls_cert.pem") && !exists(folder_ + "/tls_key.pem")) return;
     if (certificates.size() != keys.size()) {
-        return error(line("main", "cert"), "cert: expected as many certificates as keys, found " + std::to_string(certificates.size()) +
-                                               " and " + std::to_string(keys.size()));
+        return error(
+            line("main", "cert"), "cert: expected as many certificates as keys, found " +
+                                      std::to_string(certificates.size()) + " and " +
+                                      std::to_string(keys.size())
+        );
     }
     for (std::size_t i = 0; i < certificates.size(); ++i) {
         const std::string certificate = absolute_in(folder_, certificates[i]);
@@ -158,7 +175,9 @@ void Resolver::add_bundles() {
         const std::string shown = "config/tls/" + fs::path(bundle).filename().string();
         const auto facts = check_pair(bundle, bundle);
         if (!facts) {
-            problems_.warning(shown, 0, "expected a certificate with its key: " + facts.error().detail + "; it is left out");
+            problems_.warning(
+                shown, 0, "expected a certificate with its key: " + facts.error().detail + "; it is left out"
+            );
             continue;
         }
         if (!facts->warning.empty()) problems_.warning(shown, 0, facts->warning);
@@ -196,7 +215,8 @@ void Resolver::inbound(bool plugin_listed) {
     if (!tls.enabled && !failed) report_no_certificate(implicit);
     if (plugin_listed) return;
     // STARTTLS is what the plugin offers; implicit TLS needs no plugin.
-    for (const std::string& listener : listen) tls.no_starttls_ports.push_back(port_of(listener));
+    for (const std::string& listener : listen)
+        tls.no_starttls_ports.push_back(port_of(listener));
 }
 
 void Resolver::refuse_demands_by_port() {
@@ -204,7 +224,9 @@ void Resolver::refuse_demands_by_port() {
         if (port.text.empty()) continue;
         error(
             port.line,
-            "requireAuthorized: expected nothing: certificates cannot be demanded by port; `rejectUnauthorized` demands them on all");
+            "requireAuthorized: expected nothing: certificates cannot be demanded by port; "
+            "`rejectUnauthorized` demands them on all"
+        );
     }
 }
 
@@ -217,8 +239,8 @@ void Resolver::report_no_certificate(bool implicit) {
     }
 }
 
-// The pair that was named, or the default pair when both of its files exist. A client certificate is harmless and rarely
-// asked for, so a missing one is left out; one that does not fit its key is a mistake.
+// The pair that was named, or the default pair when both of its files exist. A client certificate is harmless
+// and rarely asked for, so a missing one is left out; one that does not fit its key is a mistake.
 void Resolver::settle_client_certificate() {
     OutboundTlsSettings& tls = settings_.outbound_tls;
     const bool named = !tls.certificate.empty() || !tls.key.empty();
@@ -230,7 +252,8 @@ void Resolver::settle_client_certificate() {
     if (!tls.certificate.empty() && !tls.key.empty()) {
         const auto facts = check_pair(tls.certificate, tls.key);
         if (facts) return;
-        // Without plugin `tls` Haraka does not look at the default files, so what lies there need not be usable.
+        // Without plugin `tls` Haraka does not look at the default files, so what lies there need not be
+        // usable.
         if (named) error(line(outbound_section("cert"), "cert"), facts.error().detail);
     }
     tls.certificate.clear();
@@ -251,14 +274,20 @@ void Resolver::outbound() {
 Result<CertificateFacts> check_pair(const std::string& certificate_path, const std::string& key_path) {
     TRY(const std::string certificate_text, read_pem(certificate_path));
     TRY(const std::string key_text, read_pem(key_path));
-    const Certificate certificate(PEM_read_bio_X509(memory_of(certificate_text).get(), nullptr, no_password, nullptr));
+    const Certificate certificate(
+        PEM_read_bio_X509(memory_of(certificate_text).get(), nullptr, no_password, nullptr)
+    );
     const PrivateKey key(PEM_read_bio_PrivateKey(memory_of(key_text).get(), nullptr, no_password, nullptr));
     ERR_clear_error();
     if (!certificate) return fail(Errc::config, certificate_path + " holds no certificate in PEM form");
     if (!key) return fail(Errc::config, key_path + " holds no private key in PEM form without a password");
     const bool match = X509_check_private_key(certificate.get(), key.get()) == 1;
     ERR_clear_error();
-    if (!match) return fail(Errc::config, "the key in " + key_path + " does not belong to the certificate in " + certificate_path);
+    if (!match)
+        return fail(
+            Errc::config,
+            "the key in " + key_path + " does not belong to the certificate in " + certificate_path
+        );
 
     CertificateFacts facts;
     if (X509_cmp_current_time(X509_get0_notAfter(certificate.get())) < 0) {
@@ -279,7 +308,9 @@ std::uint32_t crc_of(const std::vector<std::string>& files) {
     return crc32c(all);
 }
 
-void resolve_tls(Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems) {
+void resolve_tls(
+    Settings& settings, const NativePlugins& plugins, const Sources& sources, Problems& problems
+) {
     Resolver resolver(settings, sources, problems);
     resolver.inbound(plugins.tls);
     resolver.outbound();

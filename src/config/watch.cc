@@ -24,15 +24,15 @@ using std::chrono::steady_clock;
 constexpr milliseconds quiet_time{250};
 constexpr milliseconds patience{500};  // after the first change no longer quiet time is granted
 
-constexpr std::uint32_t interesting = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB |
-                                      IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr std::uint32_t interesting = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |
+                                      IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 
 tl::unexpected<Error> system_failure(const char* what) {
     return fail(Errc::out_of_resources, std::string(what) + ": " + std::system_category().message(errno));
 }
 
-// A plain file that was just created is still empty; its writer's close is the event to wait for. Links and folders
-// come complete.
+// A plain file that was just created is still empty; its writer's close is the event to wait for. Links and
+// folders come complete.
 bool comes_complete(const std::string& path) {
     struct stat status{};
     return lstat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode) || status.st_nlink > 1;
@@ -44,24 +44,33 @@ std::set<std::string> folders_to_watch(const Settings& settings) {
     const auto add = [&](const std::string& file) {
         if (!file.empty()) folders.insert(fs::path(file).parent_path().string());
     };
-    for (const std::string& file : settings.tls.certificates) add(file);
-    for (const std::string& file : settings.tls.keys) add(file);
-    for (const auto& file : {settings.tls.dh_params, settings.tls.ca_file}) add(file);
+    for (const std::string& file : settings.tls.certificates)
+        add(file);
+    for (const std::string& file : settings.tls.keys)
+        add(file);
+    for (const auto& file : {settings.tls.dh_params, settings.tls.ca_file})
+        add(file);
     const OutboundTlsSettings& out = settings.outbound_tls;
-    for (const auto& file : {out.certificate, out.key, out.dh_params, out.ca_file}) add(file);
+    for (const auto& file : {out.certificate, out.key, out.dh_params, out.ca_file})
+        add(file);
     return folders;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Watch>> Watch::open(SettingsPtr current, std::vector<Problem> problems, Listener listener) {
+Result<std::unique_ptr<Watch>> Watch::open(
+    SettingsPtr current, std::vector<Problem> problems, Listener listener
+) {
     std::unique_ptr<Watch> watch(new Watch(std::move(current), std::move(problems), std::move(listener)));
     TRY_VOID(watch->start());
     return watch;
 }
 
 Watch::Watch(SettingsPtr current, std::vector<Problem> problems, Listener listener)
-    : started_with_(current), current_(std::move(current)), problems_(std::move(problems)), listener_(std::move(listener)) {}
+    : started_with_(current),
+      current_(std::move(current)),
+      problems_(std::move(problems)),
+      listener_(std::move(listener)) {}
 
 Watch::~Watch() {
     for (const int fd : {poll_, events_, timer_}) {
@@ -78,7 +87,8 @@ Result<void> Watch::start() {
         epoll_event event{};
         event.events = EPOLLIN;
         event.data.fd = fd;
-        if (epoll_ctl(poll_, EPOLL_CTL_ADD, fd, &event) != 0) return system_failure("watching the configuration");
+        if (epoll_ctl(poll_, EPOLL_CTL_ADD, fd, &event) != 0)
+            return system_failure("watching the configuration");
     }
     watch_folders();
     if (folders_.empty()) return system_failure("watching the configuration");
@@ -86,8 +96,8 @@ Result<void> Watch::start() {
     return {};
 }
 
-// Watching a folder again is harmless: inotify gives the same number. One that does not exist is noticed when it
-// appears, through the folder above it. True when a folder is new.
+// Watching a folder again is harmless: inotify gives the same number. One that does not exist is noticed when
+// it appears, through the folder above it. True when a folder is new.
 bool Watch::watch_folders() {
     bool news = false;
     for (const std::string& folder : folders_to_watch(*current_)) {
@@ -137,7 +147,9 @@ void Watch::schedule() {
     if (!pending_) first_change_ = now;
     pending_ = true;
     const auto due = std::min(now + quiet_time, first_change_ + patience + quiet_time);
-    const auto wait = std::max(std::chrono::duration_cast<std::chrono::nanoseconds>(due - now), std::chrono::nanoseconds(1));
+    const auto wait = std::max(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(due - now), std::chrono::nanoseconds(1)
+    );
     itimerspec timer{};
     timer.it_value.tv_sec = static_cast<time_t>(wait.count() / 1'000'000'000);
     timer.it_value.tv_nsec = static_cast<long>(wait.count() % 1'000'000'000);
@@ -148,7 +160,8 @@ void Watch::reload() {
     pending_ = false;
     watch_folders();  // a replaced folder has to be watched before it is read
     publish(load(current_->directory));
-    // Certificates may lie elsewhere now; what happened there before the watch began is found by looking once more.
+    // Certificates may lie elsewhere now; what happened there before the watch began is found by looking once
+    // more.
     if (watch_folders()) schedule();
 }
 

@@ -15,19 +15,23 @@ namespace sluice::config {
 
 // What a change of the files came to. Value.
 struct Reload {
-    SettingsPtr settings;                    // in force from now on: the new ones, or the old ones after an error
-    bool applied = false;                    // `settings` are new
-    Changes changes;                         // against the settings that were in force until now
-    std::vector<std::string> needs_restart;  // all settings whose files say other than what the engine started with
-    std::vector<Problem> problems;           // of the files as they are
+    SettingsPtr settings;  // in force from now on: the new ones, or the old ones after an error
+    bool applied = false;  // `settings` are new
+    Changes changes;       // against the settings that were in force until now
+    std::vector<std::string>
+        needs_restart;              // all settings whose files say other than what the engine started with
+    std::vector<Problem> problems;  // of the files as they are
 };
 
-// Watches the files of an instance and reloads all of them when one changes: a quarter of a second after the last
-// change, at most three quarters after the first, so that a set of files written together counts as one change.
+// Watches the files of an instance and reloads all of them when one changes: a quarter of a second after the
+// last change, at most three quarters after the first, so that a set of files written together counts as one
+// change.
 //
-// Promise: settings are published only when every file is free of errors; a broken file keeps the old ones and is
+// Promise: settings are published only when every file is free of errors; a broken file keeps the old ones
+// and is
 //          reported once, and so is its repair. A change that changes no setting is not published.
-// Thread:  owned by one thread, which polls fd() for reading and calls on_readable(); that loads (a few milliseconds of
+// Thread:  owned by one thread, which polls fd() for reading and calls on_readable(); that loads (a few
+// milliseconds of
 //          file reading) and calls the listener.
 // Watched: DIR/config, DIR/config/tls, the folders of the certificates, and DIR for a replaced config folder.
 class Watch {
@@ -35,7 +39,9 @@ public:
     using Listener = std::function<void(const Reload&)>;
 
     // `current` are the settings in force. Errors: out_of_resources when the kernel gives no more watches.
-    static Result<std::unique_ptr<Watch>> open(SettingsPtr current, std::vector<Problem> problems, Listener listener);
+    static Result<std::unique_ptr<Watch>> open(
+        SettingsPtr current, std::vector<Problem> problems, Listener listener
+    );
     ~Watch();
     Watch(const Watch&) = delete;
     Watch& operator=(const Watch&) = delete;

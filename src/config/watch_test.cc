@@ -23,17 +23,21 @@ public:
     explicit Watched(const TemporaryFolder& instance) {
         if (!test::fs::exists(instance.path() / "config/me")) instance.write("config/me", "mx.example.com\n");
         Loaded loaded = load(instance.text());
-        watch_ = Watch::open(loaded.settings, loaded.problems, [this](const Reload& reload) { reloads.push_back(reload); }).value();
+        watch_ = Watch::open(loaded.settings, loaded.problems, [this](const Reload& reload) {
+                     reloads.push_back(reload);
+                 }).value();
     }
     // Serves the watch until it has reported `count` times in all, or five seconds have gone.
     void await(std::size_t count) {
         const auto deadline = steady_clock::now() + milliseconds(5000);
-        while (reloads.size() < count && serve_until(deadline)) {}
+        while (reloads.size() < count && serve_until(deadline)) {
+        }
     }
     // Serves the watch for a while: for showing that nothing is reported.
     void serve_for(milliseconds time) {
         const auto deadline = steady_clock::now() + time;
-        while (serve_until(deadline)) {}
+        while (serve_until(deadline)) {
+        }
     }
     Watch& watch() { return *watch_; }
     std::vector<Reload> reloads;
@@ -89,7 +93,10 @@ TEST(Watching, ABrokenFileKeepsTheOldSettingsAndIsReportedOnceAndSoIsItsRepair) 
     EXPECT_FALSE(watched.reloads[0].applied);
     EXPECT_EQ(watched.reloads[0].settings->outbound.concurrency_max, 10'000U);
     ASSERT_THAT(watched.reloads[0].problems, SizeIs(1));
-    EXPECT_THAT(watched.reloads[0].problems[0].text(), HasSubstr("config/outbound.ini:1: concurrency_max: expected a whole number"));
+    EXPECT_THAT(
+        watched.reloads[0].problems[0].text(),
+        HasSubstr("config/outbound.ini:1: concurrency_max: expected a whole number")
+    );
 
     watched.watch().reload();
     EXPECT_THAT(watched.reloads, SizeIs(1));

@@ -1,7 +1,6 @@
 #include "daemon/acceptance.h"
 
 #include <unistd.h>
-#include <zlib.h>
 
 #include <cstdio>
 
@@ -24,11 +23,6 @@ std::uint64_t read_resident() {
     return fields == 2 ? resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
 }
 
-std::uint32_t crc(std::uint32_t seed, std::string_view text) {
-    return static_cast<std::uint32_t>(
-        ::crc32(seed, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
-}
-
 }  // namespace
 
 Pressure::Pressure(const config::SpoolSettings& settings)
@@ -49,12 +43,6 @@ std::optional<std::string> Pressure::reason(const spool::Spool& spool) const {
     return std::nullopt;
 }
 
-std::uint32_t source_hash(const mail::Message& message, const mail::ItemSpec& item) {
-    std::uint32_t hash = crc(0, message.envelope.reverse_path.text());
-    for (const std::uint32_t index : item.recipients) hash = crc(hash, message.envelope.recipients[index].address.text());
-    return hash;
-}
-
 std::vector<queue::Event> admissions(const mail::MessagePtr& message) {
     std::vector<queue::Event> events;
     events.reserve(message->items.size());
@@ -68,7 +56,7 @@ std::vector<queue::Event> admissions(const mail::MessagePtr& message) {
         admit.due = message->arrival;
         admit.size = static_cast<std::uint32_t>(message->size());
         admit.recipient_count = static_cast<std::uint32_t>(item.recipients.size());
-        admit.source_hash = source_hash(*message, item);
+        admit.source_hash = spool::source_hash(message->envelope, item);
         admit.priority = message->priority;
         admit.fresh = message;
         events.emplace_back(std::move(admit));
@@ -113,8 +101,9 @@ void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
         }
         finished.push_back(waiting);
     }
-    core_.push_all(events);
+    // The clients first: their 250 is due, and the core then finds more at once.
     finished_.push_all(finished);
+    core_.push_all(events);
 }
 
 }  // namespace sluice::daemon

@@ -30,8 +30,6 @@ private:
 
 // The Admit events of a message's items: what the core needs to know.
 std::vector<queue::Event> admissions(const mail::MessagePtr& message);
-// CRC-32 of reverse-path and the item's forward-paths.
-std::uint32_t source_hash(const mail::Message& message, const mail::ItemSpec& item);
 
 // Makes messages of one shard durable, then queues them. The core learns of a whole sync in one push, and so does the
 // shard. accept() on the shard; committed() on the spool's writer.

@@ -91,6 +91,13 @@ bool passes(const control::ItemDetail& item, const control::ItemFilter& filter) 
                                            [&](const std::string& one) { return mentions(one, filter.recipient); });
 }
 
+// What the API calls a field of an injection: "recipients[1]" came in as "to".
+std::string api_name(const std::string& field) {
+    if (field.starts_with("recipients")) return "to" + field.substr(std::string_view("recipients").size());
+    if (field == "reverse_path") return "from";
+    return field == "content" ? "message" : field;
+}
+
 }  // namespace
 
 Api::Api(Engine& engine, async::Executor executor)
@@ -121,7 +128,7 @@ Task<control::EngineStatus> Api::status() {
     status.directory = settings->directory;
     status.uptime_ms = (engine_.clock_.now() - engine_.started_).count();
     for (const net::Endpoint& endpoint : engine_.endpoints()) status.listeners.push_back(endpoint.text());
-    for (const auto& shard : engine_.shards_) status.connections_in += shard->connections();
+    status.connections_in = engine_.census_.total();
     status.spool = engine_.spool_->status();
     const auto refusal = acceptance_.refusal();
     status.accepting = !refusal.has_value();
@@ -188,7 +195,7 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
         item.recipients.push_back(message.envelope.recipients[index].address.text());
     }
     item.headers = message.trace + message.content.substr(0, message.traits.header_size);
-    if (const auto subject = mail::find_header(message.content, "Subject")) item.subject = trim(*subject);
+    if (const auto subject = mail::find_field(message.content, "Subject")) item.subject = mail::unfolded(subject->value);
     co_return item;
 }
 
@@ -219,45 +226,80 @@ Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Select
 
 Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
     if (const auto refusal = acceptance_.refusal()) co_return fail(Errc::disk_full, *refusal);
-    if (!request.idempotency_key.empty()) {
-        forget_old_keys();
-        const auto known = seen_.find(request.idempotency_key);
-        if (known != seen_.end()) {
-            control::InjectReply repeated;
-            repeated.id = known->second.id;
-            repeated.repeated = true;
-            co_return repeated;
-        }
+    if (request.idempotency_key.empty()) co_return co_await queue(std::move(request));
+    forget_old_keys();
+    if (const auto known = seen_.find(request.idempotency_key); known != seen_.end()) {
+        control::InjectReply repeated;
+        repeated.id = known->second.id;
+        repeated.repeated = true;
+        co_return repeated;
     }
-    reception::Injection injection;
-    injection.reverse_path = std::move(request.from);
-    injection.forward_paths = std::move(request.to);
-    injection.message = std::move(request.message);
-    injection.origin = request.client.empty() ? "http" : request.client;
-    injection.tenant = std::move(request.tenant);
-    injection.priority = request.priority;
-    CO_TRY(
-        const mail::MessagePtr message,
-        reception::build_message(injection, *engine_.settings(), engine_.clock_.now(), engine_.ids_->next()));
+    if (const auto same = pending_.find(request.idempotency_key); same != pending_.end()) {
+        const PendingPtr pending = same->second;
+        co_return co_await wait_for(pending);
+    }
+    co_return co_await inject_once(std::move(request));
+}
 
+Task<Result<control::InjectReply>> Api::inject_once(control::InjectRequest request) {
+    const std::string key = request.idempotency_key;
+    const auto pending = std::make_shared<Pending>();
+    pending_[key] = pending;
+    Result<control::InjectReply> reply = co_await queue(std::move(request));
+    if (reply) seen_[key] = Seen{reply->id, engine_.clock_.now()};
+    pending_.erase(key);
+    pending->reply = reply;
+    for (async::Signal* waiting : pending->waiting) waiting->set();
+    co_return reply;
+}
+
+Task<Result<control::InjectReply>> Api::wait_for(PendingPtr pending) {
+    async::Signal done(executor_);
+    pending->waiting.push_back(&done);
+    co_await done.wait();
+    Result<control::InjectReply> reply = *pending->reply;
+    if (reply) reply->repeated = true;
+    co_return reply;
+}
+
+// Makes the message durable, with the key that names it in the same batch.
+Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
+    const std::string key = request.idempotency_key;
+    CO_TRY(const mail::MessagePtr message, message_of(std::move(request)));
     spool::Batch batch;
-    if (!request.idempotency_key.empty()) {
-        // Taken at once, so that the same key sent twice at the same time queues one message.
-        seen_[request.idempotency_key] = Seen{message->id, engine_.clock_.now()};
+    if (!key.empty()) {
         batch.emplace_back(spool::PolicyRecord{
-            std::string(key_prefix) + request.idempotency_key,
-            message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
+            std::string(key_prefix) + key, message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
     }
     const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
-    if (!accepted) {
-        seen_.erase(request.idempotency_key);
-        co_return fail(accepted.error());
-    }
-    event::Accepted fact{*message, message->origin, {}, {}, engine_.clock_.now() - message->arrival};
+    if (!accepted) co_return fail(accepted.error());
+    const event::Accepted fact{
+        .message = *message, .client = message->origin, .took = engine_.clock_.now() - message->arrival};
     engine_.events_->record(fact);
     control::InjectReply reply;
     reply.id = message->id;
     co_return reply;
+}
+
+Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
+    reception::Injection injection;
+    injection.reverse_path = std::move(request.from);
+    injection.recipients = std::move(request.to);
+    injection.content = std::move(request.message);
+    const std::uint64_t size_max = engine_.settings()->connection.message_bytes_max;
+    const bool too_large = size_max > 0 && injection.content.size() > size_max;
+    injection.origin = request.client.empty() ? "http" : request.client;
+    injection.tenant = std::move(request.tenant);
+    injection.priority = request.priority;
+    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.clock_, *engine_.ids_);
+    if (message) return std::move(*message);
+    const auto& errors = message.error();
+    if (errors.size() == 1 && errors[0].field == "content" && too_large) return fail(Errc::too_large, errors[0].reason);
+    std::string fields;
+    for (const reception::FieldError& error : message.error()) {
+        fields += (fields.empty() ? "" : "; ") + api_name(error.field) + ": " + error.reason;
+    }
+    return fail(Errc::bad_input, fields);
 }
 
 void Api::recover_keys() {
@@ -283,12 +325,13 @@ void Api::forget_old_keys() {
     if (!erased.empty()) engine_.spool_->append(std::move(erased), nullptr, 0);
 }
 
-Task<std::vector<std::string>> Api::reload() {
-    config::Loaded loaded = config::load(engine_.settings()->directory);
-    std::vector<std::string> problems;
-    for (const config::Problem& problem : loaded.problems) problems.push_back(problem.text());
-    if (loaded.settings) engine_.apply(loaded.settings);
-    co_return problems;
+Task<control::ReloadReport> Api::reload() {
+    const config::Loaded loaded = config::load(engine_.settings()->directory);
+    control::ReloadReport report;
+    for (const config::Problem& problem : loaded.problems) report.problems.push_back(problem.text());
+    report.applied = loaded.settings != nullptr;
+    if (report.applied) engine_.apply(loaded.settings);
+    co_return report;
 }
 
 Task<std::string> Api::metrics() {

@@ -137,7 +137,8 @@ Result<> Engine::open_spool() {
 
 Result<> Engine::start_shards() {
     const config::SettingsPtr settings = settings_.get();
-    const Common common{clock_, *spool_, *ids_, disk_pool_, *core_, *pressure_, *events_, *log_, net::local_addresses()};
+    const Common common{clock_, *spool_, *ids_,    disk_pool_,             *core_, *pressure_,
+                        *events_, *log_, census_, net::local_addresses()};
     for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
         shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
     }
@@ -256,6 +257,7 @@ void Engine::apply(const config::SettingsPtr& settings) {
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
+    control_shard_->post([this, settings] { control_->set_access(settings->http.token, settings->me); });
 }
 
 void Engine::flush_queue() { core_->push(queue::Flush{}); }

@@ -74,6 +74,7 @@ private:
     std::unique_ptr<spool::Spool> spool_;
     std::unique_ptr<spool::IdSource> ids_;
     std::unique_ptr<Pressure> pressure_;
+    reception::Census census_;
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::unique_ptr<async::Shard> control_shard_;

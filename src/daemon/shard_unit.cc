@@ -24,7 +24,8 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
         shard_, common.clock, common.spool, common.ids, common.disk_pool, inbox_, common.events, common.log,
         common.ids.next().value};
     courier_ = std::make_unique<delivery::Courier>(out, settings);
-    const reception::Surroundings in{shard_, common.clock, common.ids, acceptance_, common.events, common.log};
+    const reception::Surroundings in{
+        shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census};
     reception_ = std::make_unique<reception::Reception>(in, settings);
 }
 

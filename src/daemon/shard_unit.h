@@ -14,6 +14,7 @@
 #include "delivery/courier.h"
 #include "dns/resolver.h"
 #include "dns/router.h"
+#include "reception/census.h"
 #include "reception/reception.h"
 
 namespace sluice::daemon {
@@ -41,6 +42,7 @@ struct Common {
     const Pressure& pressure;
     event::Recorder& events;
     event::Log& log;
+    reception::Census& census;
     std::vector<net::IpAddress> ourselves;
 };
 
@@ -63,8 +65,6 @@ public:
 
     async::Shard& shard() { return shard_; }
     std::vector<net::Endpoint> endpoints() const { return reception_->endpoints(); }
-    // On the shard.
-    std::size_t connections() const { return reception_->connections(); }
 
 private:
     void apply(config::SettingsPtr settings);

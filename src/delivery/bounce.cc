@@ -1,10 +1,10 @@
 #include "delivery/bounce.h"
 
 #include <unistd.h>
-#include <zlib.h>
 
 #include "base/assert.h"
 #include "mail/header.h"
+#include "spool/spool.h"
 
 namespace sluice::delivery {
 namespace {
@@ -63,16 +63,6 @@ mail::MessagePtr message_of(mail::Dsn dsn, MessageId id, const mail::Message& or
     return message;
 }
 
-// CRC-32 of the only forward-path: there is no reverse-path. As spool and reception compute it.
-std::uint32_t source_hash(const mail::Message& message) {
-    uLong hash = ::crc32(0, nullptr, 0);
-    for (const mail::Recipient& recipient : message.envelope.recipients) {
-        const std::string text = recipient.address.local + "@" + recipient.address.domain;
-        hash = ::crc32(hash, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size()));
-    }
-    return static_cast<std::uint32_t>(hash);
-}
-
 queue::Admit admission(const mail::MessagePtr& message) {
     queue::Admit admit;
     admit.id = ItemId{message->id, 0};
@@ -82,7 +72,7 @@ queue::Admit admission(const mail::MessagePtr& message) {
     admit.due = message->arrival;
     admit.size = static_cast<std::uint32_t>(message->size());
     admit.recipient_count = static_cast<std::uint32_t>(message->items.front().recipients.size());
-    admit.source_hash = source_hash(*message);
+    admit.source_hash = spool::source_hash(message->envelope, message->items.front());
     admit.priority = message->priority;
     admit.fresh = message;
     return admit;

@@ -32,18 +32,33 @@ Task<Result<smtp::Reply>> ClientSession::ask(Stage stage, std::string_view line,
     co_return co_await dialogue_.reply();
 }
 
-Task<std::optional<Verdict>> ClientSession::open() {
-    dialogue_.enter(Stage::greeting);
-    auto greeting = co_await dialogue_.reply();
-    if (!greeting) co_return Verdict::of_error(Stage::greeting, greeting.error());
-    if (greeting->intermediate()) co_return Verdict{Stage::greeting, 0, Errc::bad_reply, {}, greeting->full_text()};
-    if (!greeting->positive()) co_return judge(Stage::greeting, *greeting);
+namespace {
 
-    auto stopped = co_await hello();
+// The conversation itself came to an end, rather than to a refusal by either side, after which QUIT is still polite.
+bool link_is_lost(const Verdict& verdict) {
+    if (verdict.code != 0 || verdict.error == Errc::auth_unavailable) return false;
+    return verdict.error != Errc::tls_failed || verdict.stage == Stage::tls;
+}
+
+}  // namespace
+
+Task<std::optional<Verdict>> ClientSession::open() {
+    auto stopped = co_await await_greeting();
+    if (!stopped) stopped = co_await hello();
     if (!stopped) stopped = co_await start_tls();
     if (!stopped) stopped = co_await authenticate();
-    broken_ = stopped.has_value();
+    opened_ = !stopped;
+    broken_ = stopped && link_is_lost(*stopped);
     co_return stopped;
+}
+
+Task<std::optional<Verdict>> ClientSession::await_greeting() {
+    dialogue_.enter(Stage::greeting);
+    const auto greeting = co_await dialogue_.reply();
+    if (!greeting) co_return Verdict::of_error(Stage::greeting, greeting.error());
+    if (greeting->positive()) co_return std::nullopt;
+    if (greeting->intermediate()) co_return Verdict{Stage::greeting, 0, Errc::bad_reply, {}, greeting->full_text()};
+    co_return judge(Stage::greeting, *greeting);
 }
 
 // EHLO, and HELO for a host that does not know it (C5321-06): then no extension is used. Where TLS is mandatory that
@@ -86,7 +101,8 @@ Task<std::optional<Verdict>> ClientSession::start_tls() {
         co_return std::nullopt;
     }
     dialogue_.enter(Stage::tls);
-    // Octets sent in clear after the 220 would be taken for words from inside TLS (CVE-2011-0411).
+    // Octets sent in clear after the 220 would be taken for words from inside TLS (CVE-2011-0411). Those that are not
+    // read yet spoil the handshake.
     if (dialogue_.has_surplus()) {
         co_return Verdict{Stage::tls, 0, Errc::bad_reply, {}, "octets in clear between STARTTLS and the handshake"};
     }

@@ -57,7 +57,7 @@ public:
     Task<> deliver(const mail::Message& message, std::span<const std::uint32_t> recipients, Verdicts& verdicts);
 
     // Can carry another message: the link is sound, nothing surplus was said, and the peer's MAILMAX is not reached.
-    bool usable() const { return !broken_ && !mail_max_reached() && !dialogue_.has_surplus(); }
+    bool usable() const { return opened_ && !broken_ && !mail_max_reached() && !dialogue_.has_surplus(); }
     // No reply to MAIL has been read since the last call of deliver(): a dead pooled connection looks like that.
     bool untouched() const { return untouched_; }
     // The number of messages tried on this connection.
@@ -85,6 +85,7 @@ private:
     };
     struct Transaction;
 
+    Task<std::optional<Verdict>> await_greeting();
     Task<std::optional<Verdict>> hello();
     Task<std::optional<Verdict>> start_tls();
     Task<std::optional<Verdict>> authenticate();
@@ -93,6 +94,7 @@ private:
     Channel channel() const;
 
     void refuse_unfit(Transaction& transaction);
+    bool convert(Transaction& transaction);
     void refuse_all(Transaction& transaction, const Verdict& verdict);
     bool mail_max_reached() const;
     bool next_group(const Transaction& transaction);
@@ -117,6 +119,7 @@ private:
     smtp::Extensions extensions_;
     bool authenticated_ = false;
     bool tls_broken_ = false;
+    bool opened_ = false;
     bool broken_ = false;      // nothing more can be said
     bool needs_rset_ = false;  // the last transaction ended half way
     bool untouched_ = true;

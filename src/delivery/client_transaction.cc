@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/text.h"
 #include "delivery/client_session.h"
+#include "delivery/downgrade.h"
+#include "mail/header.h"
 #include "smtp/command.h"
 #include "smtp/data.h"
 
@@ -34,11 +37,13 @@ struct ClientSession::Transaction {
     std::span<const std::uint32_t> recipients;
     Verdicts& verdicts;
     std::string_view trace, content;  // as they go out
+    std::string seven_bit;            // holds `content` when it had to be converted
     bool has_leading_dot = false;
     bool chunked = false;
     bool needs_utf8 = false;
     mail::BodyType body = mail::BodyType::unspecified;
     bool mail_accepted = false;
+    std::size_t rcpt_replies = 0;
     bool content_sent = false;  // all of it, with its end
 
     std::size_t size() const { return trace.size() + content.size(); }
@@ -55,8 +60,13 @@ Task<> ClientSession::deliver(
     ASSERT(verdicts.size() == recipients.size());
     ++message_count_;
     untouched_ = true;
-    Transaction transaction{.message = message, .recipients = recipients, .verdicts = verdicts,
-                            .trace = message.trace, .content = message.content};
+    Transaction transaction{
+        .message = message,
+        .recipients = recipients,
+        .verdicts = verdicts,
+        .trace = message.trace,
+        .content = message.content,
+        .seven_bit = {}};
     refuse_unfit(transaction);
     while (!broken_ && !mail_max_reached() && next_group(transaction)) {
         const auto done = co_await converse(transaction);
@@ -86,15 +96,18 @@ void ClientSession::refuse_unfit(Transaction& transaction) {
     if (traits.has_8bit && transaction.body != mail::BodyType::binary_mime) {
         transaction.body = mail::BodyType::eight_bit_mime;
     }
-    if (extensions_.size_max > 0 && transaction.size() > extensions_.size_max) {
-        refuse_all(transaction, refuse(Errc::too_large, "5.3.4", "the message is larger than the peer's SIZE"));
-    }
     if (traits.has_bare_eol && !(extensions_.chunking && extensions_.binarymime)) {
         refuse_all(transaction, refuse(Errc::unsupported, "5.6.1", "the peer does not offer BINARYMIME"));
     }
     using EightBit = config::OutboundSettings::EightBit;
-    if (traits.has_8bit && !extensions_.eight_bit_mime && settings_->outbound.eight_bit != EightBit::send) {
-        refuse_all(transaction, refuse(Errc::unsupported, "5.6.3", "the peer does not offer 8BITMIME"));
+    const EightBit eight_bit = settings_->outbound.eight_bit;
+    if (traits.has_8bit && !extensions_.eight_bit_mime && eight_bit != EightBit::send) {
+        if (eight_bit == EightBit::bounce || !convert(transaction)) {
+            refuse_all(transaction, refuse(Errc::unsupported, "5.6.3", "the peer does not offer 8BITMIME"));
+        }
+    }
+    if (extensions_.size_max > 0 && transaction.size() > extensions_.size_max) {
+        refuse_all(transaction, refuse(Errc::too_large, "5.3.4", "the message is larger than the peer's SIZE"));
     }
     const bool raw_header = traits.has_8bit_header &&
                             (message.envelope.smtputf8 || settings_->outbound.eight_bit != EightBit::send);
@@ -106,6 +119,17 @@ void ClientSession::refuse_unfit(Transaction& transaction) {
         transaction.needs_utf8 = true;
         if (!extensions_.smtputf8 && !transaction.verdicts[place]) transaction.verdicts[place] = no_utf8;
     }
+}
+
+// True when the content goes out in 7 bits now.
+bool ClientSession::convert(Transaction& transaction) {
+    auto converted = to_seven_bit(transaction.content);
+    if (!converted || !is_ascii(transaction.trace)) return false;
+    transaction.seven_bit = std::move(*converted);
+    transaction.content = transaction.seven_bit;
+    transaction.has_leading_dot = mail::scan_content(transaction.content).has_leading_dot;
+    transaction.body = mail::BodyType::seven_bit;
+    return true;
 }
 
 // The undecided recipients of the next transaction. RCPTDOMAINMAX needs no care: an item has one domain.
@@ -138,6 +162,7 @@ void ClientSession::compose(Transaction& transaction) {
     steps_.clear();
     accepted_.clear();
     transaction.mail_accepted = false;
+    transaction.rcpt_replies = 0;
     transaction.content_sent = false;
     if (needs_rset_) {
         commands_ += "RSET\r\n";
@@ -269,6 +294,7 @@ Result<> ClientSession::note_mail(Transaction& transaction, smtp::Reply reply) {
 // 251 and 252 are acceptance like 250 (RFC 5321 §3.4; Haraka's A1).
 Result<> ClientSession::note_rcpt(Transaction& transaction, std::size_t place, smtp::Reply reply) {
     if (reply.intermediate()) return fail(Errc::bad_reply, "answer to RCPT: " + reply.full_text());
+    ++transaction.rcpt_replies;
     if (!transaction.mail_accepted) return {};
     if (reply.positive()) {
         accepted_.push_back(place);
@@ -328,17 +354,18 @@ Task<Result<>> ClientSession::read_decision(Transaction& transaction) {
     co_return Result<>();
 }
 
-// The link is of no use any more. Whoever is still undecided in this transaction shares its fate; the others were not
-// even tried, so nothing that the peer may have done concerns them.
+// The link is of no use any more. Whose acceptance the peer may have said or was about to say shares the fate of the
+// transaction; the others were not part of it, so nothing that the peer may have done concerns them.
 void ClientSession::end_with(const Transaction& transaction, const Verdict& verdict) {
     broken_ = true;
-    for (const std::size_t place : group_) {
+    const bool all_answered = transaction.rcpt_replies == group_.size();
+    for (const std::size_t place : all_answered ? accepted_ : group_) {
         if (!transaction.verdicts[place]) transaction.verdicts[place] = verdict;
     }
     for (auto& place : transaction.verdicts) {
         if (place) continue;
         place = verdict;
-        place->stage = Stage::mail;
+        if (facts_of(verdict.stage).may_duplicate) place->stage = Stage::mail;
     }
 }
 

@@ -231,7 +231,7 @@ SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_c
     terms.tls = in_clear ? TlsMode::off
                          : owner_.tls().mode_for(*deliver.route, candidate_, surroundings_.clock.now());
     terms.tls_context = owner_.tls().context_for(terms.tls);
-    terms.tls_name = candidate_.mx_host;
+    if (!candidate_.remote.starts_with('/')) terms.tls_name = candidate_.mx_host;
     terms.credentials = {transport.auth_user, transport.auth_password, transport.auth_type};
     return terms;
 }

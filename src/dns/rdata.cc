@@ -10,7 +10,9 @@ namespace {
 constexpr std::size_t name_octets_max = 255;  // RFC 1035 §3.1
 constexpr std::size_t label_octets_max = 63;
 constexpr std::size_t message_header_octets = 12;
+constexpr std::uint16_t type_ns = 2;
 constexpr std::uint16_t type_cname = 5;
+constexpr std::uint16_t type_soa = 6;
 
 std::uint8_t octet_at(std::string_view bytes, std::size_t at) {
     return static_cast<std::uint8_t>(bytes[at]);
@@ -99,6 +101,21 @@ Result<RecordPlace> skip_record(std::string_view message, std::size_t at) {
     return RecordPlace{word_at(message, at), begin + length};
 }
 
+// The place after header and questions.
+Result<std::size_t> skip_questions(std::string_view message) {
+    constexpr std::size_t fixed_octets = 4;  // type, class
+    if (message.size() < message_header_octets) return fail(Errc::bad_input, "message is too short");
+    std::size_t at = message_header_octets;
+    for (std::size_t left = word_at(message, 4); left > 0; --left) {
+        TRY(at, skip_name(message, at));
+        if (at > message.size() || message.size() - at < fixed_octets) {
+            return fail(Errc::bad_input, "message ends inside a question");
+        }
+        at += fixed_octets;
+    }
+    return at;
+}
+
 }  // namespace
 
 Result<MxRecord> parse_mx(std::string_view rdata) {
@@ -142,23 +159,30 @@ bool is_presentable_name(std::string_view text) {
 }
 
 Result<std::size_t> count_aliases(std::string_view message) {
-    if (message.size() < message_header_octets) return fail(Errc::bad_input, "message is too short");
-    const std::size_t question_count = word_at(message, 4);
-    const std::size_t answer_count = word_at(message, 6);
-    std::size_t at = message_header_octets;
-    for (std::size_t i = 0; i < question_count; ++i) {
-        TRY(at, skip_name(message, at));
-        if (at > message.size() || message.size() - at < 4)
-            return fail(Errc::bad_input, "message ends inside a question");
-        at += 4;
-    }
+    TRY(std::size_t at, skip_questions(message));
     std::size_t aliases = 0;
-    for (std::size_t i = 0; i < answer_count; ++i) {
+    for (std::size_t left = word_at(message, 6); left > 0; --left) {
         TRY(const RecordPlace record, skip_record(message, at));
         if (record.type == type_cname) ++aliases;
         at = record.end;
     }
     return aliases;
+}
+
+Result<bool> is_referral(std::string_view message) {
+    TRY(std::size_t at, skip_questions(message));
+    for (std::size_t left = word_at(message, 6); left > 0; --left) {
+        TRY(const RecordPlace record, skip_record(message, at));
+        at = record.end;
+    }
+    bool names_servers = false;
+    for (std::size_t left = word_at(message, 8); left > 0; --left) {
+        TRY(const RecordPlace record, skip_record(message, at));
+        if (record.type == type_soa) return false;
+        if (record.type == type_ns) names_servers = true;
+        at = record.end;
+    }
+    return names_servers;
 }
 
 }  // namespace sluice::dns

@@ -27,4 +27,8 @@ bool is_presentable_name(std::string_view text);
 // How many CNAME records stand in the answer section of a DNS message.
 Result<std::size_t> count_aliases(std::string_view message);
 
+// True for a message whose authority section names servers but no SOA: whoever sent it knows somebody to ask,
+// which says nothing about what exists (RFC 2308 §2.2).
+Result<bool> is_referral(std::string_view message);
+
 }  // namespace sluice::dns

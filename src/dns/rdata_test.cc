@@ -87,6 +87,21 @@ TEST(Rdata, DNS_3_AliasesInAnAnswerAreCounted) {
     EXPECT_EQ(*count_aliases(message(1, 1, question + address + alias)), 0U);
 }
 
+TEST(Rdata, DNS_6_ReferralsNameServersWithoutSoa) {
+    const std::string ns = "\1b\0\0\2\0\1\0\0\0\1\0\3\1c\0"s;
+    const std::string soa = "\1b\0\0\6\0\1\0\0\0\1\0\0"s;
+    const auto with_authority = [](std::uint8_t count, const std::string& rest) {
+        std::string out = message(0, 0, rest);
+        out[9] = static_cast<char>(count);
+        return out;
+    };
+    EXPECT_TRUE(*is_referral(with_authority(1, ns)));
+    EXPECT_FALSE(*is_referral(with_authority(2, ns + soa)));
+    EXPECT_FALSE(*is_referral(with_authority(1, soa)));
+    EXPECT_FALSE(*is_referral(with_authority(0, "")));
+    EXPECT_FALSE(is_referral(with_authority(2, ns)));  // one is promised and missing
+}
+
 TEST(Rdata, DNS_1_MessagesThatLieAboutTheirContentAreRefused) {
     const std::string question = "\1a\0\0\x0F\0\1"s;
     for (const std::string& bad : {

@@ -24,7 +24,7 @@ namespace {
 constexpr std::size_t under_way_max = 512;
 constexpr std::size_t cache_weight_max = 200'000;
 // How long a context that broke, or could not be set up, stays away before a new one is tried.
-constexpr std::chrono::seconds repair_pause(5);
+constexpr std::chrono::seconds repair_pause(1);
 
 using SteadyClock = std::chrono::steady_clock;
 using Timer =

@@ -4,9 +4,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <boost/asio/ip/udp.hpp>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 
@@ -157,6 +161,41 @@ TEST(Resolver, DNS_1_MalformedPacketsAreTemporary) {
     }
 }
 
+TEST(Resolver, DNS_6_ServersThatDoNotKnowEdnsAreAskedWithoutIt) {
+    ScriptedServer server([](const std::string& query) {
+        const bool edns = query[header_octets - 1] != 0;
+        return edns ? reply(query, 1, 0, "") : reply(query, 0, 1, a_record(300));
+    });
+    TestResolver dns(server.settings());
+    EXPECT_TRUE(dns.a("a.example"));
+}
+
+TEST(Resolver, DNS_6_TruncationWithoutTcpIsTemporary) {
+    ScriptedServer server([](const std::string& query) {
+        std::string out = reply(query, 0, 0, "");
+        out[2] = static_cast<char>(out[2] | 0x02);
+        return out;
+    });
+    config::DnsSettings settings = server.settings();
+    settings.timeout = 500ms;
+    TestResolver dns(settings);
+    EXPECT_EQ(dns.a("a.example").error().code, Errc::dns_temporary);
+}
+
+TEST(Resolver, DNS_6_AReferralIsNoDenial) {
+    ScriptedServer server([](const std::string& query) {
+        std::string out = reply(query, 0, 0, "\xC0\x0E\0\2\0\1\0\0\1\0\0\4\2ns\0"s);
+        out[2] = static_cast<char>(0x81);  // not authoritative
+        out[3] = 0;                        // and no recursion
+        out[9] = 1;
+        return out;
+    });
+    config::DnsSettings settings = server.settings();
+    settings.timeout = 500ms;
+    TestResolver dns(settings);
+    EXPECT_EQ(dns.mx("a.example").error().code, Errc::dns_temporary);
+}
+
 TEST(Resolver, DNS_5_OneQuestionAtATimeIsOnItsWay) {
     ScriptedServer server(one_address(300));
     TestResolver dns(server.settings());
@@ -271,6 +310,26 @@ TEST(Resolver, BadSettingsAreSaidInEveryAnswer) {
     ASSERT_FALSE(answer);
     EXPECT_EQ(answer.error().code, Errc::dns_temporary);
     EXPECT_THAT(answer.error().detail, HasSubstr("\"ns.example\" is not an IP address"));
+}
+
+TEST(Resolver, TroubleAtTheStartHealsByItself) {
+    std::string file = (std::filesystem::temp_directory_path() / "sluice-anchors-XXXXXX").string();
+    ::close(mkstemp(file.data()));
+    std::filesystem::remove(file);
+    ScriptedServer server(one_address(300));
+    config::DnsSettings settings = server.settings();
+    settings.trust_anchor_file = file;
+    TestResolver dns(settings);
+    auto answer = dns.a("a.example");
+    ASSERT_FALSE(answer);
+    EXPECT_THAT(answer.error().detail, HasSubstr(file));
+    std::ofstream(file) << "other.example. IN DS 1 13 2 " << std::string(64, 'A') << "\n";
+    const SystemClock clock;
+    const Instant deadline = clock.now() + 20s;
+    while (!answer && clock.now() < deadline)
+        answer = dns.a("a.example");
+    EXPECT_TRUE(answer) << answer.error().text();
+    std::filesystem::remove(file);
 }
 
 TEST(Resolver, NamesThatCannotBeAskedDoNotExist) {

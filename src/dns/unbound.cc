@@ -1,6 +1,7 @@
 #include "dns/unbound.h"
 
 #include <unbound.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -63,14 +64,26 @@ void keep_what_fits(Records& records) {
     if (records.addresses.size() > addresses_max) records.addresses.resize(addresses_max);
 }
 
-Result<> check_aliases(const ub_result& result) {
+std::string_view message_of(const ub_result& result) {
     if (result.answer_packet == nullptr || result.answer_len <= 0) return {};
-    const std::string_view message(
-        static_cast<const char*>(result.answer_packet), static_cast<std::size_t>(result.answer_len)
-    );
-    TRY(const std::size_t aliases, count_aliases(message));
+    return {static_cast<const char*>(result.answer_packet), static_cast<std::size_t>(result.answer_len)};
+}
+
+Result<> check_aliases(const ub_result& result) {
+    if (message_of(result).empty()) return {};
+    TRY(const std::size_t aliases, count_aliases(message_of(result)));
     if (aliases > aliases_max) return fail(Errc::too_large, "the chain of aliases is too long");
     return {};
+}
+
+// An empty answer denies that such records exist, unless it only points elsewhere (a lame server, DNS-6).
+Finding read_denial(const Question& question, const ub_result& result, std::chrono::seconds ttl) {
+    const auto referral = is_referral(message_of(result));
+    if (!message_of(result).empty() && referral.value_or(true)) {
+        const std::string reason = "the DNS server does not answer but refers to others";
+        return without_records(Errc::dns_temporary, question, reason, std::chrono::seconds(0));
+    }
+    return without_records(Errc::dns_no_data, question, "no such records", ttl);
 }
 
 Result<Records> read_records(RecordType type, const ub_result& result) {
@@ -139,7 +152,7 @@ Finding read_result(const Question& question, const ub_result& result) {
         const std::string reason = std::string("the DNS server answers ") + text_of_rcode(result.rcode);
         return without_records(Errc::dns_temporary, question, reason, not_kept);
     }
-    if (result.havedata == 0) return without_records(Errc::dns_no_data, question, "no such records", ttl);
+    if (result.havedata == 0) return read_denial(question, result, ttl);
 
     auto records = read_records(question.type, result);
     if (!records) {
@@ -170,6 +183,9 @@ Result<> UnboundContext::set_up(const config::DnsSettings& settings) {
     TRY_VOID(set_servers(settings));
     if (!settings.trust_anchor_file.empty()) {
         const char* file = settings.trust_anchor_file.c_str();
+        // The library would only notice later, and not say which file.
+        if (::access(file, R_OK) != 0)
+            return fail(Errc::dns_temporary, std::string("resolver cannot read ") + file);
         TRY_VOID(
             check(ub_ctx_add_ta_file(context_, file), "read trust anchors from " + settings.trust_anchor_file)
         );

@@ -17,7 +17,7 @@ struct Link {
     std::string_view remote;       // "192.0.2.1:25" or a socket path
     std::string_view local;        // "198.51.100.7:41234"
     std::string_view tls_version;  // empty in clear
-    std::string_view tls_cipher;
+    std::string_view tls_cipher{};
     bool tls_verified = false;
     bool authenticated = false;
     bool lmtp = false;
@@ -27,18 +27,18 @@ struct Link {
 // A client's message is durable; it was told 250.
 struct Accepted {
     const mail::Message& message;
-    std::string_view client;       // address of the submitting peer, or "http", "dsn"
-    std::string_view helo;
-    std::string_view tls_cipher;
+    std::string_view client{};      // address of the submitting peer, or "http", "dsn"
+    std::string_view helo{};
+    std::string_view tls_cipher{};
     Duration took{0};              // from the first octet of content to durable
 };
 // A client was refused something: one reply of class 4 or 5 to MAIL, RCPT, DATA or the final dot.
 struct Refused {
-    std::string_view session;
+    std::string_view session{};
     std::string_view client;
-    std::string_view stage;        // "connect", "mail", "rcpt", "data", ...
-    std::string_view reply;        // "550 5.7.1 relaying denied"
-    std::string_view reverse_path, forward_path;
+    std::string_view stage{};       // "connect", "mail", "rcpt", "data", ...
+    std::string_view reply{};       // "550 5.7.1 relaying denied"
+    std::string_view reverse_path{}, forward_path{};
 };
 // Base of what happens to recipients of an item. `recipients` are indexes into the envelope.
 struct ItemFact {
@@ -47,9 +47,9 @@ struct ItemFact {
     std::span<const std::uint32_t> recipients;
     std::uint16_t attempts = 0;    // this one included
     Link link{};
-    std::string_view stage;        // where it was decided: "connect", "greeting", "rcpt", "dot", "dns" ...
-    std::string_view reply;        // deciding reply, or the error's text
-    std::string_view status;       // enhanced code "2.0.0"
+    std::string_view stage{};       // where it was decided: "connect", "greeting", "rcpt", "dot", "dns" ...
+    std::string_view reply{};       // deciding reply, or the error's text
+    std::string_view status{};       // enhanced code "2.0.0"
     Duration since_arrival{0};
     Duration attempt_took{0};
 };
@@ -66,7 +66,7 @@ struct Expired : ItemFact {
     MessageId dsn;
 };
 struct Removed : ItemFact {
-    std::string_view by;
+    std::string_view by{};
 };
 // The link was lost after our final dot and before the reply: the next attempt may repeat the message.
 struct PossibleDuplicate : ItemFact {};

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -25,8 +26,9 @@ class FieldSet {
 public:
     constexpr FieldSet() = default;
     constexpr FieldSet(std::initializer_list<Field> fields) {
-        for (const Field field : fields) bits_ = static_cast<std::uint8_t>(bits_ | bit(field));
+        for (const Field field : fields) add(field);
     }
+    constexpr void add(Field field) { bits_ = static_cast<std::uint8_t>(bits_ | bit(field)); }
     constexpr bool has(Field field) const { return (bits_ & bit(field)) != 0; }
     // Some value differs between the candidates of one route, so a reservation must name its candidate.
     constexpr bool depends_on_candidate() const {

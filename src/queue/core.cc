@@ -7,6 +7,11 @@
 #include "queue/core_impl.h"
 
 namespace sluice::queue {
+namespace {
+
+constexpr std::uint32_t turn_messages = 20;
+
+}  // namespace
 
 Core::Core(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Core::~Core() = default;
@@ -179,11 +184,28 @@ void Core::Impl::end_session_attempt(Index at, bool reusable) {
     ASSERT(session.state == SessionState::busy);
     if (is_spent(session)) return close(at);
 
-    const SessionId id = session.id;
     make_idle(at);
-    for (const Index slot : session.slots) offer(slots_[slot].bucket);
-    serve_all();
+    pass_on(at);
+}
+
+// An idle session goes to whoever's turn it is, if that lane can use it. If not it stays with its own lane for a turn of some
+// messages, so that lanes with other hosts or sources do not cost a connection for every message; when the turn is
+// over it is closed for them, those who wait for the widest limit first, so that busy domains do not keep all sessions for ever.
+void Core::Impl::pass_on(Index at) {
+    Session& session = sessions_[at];
+    const SessionId id = session.id;
     const auto still_idle = [&] { return session.id == id && session.state == SessionState::idle; };
+    if (session.messages - session.turn_began < turn_messages) {
+        kept_ = at;
+        for (const Index slot : session.slots) offer(slots_[slot].bucket);
+        serve_all();
+        if (still_idle()) run_lane(session.lane);
+        kept_ = none;
+    }
+    if (!still_idle()) return;
+    session.turn_began = session.messages;
+    for (auto slot = session.slots.rbegin(); slot != session.slots.rend(); ++slot) offer(slots_[*slot].bucket);
+    serve_all();
     if (still_idle()) run_lane(session.lane);
     if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + options_.idle_session);
 }

@@ -115,6 +115,7 @@ struct Session {
     Links pooled;
     BucketList slots;                  // by policy; empty once gone
     std::uint32_t messages = 0;
+    std::uint32_t turn_began = 0;      // messages when it was last free for anybody
     TimerNode timer;                   // idle for too long
     Key key() const { return id; }
 };
@@ -169,6 +170,7 @@ private:
     void fire(Index timer);
     void learn(const AttemptEnded& event, const Session& session);
     void end_session_attempt(Index session, bool reusable);
+    void pass_on(Index session);
     void end_item_attempt(Index item, AttemptEnded& event, const Session* session);
     void go_on(Index item, const AttemptEnded& event, const Session& session);
 
@@ -305,6 +307,7 @@ private:
     std::vector<std::uint32_t> shard_sessions_;
     std::uint64_t idle_sessions_ = 0;
 
+    Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
     std::vector<std::uint32_t> group_;  // of the present plan
     BucketList blockers_;               // of the present start

@@ -29,17 +29,18 @@ void Core::Impl::take_slots(Index at, BucketList&& buckets) {
     }
 }
 
+// The widest bucket is offered first: whoever waits there may be of a domain that has nothing yet.
 void Core::Impl::free_slots(Index at) {
     const bool closing = sessions_[at].state == SessionState::closing;
     const bool idle = sessions_[at].state == SessionState::idle;
     const BucketList slots = std::exchange(sessions_[at].slots, {});
-    for (const Index slot : slots) {
-        const Index bucket = slots_[slot].bucket;
+    for (auto slot = slots.rbegin(); slot != slots.rend(); ++slot) {
+        const Index bucket = slots_[*slot].bucket;
         Bucket& row = buckets_[bucket];
-        if (idle) IdleSlot::remove(slots_, row.idle, slot);
+        if (idle) IdleSlot::remove(slots_, row.idle, *slot);
         if (closing) --row.closing;
         --row.used;
-        slots_.remove(slot);
+        slots_.remove(*slot);
         offer(bucket);
         drop_bucket(bucket);
     }

@@ -9,8 +9,6 @@
 namespace sluice::queue {
 namespace {
 
-using IdleSlot = Chained<&Slot::idle>;
-
 // Connections to one remote may be held by lanes whose counters differ; so many are looked at.
 constexpr int idle_looked_at_max = 8;
 
@@ -350,8 +348,11 @@ void Core::Impl::evict_for(Index at, Index bucket) {
         const std::uint32_t limit = buckets_.policy_of(other).concurrency;
         if (limit != 0) wanted = std::min(wanted, limit - buckets_[other].used);
     }
-    while (buckets_[bucket].closing < wanted && !buckets_[bucket].idle.empty()) {
-        close(slots_[buckets_[bucket].idle.head].session);
+    Index slot = buckets_[bucket].idle.head;
+    while (slot != none && buckets_[bucket].closing < wanted) {
+        const Index session = slots_[slot].session;
+        slot = slots_[slot].idle.next;
+        if (session != kept_) close(session);
     }
 }
 

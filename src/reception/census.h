@@ -3,8 +3,8 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <cstdint>
-#include <mutex>
 
+#include "async/guarded.h"
 #include "net/address.h"
 
 namespace sluice::reception {
@@ -21,9 +21,11 @@ public:
     std::uint32_t total() const;
 
 private:
-    mutable std::mutex mutex_;
-    std::uint32_t total_ = 0;
-    absl::flat_hash_map<net::IpAddress, std::uint32_t> by_client_;
+    struct Counts {
+        std::uint32_t total = 0;
+        absl::flat_hash_map<net::IpAddress, std::uint32_t> by_client;
+    };
+    async::Guarded<Counts> counts_;
 };
 
 }  // namespace sluice::reception

@@ -7,8 +7,8 @@
 
 namespace sluice::spool {
 
-// The journal's primitive values: fixed numbers are little-endian, `number` is a LEB128 varint, `text` is a varint
-// length and the octets. Whatever the machine, the bytes are the same.
+// The journal's primitive values: fixed numbers are little-endian, `number` is a LEB128 varint, `text` is a
+// varint length and the octets. Whatever the machine, the bytes are the same.
 
 // Appends to a string. Borrows it.
 class Encoder {
@@ -44,8 +44,9 @@ private:
     std::string& out_;
 };
 
-// Reads what Encoder wrote. After running past the end, or into a malformed varint, ok() is false and every further
-// value is zero or empty; so callers may read a whole structure and ask once. Texts borrow from the input.
+// Reads what Encoder wrote. After running past the end, or into a malformed varint, ok() is false and every
+// further value is zero or empty; so callers may read a whole structure and ask once. Texts borrow from the
+// input.
 class Decoder {
 public:
     explicit Decoder(std::string_view in) : rest_(in) {}
@@ -88,7 +89,9 @@ private:
         const std::string_view taken = bytes(sizeof(Number));
         Number value = 0;
         for (std::size_t i = taken.size(); i-- > 0;) {
-            value = static_cast<Number>((sizeof(Number) == 1 ? 0 : value << 8) | static_cast<unsigned char>(taken[i]));
+            value = static_cast<Number>(
+                (sizeof(Number) == 1 ? 0 : value << 8) | static_cast<unsigned char>(taken[i])
+            );
         }
         return value;
     }

@@ -36,8 +36,11 @@ public:
     Result<> write(std::span<const iovec> pieces, std::uint64_t offset) override {
         while (!pieces.empty()) {
             const auto count = std::min<std::size_t>(pieces.size(), IOV_MAX);
-            const ssize_t written = uninterrupted(
-                [&] { return ::pwritev(descriptor_, pieces.data(), static_cast<int>(count), static_cast<off_t>(offset)); });
+            const ssize_t written = uninterrupted([&] {
+                return ::pwritev(
+                    descriptor_, pieces.data(), static_cast<int>(count), static_cast<off_t>(offset)
+                );
+            });
             if (written < 0) return fail(disk_error("write", path_, errno));
             auto left = static_cast<std::size_t>(written);
             offset += left;
@@ -70,7 +73,8 @@ public:
     }
 
     Result<> resize(std::uint64_t bytes) override {
-        const int outcome = uninterrupted([&] { return ::ftruncate(descriptor_, static_cast<off_t>(bytes)); });
+        const int outcome =
+            uninterrupted([&] { return ::ftruncate(descriptor_, static_cast<off_t>(bytes)); });
         if (outcome != 0) return fail(disk_error("truncate", path_, errno));
         return {};
     }
@@ -80,7 +84,9 @@ public:
         while (filled < into.size()) {
             const ssize_t count = uninterrupted([&] {
                 return ::pread(
-                    descriptor_, into.data() + filled, into.size() - filled, static_cast<off_t>(offset + filled));
+                    descriptor_, into.data() + filled, into.size() - filled,
+                    static_cast<off_t>(offset + filled)
+                );
             });
             if (count < 0) return fail(disk_error("read", path_, errno));
             if (count == 0) break;
@@ -90,7 +96,7 @@ public:
     }
 
     Result<std::uint64_t> size() const override {
-        struct stat facts {};
+        struct stat facts{};
         if (::fstat(descriptor_, &facts) != 0) return fail(disk_error("stat", path_, errno));
         return static_cast<std::uint64_t>(facts.st_size);
     }
@@ -151,7 +157,8 @@ public:
     }
 
     Result<> make_directory(const std::string& path) override {
-        if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return fail(disk_error("mkdir", path, errno));
+        if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+            return fail(disk_error("mkdir", path, errno));
         return {};
     }
 
@@ -166,7 +173,8 @@ public:
     }
 
     Result<> link(const std::string& from, const std::string& to) override {
-        if (::link(from.c_str(), to.c_str()) != 0 && errno != EEXIST) return fail(disk_error("link", from, errno));
+        if (::link(from.c_str(), to.c_str()) != 0 && errno != EEXIST)
+            return fail(disk_error("link", from, errno));
         return {};
     }
 
@@ -182,21 +190,26 @@ public:
     }
 
     Result<std::uint64_t> free_bytes(const std::string& directory) override {
-        struct statvfs facts {};
+        struct statvfs facts{};
         if (::statvfs(directory.c_str(), &facts) != 0) return fail(disk_error("statvfs", directory, errno));
         return std::uint64_t{facts.f_bavail} * facts.f_frsize;
     }
 
     Result<std::unique_ptr<DirectoryLock>> lock(const std::string& path) override {
-        const int descriptor = uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); });
+        const int descriptor =
+            uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); });
         if (descriptor < 0) return fail(disk_error("open", path, errno));
         auto held = std::make_unique<SystemLock>(descriptor);
         char text[32] = {};
         if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
             if (errno != EWOULDBLOCK) return fail(disk_error("lock", path, errno));
             const ssize_t length = ::pread(descriptor, text, sizeof text - 1, 0);
-            const std::string owner(trim(std::string_view(text, length > 0 ? static_cast<std::size_t>(length) : 0)));
-            return fail(Errc::locked, path + " is held by the process with pid " + (owner.empty() ? "unknown" : owner));
+            const std::string owner(
+                trim(std::string_view(text, length > 0 ? static_cast<std::size_t>(length) : 0))
+            );
+            return fail(
+                Errc::locked, path + " is held by the process with pid " + (owner.empty() ? "unknown" : owner)
+            );
         }
         // The pid is there for people; only the lock itself counts.
         const std::string mine = std::to_string(::getpid()) + "\n";
@@ -210,7 +223,9 @@ public:
 
 }  // namespace
 
-std::unique_ptr<Disk> make_system_disk() { return std::make_unique<SystemDisk>(); }
+std::unique_ptr<Disk> make_system_disk() {
+    return std::make_unique<SystemDisk>();
+}
 
 Error disk_error(std::string_view operation, std::string_view path, int error_number) {
     Errc code = Errc::disk_failed;

@@ -14,8 +14,8 @@
 namespace sluice::spool {
 
 // What the spool asks of a file system. The real one is below; FakeDisk loses, tears and fails on command.
-// Errors: disk_full for ENOSPC and EDQUOT, not_found for ENOENT, disk_failed for the rest; the detail names the
-// operation, the file and the reason.
+// Errors: disk_full for ENOSPC and EDQUOT, not_found for ENOENT, disk_failed for the rest; the detail names
+// the operation, the file and the reason.
 
 // One open file. Thread-safe as far as pread and pwrite are.
 class File {

@@ -31,7 +31,8 @@ public:
     JsonLine& truth(std::string_view key, bool value) { return plain(key, value ? "true" : "false"); }
     JsonLine& numbers(std::string_view key, const std::vector<std::uint32_t>& values) {
         std::string list;
-        for (const std::uint32_t value : values) list += (list.empty() ? "" : ",") + std::to_string(value);
+        for (const std::uint32_t value : values)
+            list += (list.empty() ? "" : ",") + std::to_string(value);
         return plain(key, "[" + list + "]");
     }
     std::string take() { return std::move(out_) + "}"; }
@@ -51,10 +52,14 @@ std::string plain_address(const mail::Address& address) {
 
 const char* name_of_outcome(Outcome outcome) {
     switch (outcome) {
-        case Outcome::delivered: return "delivered";
-        case Outcome::bounced: return "bounced";
-        case Outcome::expired: return "expired";
-        case Outcome::removed: return "removed";
+        case Outcome::delivered:
+            return "delivered";
+        case Outcome::bounced:
+            return "bounced";
+        case Outcome::expired:
+            return "expired";
+        case Outcome::removed:
+            return "removed";
     }
     return "unknown";
 }
@@ -81,7 +86,9 @@ std::string recipients_of(const mail::Message& message) {
 
 Result<> describe_message(std::string_view body, JsonLine& line) {
     TRY(const mail::MessagePtr message, decode_message(body));
-    line.text("type", "message").text("id", message->id.text()).text("arrival", rfc3339(to_ms(message->arrival)));
+    line.text("type", "message")
+        .text("id", message->id.text())
+        .text("arrival", rfc3339(to_ms(message->arrival)));
     line.number("size", message->size()).text("sender", plain_address(message->envelope.reverse_path));
     line.plain("recipients", recipients_of(*message)).plain("items", items_of(*message));
     line.text("tenant", message->tenant).number("priority", int{message->priority});
@@ -92,8 +99,12 @@ Result<> describe_message(std::string_view body, JsonLine& line) {
 Result<> describe_outcome(std::string_view body, JsonLine& line) {
     OutcomeView outcome;
     TRY_VOID(decode_outcome(body, outcome));
-    line.text("type", "outcome").text("item", outcome.item.text()).text("outcome", name_of_outcome(outcome.outcome));
-    line.numbers("recipients", outcome.recipients).text("at", rfc3339(to_ms(outcome.at))).text("by", outcome.by);
+    line.text("type", "outcome")
+        .text("item", outcome.item.text())
+        .text("outcome", name_of_outcome(outcome.outcome));
+    line.numbers("recipients", outcome.recipients)
+        .text("at", rfc3339(to_ms(outcome.at)))
+        .text("by", outcome.by);
     line.number("message_segment", outcome.segment);
     return {};
 }
@@ -101,7 +112,9 @@ Result<> describe_outcome(std::string_view body, JsonLine& line) {
 Result<> describe_schedule(std::string_view body, JsonLine& line) {
     ScheduleView schedule;
     TRY_VOID(decode_schedule(body, schedule));
-    line.text("type", "schedule").text("item", schedule.item.text()).number("attempts", int{schedule.attempts});
+    line.text("type", "schedule")
+        .text("item", schedule.item.text())
+        .number("attempts", int{schedule.attempts});
     line.text("next", rfc3339(to_ms(schedule.next))).truth("delay_notified", schedule.delay_notified);
     line.text("last_reply", schedule.last_reply);
     return {};
@@ -109,13 +122,19 @@ Result<> describe_schedule(std::string_view body, JsonLine& line) {
 
 Result<> describe(const Fact& fact, std::string_view body, JsonLine& line) {
     switch (fact.type) {
-        case RecordType::message: return describe_message(body, line);
-        case RecordType::outcome: return describe_outcome(body, line);
-        case RecordType::schedule: return describe_schedule(body, line);
+        case RecordType::message:
+            return describe_message(body, line);
+        case RecordType::outcome:
+            return describe_outcome(body, line);
+        case RecordType::schedule:
+            return describe_schedule(body, line);
         case RecordType::hold: {
             HoldView hold;
             TRY_VOID(decode_hold(body, hold));
-            line.text("type", "hold").text("item", hold.item.text()).truth("held", hold.held).text("by", hold.by);
+            line.text("type", "hold")
+                .text("item", hold.item.text())
+                .truth("held", hold.held)
+                .text("by", hold.by);
             return {};
         }
         case RecordType::policy: {
@@ -127,7 +146,9 @@ Result<> describe(const Fact& fact, std::string_view body, JsonLine& line) {
         case RecordType::decided: {
             DecidedView decided;
             TRY_VOID(decode_decided(body, decided));
-            line.text("type", "decided").text("id", decided.message.text()).numbers("recipients", decided.recipients);
+            line.text("type", "decided")
+                .text("id", decided.message.text())
+                .numbers("recipients", decided.recipients);
             return {};
         }
     }
@@ -196,11 +217,13 @@ private:
         auto trailer = read_trailer(*look.file, look.segment);
         if (!trailer) return fail(trailer.error().code, look.name + ": " + trailer.error().detail);
         print_segment(look, trailer->has_value());
-        auto scan = scan_segment(*look.file, plan_for(look, next, *trailer), [&](const Fact& fact, std::string_view body) {
-            print_record(look.name, fact, body);
-        });
+        auto scan = scan_segment(
+            *look.file, plan_for(look, next, *trailer),
+            [&](const Fact& fact, std::string_view body) { print_record(look.name, fact, body); }
+        );
         if (!scan) return fail(scan.error().code, look.name + ": " + scan.error().detail);
-        for (std::string& sentence : scan->problems) problem(std::move(sentence), scan->corrupt_batches == 0);
+        for (std::string& sentence : scan->problems)
+            problem(std::move(sentence), scan->corrupt_batches == 0);
         if (*trailer) compare_index(look, **trailer, *scan);
         return {};
     }
@@ -235,7 +258,8 @@ private:
         if (line_ == nullptr) return;
         JsonLine line;
         line.text("segment", look.name);
-        if (look.header) line.number("epoch", look.header->epoch).number("first_sequence", look.header->first_sequence);
+        if (look.header)
+            line.number("epoch", look.header->epoch).number("first_sequence", look.header->first_sequence);
         (*line_)(line.truth("sealed", sealed).number("bytes", look.bytes).take());
     }
 
@@ -245,7 +269,9 @@ private:
         JsonLine line;
         line.text("file", name).number("offset", fact.offset);
         if (const auto described = describe(fact, body, line); !described) {
-            problem(name + ": record at offset " + std::to_string(fact.offset) + ": " + described.error().detail);
+            problem(
+                name + ": record at offset " + std::to_string(fact.offset) + ": " + described.error().detail
+            );
             return;
         }
         if (line_ != nullptr) (*line_)(line.take());
@@ -260,13 +286,19 @@ private:
 }  // namespace
 
 bool JournalSurvey::sound() const {
-    return std::all_of(problems.begin(), problems.end(), [](const JournalProblem& problem) { return problem.harmless; });
+    return std::all_of(problems.begin(), problems.end(), [](const JournalProblem& problem) {
+        return problem.harmless;
+    });
 }
 
-Result<JournalSurvey> dump_journal(const std::string& directory, const std::function<void(const std::string&)>& line) {
+Result<JournalSurvey> dump_journal(
+    const std::string& directory, const std::function<void(const std::string&)>& line
+) {
     return Surveyor(directory, &line).run();
 }
 
-Result<JournalSurvey> verify_journal(const std::string& directory) { return Surveyor(directory, nullptr).run(); }
+Result<JournalSurvey> verify_journal(const std::string& directory) {
+    return Surveyor(directory, nullptr).run();
+}
 
 }  // namespace sluice::spool

@@ -9,8 +9,9 @@
 
 namespace sluice::spool {
 
-// Reads a journal for people, without the lock and without changing anything: also while an instance runs (then the last
-// batches may or may not be seen) and after one died. `sluice journal dump DIR` and `sluice journal verify DIR`.
+// Reads a journal for people, without the lock and without changing anything: also while an instance runs
+// (then the last batches may or may not be seen) and after one died. `sluice journal dump DIR` and `sluice
+// journal verify DIR`.
 
 // Something that is wrong, or worth knowing, in a segment.
 struct JournalProblem {
@@ -29,10 +30,14 @@ struct JournalSurvey {
 // Gives one JSON object per segment and record to `line`, without line end, in the order of the stream:
 //   {"segment":"0000000003.seg","epoch":2,"first_sequence":91,"sealed":true,"bytes":134217728}
 //   {"file":"0000000003.seg","offset":576,"type":"message","id":"...","size":4096,"sender":"a@b.test",...}
-// Contents of messages are not shown. Errors: not_found (no such directory), disk_failed, unsupported (a newer format).
-Result<JournalSurvey> dump_journal(const std::string& directory, const std::function<void(const std::string&)>& line);
+// Contents of messages are not shown. Errors: not_found (no such directory), disk_failed, unsupported (a
+// newer format).
+Result<JournalSurvey> dump_journal(
+    const std::string& directory, const std::function<void(const std::string&)>& line
+);
 
-// Reads every octet of the journal and checks every checksum, and that each index says what its segment holds.
+// Reads every octet of the journal and checks every checksum, and that each index says what its segment
+// holds.
 Result<JournalSurvey> verify_journal(const std::string& directory);
 
 }  // namespace sluice::spool

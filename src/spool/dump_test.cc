@@ -22,7 +22,9 @@ protected:
         const std::vector<mail::ItemSpec> items = {{"a.test", {0}}, {"b.test", {1}}};
         EXPECT_TRUE(world.append(MessageRecord{test_message(7, 2000, items)}));
         EXPECT_TRUE(world.append({delivered(7, 1, {1}), PolicyRecord{"key\n", "value\""}}));
-        EXPECT_TRUE(world.append(ScheduleRecord{ItemId{MessageId{7}, 0}, 2, instant_from_ms(0), false, "451 later"}));
+        EXPECT_TRUE(
+            world.append(ScheduleRecord{ItemId{MessageId{7}, 0}, 2, instant_from_ms(0), false, "451 later"})
+        );
         EXPECT_TRUE(world.append(HoldRecord{ItemId{MessageId{7}, 0}, true, "operator"}));
     }
     std::string segment_path() const { return directory_.path() + "/0000000001.seg"; }
@@ -40,19 +42,24 @@ protected:
 
 TEST_F(DumpTest, ShowsEverySegmentAndRecordAsOneLine) {
     std::vector<std::string> lines;
-    const auto survey = dump_journal(directory_.path(), [&](const std::string& line) { lines.push_back(line); });
+    const auto survey =
+        dump_journal(directory_.path(), [&](const std::string& line) { lines.push_back(line); });
     ASSERT_TRUE(survey) << survey.error().text();
     EXPECT_THAT(
         lines,
         ElementsAre(
             HasSubstr(R"({"segment":"0000000001.seg","epoch":1,"first_sequence":1,"sealed":true)"),
             testing::AllOf(
-                HasSubstr(R"("type":"message","id":"0000000000007")"), HasSubstr(R"("recipients":["rcpt0@d.test")"),
-                HasSubstr(R"({"domain":"b.test","recipients":[1]})")),
+                HasSubstr(R"("type":"message","id":"0000000000007")"),
+                HasSubstr(R"("recipients":["rcpt0@d.test")"),
+                HasSubstr(R"({"domain":"b.test","recipients":[1]})")
+            ),
             HasSubstr(R"("type":"outcome","item":"0000000000007.2","outcome":"delivered","recipients":[1])"),
             HasSubstr(R"("type":"policy","key":"key\u000a","value":"value\"")"),
             HasSubstr(R"("type":"schedule","item":"0000000000007.1","attempts":2)"),
-            HasSubstr(R"("type":"hold","item":"0000000000007.1","held":true,"by":"operator")")));
+            HasSubstr(R"("type":"hold","item":"0000000000007.1","held":true,"by":"operator")")
+        )
+    );
     EXPECT_TRUE(survey->sound());
     EXPECT_EQ(survey->records, 5u);
     EXPECT_EQ(survey->messages, 1u);
@@ -67,13 +74,14 @@ TEST_F(DumpTest, VerifyOfAWholeJournalIsSound) {
 }
 
 TEST_F(DumpTest, VerifyNamesFileAndOffsetOfEveryDamage) {
-    flip_bit(20);           // the segment header
-    flip_bit(512 + 2000);   // the message's content
+    flip_bit(20);          // the segment header
+    flip_bit(512 + 2000);  // the message's content
     const auto survey = verify_journal(directory_.path());
     ASSERT_TRUE(survey);
     EXPECT_FALSE(survey->sound());
     std::vector<std::string> sentences;
-    for (const JournalProblem& problem : survey->problems) sentences.push_back(problem.sentence);
+    for (const JournalProblem& problem : survey->problems)
+        sentences.push_back(problem.sentence);
     EXPECT_THAT(sentences, Contains(HasSubstr("0000000001.seg: damaged segment header at offset 0")));
     EXPECT_THAT(sentences, Contains(HasSubstr("0000000001.seg: damaged batch at offset 512")));
 }

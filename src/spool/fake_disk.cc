@@ -9,8 +9,12 @@ namespace {
 
 constexpr std::uint64_t sector = 512;
 
-std::string directory_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
-std::string name_of_path(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string directory_of(const std::string& path) {
+    return path.substr(0, path.rfind('/'));
+}
+std::string name_of_path(const std::string& path) {
+    return path.substr(path.rfind('/') + 1);
+}
 
 class FakeLock final : public DirectoryLock {
 public:
@@ -31,14 +35,16 @@ public:
         const std::lock_guard lock(disk_.mutex_);
         TRY_VOID(begin("write"));
         std::uint64_t total = 0;
-        for (const iovec& piece : pieces) total += piece.iov_len;
+        for (const iovec& piece : pieces)
+            total += piece.iov_len;
         TRY_VOID(disk_.grow(*node_, offset + total, path_));
         for (const iovec& piece : pieces) {
             if (piece.iov_len == 0) continue;
             std::memcpy(node_->written.data() + offset, piece.iov_base, piece.iov_len);
             offset += piece.iov_len;
         }
-        for (std::uint64_t at = (offset - total) / sector; at * sector < offset; ++at) node_->dirty.insert(at);
+        for (std::uint64_t at = (offset - total) / sector; at * sector < offset; ++at)
+            node_->dirty.insert(at);
         return {};
     }
 
@@ -97,7 +103,8 @@ private:
     std::uint64_t life_;
 };
 
-// ---- faults ------------------------------------------------------------------------------------------------------
+// ---- faults
+// ------------------------------------------------------------------------------------------------------
 
 void FakeDisk::fail_operation(std::uint64_t n, int error_number) {
     const std::lock_guard lock(mutex_);
@@ -129,9 +136,11 @@ Result<> FakeDisk::begin_operation(std::string_view what, const std::string& pat
 
 std::uint64_t FakeDisk::used() const {
     std::set<const Node*> nodes;
-    for (const auto& [path, node] : names_) nodes.insert(node.get());
+    for (const auto& [path, node] : names_)
+        nodes.insert(node.get());
     std::uint64_t bytes = 0;
-    for (const Node* node : nodes) bytes += node->written.size();
+    for (const Node* node : nodes)
+        bytes += node->written.size();
     return bytes;
 }
 
@@ -146,7 +155,8 @@ Result<> FakeDisk::grow(Node& node, std::uint64_t bytes, const std::string& path
 
 // Of a file's unsynced sectors each may have made it or not; so may its new length.
 void FakeDisk::settle(Node& node) {
-    if (node.written.size() != node.synced.size() && random_.chance(0.5)) node.synced.resize(node.written.size());
+    if (node.written.size() != node.synced.size() && random_.chance(0.5))
+        node.synced.resize(node.written.size());
     for (const std::uint64_t at : node.dirty) {
         const std::uint64_t start = at * sector;
         if (start >= node.written.size() || start >= node.synced.size() || random_.chance(0.5)) continue;
@@ -169,8 +179,10 @@ void FakeDisk::restart() {
     const bool in_order = random_.chance(0.5);
     for (const Change& change : unsynced_) {
         const bool happened = random_.chance(0.6);
-        if (happened) apply(survived, change);
-        else if (in_order) break;
+        if (happened)
+            apply(survived, change);
+        else if (in_order)
+            break;
     }
     unsynced_.clear();
     std::set<Node*> settled;
@@ -215,7 +227,8 @@ void FakeDisk::change(Change change) {
     unsynced_.push_back(std::move(change));
 }
 
-// ---- names -------------------------------------------------------------------------------------------------------
+// ---- names
+// -------------------------------------------------------------------------------------------------------
 
 Result<std::shared_ptr<File>> FakeDisk::open(const std::string& path, OpenMode mode) {
     const std::lock_guard lock(mutex_);

@@ -14,9 +14,9 @@
 
 namespace sluice::spool {
 
-// A disk in memory for tests and simulations. It keeps what is synced apart from what is only written, so a test can cut
-// the power and look at what survives: of unsynced writes any subset of sectors, of unsynced names any subset of changes.
-// Thread-safe.
+// A disk in memory for tests and simulations. It keeps what is synced apart from what is only written, so a
+// test can cut the power and look at what survives: of unsynced writes any subset of sectors, of unsynced
+// names any subset of changes. Thread-safe.
 class FakeDisk final : public Disk {
 public:
     explicit FakeDisk(std::uint64_t seed = 1) : random_(seed) {}
@@ -41,8 +41,8 @@ public:
     void cut_power_at(std::uint64_t n);
     // Allocations beyond this many octets fail with ENOSPC.
     void set_capacity(std::uint64_t bytes);
-    // The machine starts again. What was not synced survives in part, as chance has it. Files that are still open belong
-    // to the past.
+    // The machine starts again. What was not synced survives in part, as chance has it. Files that are still
+    // open belong to the past.
     void restart();
 
     std::uint64_t operations() const;
@@ -54,8 +54,8 @@ public:
 private:
     friend class FakeFile;
     struct Node {
-        std::string written;         // what processes see
-        std::string synced;          // what a power cut leaves for sure
+        std::string written;            // what processes see
+        std::string synced;             // what a power cut leaves for sure
         std::set<std::uint64_t> dirty;  // sectors in which they differ
     };
     using NodePtr = std::shared_ptr<Node>;

@@ -49,16 +49,18 @@ struct Story {
     void check(const Told& told) const {
         for (const std::uint64_t id : accepted) {
             const bool there = told.contains(ItemId{MessageId{id}, 0});
-            if (decided.contains(id)) EXPECT_FALSE(there) << "came back: " << id;
-            else if (!maybe_decided.contains(id)) EXPECT_TRUE(there) << "lost: " << id;
+            if (decided.contains(id))
+                EXPECT_FALSE(there) << "came back: " << id;
+            else if (!maybe_decided.contains(id))
+                EXPECT_TRUE(there) << "lost: " << id;
         }
     }
 };
 
 class NthFailure : public testing::TestWithParam<int> {};
 
-// FM-11, FM-14, FM-15: whichever operation fails, and however, nothing acknowledged is lost and nothing decided comes
-// back; the spool goes on by itself.
+// FM-11, FM-14, FM-15: whichever operation fails, and however, nothing acknowledged is lost and nothing
+// decided comes back; the spool goes on by itself.
 TEST_P(NthFailure, LosesNothing) {
     for (std::uint64_t n = 1;; ++n) {
         SCOPED_TRACE("operation " + std::to_string(n) + " fails");
@@ -82,7 +84,8 @@ TEST_P(NthFailure, LosesNothing) {
         ASSERT_FALSE(again.error) << again.error->text();
         EXPECT_EQ(again.report.corrupt_batches, 0u);
         story.check(again.told);
-        for (const auto& [item, told] : again.told) EXPECT_TRUE(again.spool->load(item.message));
+        for (const auto& [item, told] : again.told)
+            EXPECT_TRUE(again.spool->load(item.message));
         if (done || HasFailure()) return;
     }
 }
@@ -103,7 +106,8 @@ TEST(SyncFailure, IsNeverRetriedOnTheSameDataAndAcceptingStopsUntilTheDiskWorks)
         world.spool->append({delivered(1)}, nullptr, 0);
         disk.fail_syncs(false);
         // The writer asks the disk again by itself.
-        while (!world.spool->accepting()) std::this_thread::yield();
+        while (!world.spool->accepting())
+            std::this_thread::yield();
         EXPECT_TRUE(world.append(MessageRecord{test_message(4, 100)}));
         EXPECT_EQ(world.spool->load(MessageId{1}).error().code, Errc::not_found);
         EXPECT_EQ(world.spool->load(MessageId{2}).error().code, Errc::not_found);
@@ -135,19 +139,31 @@ TEST(FullDisk, RefusesMessagesRecordsOutcomesAndRecovers) {
     EXPECT_FALSE(world.spool->accepting());
     EXPECT_FALSE(world.spool->status().why_not.empty());
 
-    for (const std::uint64_t id : accepted) EXPECT_TRUE(world.append(delivered(id))) << id;
-    while (!world.spool->accepting()) std::this_thread::yield();
+    for (const std::uint64_t id : accepted)
+        EXPECT_TRUE(world.append(delivered(id))) << id;
+    while (!world.spool->accepting())
+        std::this_thread::yield();
     EXPECT_TRUE(world.append(MessageRecord{test_message(501, 1500)}));
     world.spool->close();
     OpenSpool again(disk, fault_options(), quick_tuning());
     EXPECT_EQ(again.told.size(), 1u);
 }
 
+TEST(FullDisk, ADiskSmallerThanASegmentGetsASmallerSegment) {
+    FakeDisk disk;
+    disk.set_capacity(5 << 20);
+    Options options = fault_options();
+    options.segment_bytes = 8 << 20;
+    OpenSpool world(disk, options, quick_tuning());
+    EXPECT_TRUE(world.append(MessageRecord{test_message(1, 1500)}));
+    EXPECT_EQ(disk.contents(first_segment).size(), 4u << 20);
+}
+
 TEST(FullDisk, LowSpaceStopsAcceptingBeforeItHurts) {
     FakeDisk disk;
     disk.set_capacity(100 << 10);
     Options options = fault_options();
-    options.free_bytes_min = 90 << 10;
+    options.free_bytes_min = 95 << 10;
     const OpenSpool world(disk, options, quick_tuning());
     EXPECT_FALSE(world.spool->accepting());
     EXPECT_THAT(world.spool->status().why_not, HasSubstr("free"));
@@ -156,7 +172,8 @@ TEST(FullDisk, LowSpaceStopsAcceptingBeforeItHurts) {
 // The first segment as a crash leaves it: not sealed, three batches of one message.
 std::string crashed_segment(FakeDisk& disk) {
     OpenSpool world(disk, fault_options(), quick_tuning());
-    for (std::uint64_t id = 1; id <= 3; ++id) EXPECT_TRUE(world.append(MessageRecord{test_message(id, 700)}));
+    for (std::uint64_t id = 1; id <= 3; ++id)
+        EXPECT_TRUE(world.append(MessageRecord{test_message(id, 700)}));
     disk.cut_power_at(1);
     world.spool.reset();
     disk.restart();
@@ -200,7 +217,9 @@ TEST(Damage, InTheMiddleIsQuarantinedAndWhatIsWholeStays) {
 TEST(Damage, AThousandFlippedBitsNeverAlterAMessageSilently) {
     FakeDisk disk;
     const std::string crashed = crashed_segment(disk);
-    { const OpenSpool seals(disk, fault_options(), quick_tuning()); }
+    {
+        const OpenSpool seals(disk, fault_options(), quick_tuning());
+    }
     const std::string sealed = disk.contents(first_segment);
     Random random(13);
     int reported = 0;
@@ -255,6 +274,9 @@ TEST(Damage, OfAPlacedMessageIsReportedByLoadAndTheOthersGoOn) {
     // The writer keeps the evidence.
     ASSERT_TRUE(again.append(delivered(2)));
     ASSERT_TRUE(again.append(delivered(1)));
+    again.spool->close();
+    EXPECT_GE(again.spool->status().problems, 1u);
+    EXPECT_THAT(again.spool->status().last_problem, HasSubstr("0000000001.seg"));
     EXPECT_EQ(disk.contents("/spool/quarantine/0000000001.seg"), bytes);
 }
 
@@ -267,7 +289,8 @@ TEST(Format, ANewerVersionIsRefusedCleanly) {
     sector[8] = 2;  // the version
     sector.resize(sector_bytes - 4);
     const std::uint32_t crc = crc32c(sector);
-    for (int i = 0; i < 4; ++i) sector.push_back(static_cast<char>(crc >> 8 * i));
+    for (int i = 0; i < 4; ++i)
+        sector.push_back(static_cast<char>(crc >> 8 * i));
     bytes.replace(0, sector_bytes, sector);
     disk.overwrite(first_segment, bytes);
 

@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view segment_suffix = ".seg";
 constexpr std::string_view reserve_name = "reserve.seg";
 constexpr std::uint64_t zero_bytes_at_once = 1 << 20;
+constexpr std::uint64_t small_segment_bytes = 1 << 20;
 
 // Unpredictable, so that nobody can put batches of ours inside a message; never 0, which means unknown.
 std::uint64_t fresh_nonce() {
@@ -44,7 +45,8 @@ void FileJournal::set_floor(Instant latest, MessageId last_id) {
     last_id_ = std::max(last_id_, last_id.value);
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------------
+// ---- writing
+// ---------------------------------------------------------------------------------------------------
 
 bool FileJournal::fits(const OpenHead& head, const Room& room) const {
     const std::uint64_t batch = round_up(batch_header_bytes + room.records, sector_bytes);
@@ -60,7 +62,7 @@ Result<Head> FileJournal::prepare(const Room& room) {
     if (head_ && !fits(*head_, room)) seal_head(false);
     if (!head_) {
         const std::uint64_t needed = room.records + room.index + 6 * sector_bytes;
-        TRY_VOID(open_segment(std::max(settings_.segment_bytes, round_up(needed, sector_bytes)), room.from_reserve));
+        TRY_VOID(open_segment(round_up(needed, sector_bytes), room.from_reserve));
         if (!fits(*head_, room)) return fail(Errc::disk_full, "the reserve is used up");
     }
     Head head;
@@ -86,8 +88,9 @@ Result<> FileJournal::append(Group& group) {
     return {};
 }
 
-// After a failed write or sync nobody knows what the disk holds beyond the last batch that succeeded. The segment keeps
-// what it promised and is never written again; the next one starts with the sequence that failed, which ends it.
+// After a failed write or sync nobody knows what the disk holds beyond the last batch that succeeded. The
+// segment keeps what it promised and is never written again; the next one starts with the sequence that
+// failed, which ends it.
 void FileJournal::abandon_head() {
     const std::lock_guard lock(mutex_);
     files_.at(head_->segment).indexed = false;
@@ -116,7 +119,8 @@ void FileJournal::seal_head(bool truncate) {
 
 // The trailer is found at the end of the file, so it counts only once the file has its final length.
 Result<> FileJournal::write_index(
-    File& file, const Trailer& trailer, const std::string& index, std::uint64_t file_bytes) {
+    File& file, const Trailer& trailer, const std::string& index, std::uint64_t file_bytes
+) {
     Trailer complete = trailer;
     complete.index_length = index.size();
     complete.index_crc = crc32c(index);
@@ -127,14 +131,14 @@ Result<> FileJournal::write_index(
     return file.sync();
 }
 
-// ---- opening ---------------------------------------------------------------------------------------------------
+// ---- opening
+// ---------------------------------------------------------------------------------------------------
 
-Result<> FileJournal::open_segment(std::uint64_t capacity, bool from_reserve) {
+Result<> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
     OpenHead head;
     head.segment = next_segment_++;  // never used again, even if this fails
     head.reserve = from_reserve;
-    head.capacity = capacity;
-    TRY(head.file, take_file(head.segment, capacity, head.reserve));
+    TRY(head.file, take_file(head.segment, needed, head.reserve));
     TRY(head.capacity, head.file->size());
     head.nonce = fresh_nonce();
     head.first_sequence = sequence_;
@@ -153,13 +157,15 @@ Result<> FileJournal::open_segment(std::uint64_t capacity, bool from_reserve) {
     return {};
 }
 
-// A spare first, then a new file; the reserve only when the disk is full and `reserve` allows it. Tells in `reserve`
-// whether it came to that.
-Result<std::shared_ptr<File>> FileJournal::take_file(std::uint32_t segment, std::uint64_t capacity, bool& reserve) {
+// A spare first, then a new file; the reserve only when the disk is full and `reserve` allows it. Tells in
+// `reserve` whether it came to that.
+Result<std::shared_ptr<File>> FileJournal::take_file(
+    std::uint32_t segment, std::uint64_t needed, bool& reserve
+) {
     const bool may_use_reserve = reserve;
     reserve = false;
     const std::string target = path(segment_name(segment));
-    if (capacity == settings_.segment_bytes && !spares_.empty()) {
+    if (needed <= settings_.segment_bytes && !spares_.empty()) {
         std::string spare;
         {
             const std::lock_guard lock(mutex_);
@@ -170,8 +176,16 @@ Result<std::shared_ptr<File>> FileJournal::take_file(std::uint32_t segment, std:
             if (auto file = disk_.open(target, OpenMode::write)) return file;
         }
     }
+    std::uint64_t capacity = std::max(settings_.segment_bytes, needed);
     auto created = create_file(segment, capacity);
-    if (created || created.error().code != Errc::disk_full || !may_use_reserve || reserve_bytes_ == 0) return created;
+    // A small or nearly full disk may still take a smaller segment.
+    while (!created && created.error().code == Errc::disk_full &&
+           capacity / 2 >= std::max(needed, small_segment_bytes)) {
+        capacity = round_up(capacity / 2, sector_bytes);
+        created = create_file(segment, capacity);
+    }
+    if (created || created.error().code != Errc::disk_full || !may_use_reserve || reserve_bytes_ == 0)
+        return created;
 
     TRY_VOID(disk_.rename(path(reserve_name), target));
     {
@@ -207,7 +221,8 @@ Result<> FileJournal::begin_segment(OpenHead& head) {
     return disk_.sync_directory(settings_.directory);
 }
 
-// Zeroes are written, not only allocated: the reserve must not need even a block of the file system's own later.
+// Zeroes are written, not only allocated: the reserve must not need even a block of the file system's own
+// later.
 Result<> FileJournal::make_reserve() {
     const std::string building = path("reserve.tmp");
     static_cast<void>(disk_.unlink(building));
@@ -238,15 +253,18 @@ void FileJournal::restore_reserve(std::uint64_t free_bytes, std::uint64_t wanted
     }
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------------
+// ---- reading
+// ---------------------------------------------------------------------------------------------------
 
-Result<std::string> FileJournal::read(std::uint32_t segment, std::uint64_t offset, std::uint32_t length) const {
+Result<std::string> FileJournal::read(std::uint32_t segment, std::uint64_t offset, std::uint32_t length)
+    const {
     std::shared_ptr<File> file;
     std::uint64_t nonce = 0;
     {
         const std::lock_guard lock(mutex_);
         const auto found = files_.find(segment);
-        if (found == files_.end()) return fail(Errc::not_found, "segment " + std::to_string(segment) + " is gone");
+        if (found == files_.end())
+            return fail(Errc::not_found, "segment " + std::to_string(segment) + " is gone");
         file = found->second.file;
         nonce = found->second.nonce;
     }
@@ -254,7 +272,8 @@ Result<std::string> FileJournal::read(std::uint32_t segment, std::uint64_t offse
     if (record) return record;
     return fail(
         record.error().code == Errc::corrupt ? Errc::corrupt : Errc::disk_failed,
-        segment_name(segment) + " at offset " + std::to_string(offset) + ": " + record.error().detail);
+        segment_name(segment) + " at offset " + std::to_string(offset) + ": " + record.error().detail
+    );
 }
 
 Result<std::string> FileJournal::facts(std::uint32_t segment) {
@@ -264,9 +283,11 @@ Result<std::string> FileJournal::facts(std::uint32_t segment) {
     {
         const std::lock_guard lock(mutex_);
         const auto found = files_.find(segment);
-        if (found == files_.end()) return fail(Errc::not_found, "segment " + std::to_string(segment) + " is gone");
+        if (found == files_.end())
+            return fail(Errc::not_found, "segment " + std::to_string(segment) + " is gone");
         entry = found->second;
-        if (const auto next = std::next(found); next != files_.end()) next_sequence = next->second.first_sequence;
+        if (const auto next = std::next(found); next != files_.end())
+            next_sequence = next->second.first_sequence;
     }
     TRY(const std::optional<Trailer> trailer, read_trailer(*entry.file, segment));
     if (trailer && trailer->nonce == entry.nonce) {
@@ -283,7 +304,8 @@ Result<std::string> FileJournal::facts(std::uint32_t segment) {
     return std::move(scan.facts);
 }
 
-// ---- giving back -------------------------------------------------------------------------------------------------
+// ---- giving back
+// -------------------------------------------------------------------------------------------------
 
 bool FileJournal::droppable(std::uint32_t segment) const {
     const std::lock_guard lock(mutex_);
@@ -331,7 +353,8 @@ void FileJournal::close() {
     if (head_) seal_head(true);
 }
 
-// ---- counters ----------------------------------------------------------------------------------------------------
+// ---- counters
+// ----------------------------------------------------------------------------------------------------
 
 std::vector<std::uint32_t> FileJournal::unsound() const {
     const std::lock_guard lock(mutex_);
@@ -351,13 +374,19 @@ std::uint64_t FileJournal::file_bytes(std::uint32_t segment) const {
 std::uint64_t FileJournal::disk_bytes() const {
     const std::lock_guard lock(mutex_);
     std::uint64_t bytes = reserve_bytes_ + spares_.size() * settings_.segment_bytes;
-    for (const auto& [segment, entry] : files_) bytes += entry.bytes;
+    for (const auto& [segment, entry] : files_)
+        bytes += entry.bytes;
     return bytes;
 }
 
 std::uint64_t FileJournal::spare_bytes() const {
     const std::lock_guard lock(mutex_);
     return spares_.size() * settings_.segment_bytes;
+}
+
+std::uint64_t FileJournal::head_left() const {
+    if (!head_ || head_->reserve) return 0;
+    return head_->capacity - std::min(head_->capacity, head_->offset + head_->index.size());
 }
 
 std::uint64_t FileJournal::reserve_left() const {

@@ -23,8 +23,10 @@ std::optional<std::uint32_t> parse_segment_name(std::string_view name);
 // The journal as files of one directory:
 //
 //   0000000042.seg        segments, by number
-//   spare-0000000007.seg  segments that are done, kept to be written again: overwriting blocks that were written
-//                         before costs a third less per sync than filling fresh ones, which the file system must log
+//   spare-0000000007.seg  segments that are done, kept to be written again: overwriting blocks that were
+//   written
+//                         before costs a third less per sync than filling fresh ones, which the file system
+//                         must log
 //   reserve.seg           room for outcomes on a full disk
 //   quarantine/           second names of damaged segments
 //   lock                  held by the instance that runs
@@ -48,9 +50,10 @@ public:
 
     FileJournal(Disk& disk, Settings settings) : disk_(disk), settings_(std::move(settings)) {}
 
-    // Reads the indexes of all segments and the batches of those that have none, oldest first; gives the latter an index.
-    // Fills the counts of segments and damage and the warnings of `report`, and raises `latest` and `last_id` to what
-    // segment headers say. Killed half-way and started again, it finds the same.
+    // Reads the indexes of all segments and the batches of those that have none, oldest first; gives the
+    // latter an index. Fills the counts of segments and damage and the warnings of `report`, and raises
+    // `latest` and `last_id` to what segment headers say. Killed half-way and started again, it finds the
+    // same.
     Result<> recover(const std::function<Result<>(Found)>& on_segment, RecoveryReport& report);
 
     // What the next segment's header says in case all older ones are gone.
@@ -59,13 +62,15 @@ public:
     Result<Head> prepare(const Room& room) override;
     Result<> append(Group& group) override;
     Result<std::string> facts(std::uint32_t segment) override;
-    Result<std::string> read(std::uint32_t segment, std::uint64_t offset, std::uint32_t length) const override;
+    Result<std::string> read(std::uint32_t segment, std::uint64_t offset, std::uint32_t length)
+        const override;
     Result<> drop(std::uint32_t segment) override;
     bool droppable(std::uint32_t segment) const override;
     Result<> quarantine(std::uint32_t segment) override;
     void close() override;
 
-    // Segments that could not be given an index: their last batches are only kept out by the segment behind them.
+    // Segments that could not be given an index: their last batches are only kept out by the segment behind
+    // them.
     std::vector<std::uint32_t> unsound() const;
     std::uint64_t file_bytes(std::uint32_t segment) const;
     // Files of the journal, spares and reserve included. Any thread.
@@ -75,6 +80,8 @@ public:
     // Writing goes to the reserve: the disk is full.
     bool on_reserve() const { return head_ && head_->reserve; }
     bool has_head() const { return head_.has_value(); }
+    // Room in the current segment for anything; in the reserve, for outcomes.
+    std::uint64_t head_left() const;
     std::uint64_t reserve_left() const;
     // Tries to leave the reserve, and to fill it up again afterwards.
     void restore_reserve(std::uint64_t free_bytes, std::uint64_t wanted_free);
@@ -112,17 +119,21 @@ private:
     Result<std::optional<Opening>> look_at(std::uint32_t segment);
     ScanPlan plan_for(const std::vector<Opening>& openings, std::size_t at) const;
     Result<std::string> recover_segment(
-        const std::vector<Opening>& openings, std::size_t at, SegmentFile& entry, RecoveryReport& report);
+        const std::vector<Opening>& openings, std::size_t at, SegmentFile& entry, RecoveryReport& report
+    );
     Result<std::string> scan_and_seal(
-        const Opening& opening, const ScanPlan& plan, SegmentFile& entry, RecoveryReport& report);
+        const Opening& opening, const ScanPlan& plan, SegmentFile& entry, RecoveryReport& report
+    );
     void discard(std::string_view name, RecoveryReport& report);
 
-    Result<> write_index(File& file, const Trailer& trailer, const std::string& index, std::uint64_t file_bytes);
+    Result<> write_index(
+        File& file, const Trailer& trailer, const std::string& index, std::uint64_t file_bytes
+    );
     void seal_head(bool truncate);
     void abandon_head();
     bool fits(const OpenHead& head, const Room& room) const;
-    Result<> open_segment(std::uint64_t capacity, bool from_reserve);
-    Result<std::shared_ptr<File>> take_file(std::uint32_t segment, std::uint64_t capacity, bool& reserve);
+    Result<> open_segment(std::uint64_t needed, bool from_reserve);
+    Result<std::shared_ptr<File>> take_file(std::uint32_t segment, std::uint64_t needed, bool& reserve);
     Result<std::shared_ptr<File>> create_file(std::uint32_t segment, std::uint64_t capacity);
     Result<> begin_segment(OpenHead& head);
     Result<> make_reserve();

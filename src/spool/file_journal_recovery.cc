@@ -28,7 +28,8 @@ Result<> FileJournal::recover(const std::function<Result<>(Found)>& on_segment, 
             files_[found.segment] = std::move(entry);
         }
         if (damaged) {
-            if (const auto kept = quarantine(found.segment); !kept) report.warnings.push_back(kept.error().detail);
+            if (const auto kept = quarantine(found.segment); !kept)
+                report.warnings.push_back(kept.error().detail);
         }
         TRY_VOID(on_segment(found));
     }
@@ -50,7 +51,8 @@ Result<> FileJournal::take_stock(std::vector<std::uint32_t>& segments, RecoveryR
             const bool reserve = name == "reserve.seg";
             if (reserve && bytes == settings_.reserve_bytes) {
                 reserve_bytes_ = bytes;
-            } else if (!reserve && bytes == settings_.segment_bytes && spares_.size() < settings_.spares_max) {
+            } else if (!reserve && bytes == settings_.segment_bytes &&
+                       spares_.size() < settings_.spares_max) {
                 spares_.push_back(name);
             } else {
                 discard(name, report);
@@ -73,8 +75,8 @@ void FileJournal::discard(std::string_view name, RecoveryReport& report) {
     }
 }
 
-// Nothing for a file that was prepared but never begun: after a crash between its creation and its header, or between
-// the renaming of a spare and its new header. Nothing in it counts.
+// Nothing for a file that was prepared but never begun: after a crash between its creation and its header, or
+// between the renaming of a spare and its new header. Nothing in it counts.
 Result<std::optional<FileJournal::Opening>> FileJournal::look_at(std::uint32_t segment) {
     using Looked = std::optional<Opening>;
     Opening opening;
@@ -121,7 +123,8 @@ ScanPlan FileJournal::plan_for(const std::vector<Opening>& openings, std::size_t
 }
 
 Result<std::string> FileJournal::recover_segment(
-    const std::vector<Opening>& openings, std::size_t at, SegmentFile& entry, RecoveryReport& report) {
+    const std::vector<Opening>& openings, std::size_t at, SegmentFile& entry, RecoveryReport& report
+) {
     const Opening& opening = openings[at];
     entry.file = opening.file;
     entry.bytes = opening.bytes;
@@ -144,7 +147,8 @@ Result<std::string> FileJournal::recover_segment(
             return index;
         }
         if (index.error().code != Errc::corrupt) return index;
-        if (!plan.tail) report.warnings.push_back(opening.name + ": " + index.error().detail + "; reading every batch");
+        if (!plan.tail)
+            report.warnings.push_back(opening.name + ": " + index.error().detail + "; reading every batch");
         plan.sequence_end = trailer->next_sequence;
         plan.complete = true;
         plan.tail = false;
@@ -153,7 +157,8 @@ Result<std::string> FileJournal::recover_segment(
 }
 
 Result<std::string> FileJournal::scan_and_seal(
-    const Opening& opening, const ScanPlan& plan, SegmentFile& entry, RecoveryReport& report) {
+    const Opening& opening, const ScanPlan& plan, SegmentFile& entry, RecoveryReport& report
+) {
     auto scanned = scan_segment(*opening.file, plan);
     if (!scanned) return fail(scanned.error().code, opening.name + ": " + scanned.error().detail);
     Scan& scan = *scanned;
@@ -164,7 +169,8 @@ Result<std::string> FileJournal::scan_and_seal(
     report.corrupt_batches += scan.corrupt_batches;
     report.warnings.insert(report.warnings.end(), scan.problems.begin(), scan.problems.end());
 
-    // A damaged segment stays as it is, for people; it will be read batch by batch until nothing in it matters.
+    // A damaged segment stays as it is, for people; it will be read batch by batch until nothing in it
+    // matters.
     entry.damaged = scan.corrupt_batches > 0 || opening.header_damaged;
     if (entry.damaged) return std::move(scan.facts);
 

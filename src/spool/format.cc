@@ -23,18 +23,24 @@ bool crc_matches(std::string_view bytes) {
     return Decoder(bytes.substr(covered)).u32() == crc32c(bytes.substr(0, covered));
 }
 
-Result<> check(std::string_view what, bool long_enough, bool magic, std::uint32_t version, std::string_view bytes) {
+Result<> check(
+    std::string_view what, bool long_enough, bool magic, std::uint32_t version, std::string_view bytes
+) {
     if (!long_enough || !magic || !crc_matches(bytes)) {
         return fail(Errc::corrupt, std::string(what) + " does not match its checksum");
     }
     if (version > format_version) {
-        return fail(Errc::unsupported, std::string(what) + " is of format version " + std::to_string(version) +
-                                           "; this program knows up to " + std::to_string(format_version));
+        return fail(
+            Errc::unsupported, std::string(what) + " is of format version " + std::to_string(version) +
+                                   "; this program knows up to " + std::to_string(format_version)
+        );
     }
     return {};
 }
 
-std::uint32_t record_seed(std::uint64_t nonce) { return static_cast<std::uint32_t>(nonce ^ nonce >> 32); }
+std::uint32_t record_seed(std::uint64_t nonce) {
+    return static_cast<std::uint32_t>(nonce ^ nonce >> 32);
+}
 
 }  // namespace
 
@@ -140,7 +146,8 @@ Result<BatchHeader> decode_batch_header(std::string_view bytes) {
 
 void put_record_header(char* at, const RecordHeader& header, std::uint64_t nonce) {
     const auto put = [&](std::size_t place, std::uint32_t value) {
-        for (std::size_t i = 0; i < 4; ++i) at[place + i] = static_cast<char>(value >> 8 * i);
+        for (std::size_t i = 0; i < 4; ++i)
+            at[place + i] = static_cast<char>(value >> 8 * i);
     };
     put(0, static_cast<std::uint32_t>(header.type));
     put(4, header.length);

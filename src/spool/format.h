@@ -12,15 +12,17 @@ namespace sluice::spool {
 //
 //   segment header (512) | batch | batch | ... | index | trailer (512, the last of the file)
 //
-// Every batch starts at a multiple of `sector_bytes`, so that no sector is written twice: a torn or failed write can
-// only damage what nobody was promised yet.
+// Every batch starts at a multiple of `sector_bytes`, so that no sector is written twice: a torn or failed
+// write can only damage what nobody was promised yet.
 constexpr std::uint64_t sector_bytes = 512;
 constexpr std::uint32_t format_version = 1;
 constexpr std::size_t batch_header_bytes = 64;
 constexpr std::size_t record_header_bytes = 16;
 constexpr std::uint64_t batch_bytes_max = 2ull << 30;
 
-constexpr std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+constexpr std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) {
+    return (bytes + unit - 1) / unit * unit;
+}
 
 enum class RecordType : std::uint8_t {
     message = 1,
@@ -82,6 +84,8 @@ Result<BatchHeader> decode_batch_header(std::string_view bytes);
 Result<RecordHeader> decode_record_header(std::string_view bytes, std::uint64_t nonce);
 
 // A record takes this much of a batch.
-constexpr std::uint64_t record_bytes(std::uint64_t body_length) { return record_header_bytes + round_up(body_length, 8); }
+constexpr std::uint64_t record_bytes(std::uint64_t body_length) {
+    return record_header_bytes + round_up(body_length, 8);
+}
 
 }  // namespace sluice::spool

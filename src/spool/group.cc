@@ -48,7 +48,8 @@ void Group::add(const Record& record, std::uint64_t message_segment) {
 void Group::add_copy(RecordType type, std::string_view body) {
     const std::size_t start = open_record();
     // A message's summary must be in the arena, where close_record() looks for it.
-    const std::size_t head = type == RecordType::message ? 4 + summary_of(body).value_or("").size() : body.size();
+    const std::size_t head =
+        type == RecordType::message ? 4 + summary_of(body).value_or("").size() : body.size();
     arena_.append(body.substr(0, head));
     close_record(type, start, body.substr(head));
 }

@@ -23,9 +23,9 @@ struct Head {
     std::uint64_t offset = 0;
 };
 
-// One batch of the journal while it is gathered: everything that one write and one sync make durable. Contents of
-// messages are not copied, only pointed to: whoever adds a record keeps it alive until the write is over.
-// Used again and again by the writer, so that its memory is allocated once. Single-threaded.
+// One batch of the journal while it is gathered: everything that one write and one sync make durable.
+// Contents of messages are not copied, only pointed to: whoever adds a record keeps it alive until the write
+// is over. Used again and again by the writer, so that its memory is allocated once. Single-threaded.
 class Group {
 public:
     void begin(const Head& head);

@@ -8,7 +8,8 @@
 
 namespace sluice::spool {
 
-// Gives every message a new id, ascending: the time of its birth, then a counter. Thread-safe; borrows the clock.
+// Gives every message a new id, ascending: the time of its birth, then a counter. Thread-safe; borrows the
+// clock.
 class IdSource {
 public:
     // `last`: the highest id of the journal (RecoveryReport::last_id); all new ones are above it.

@@ -24,7 +24,8 @@ FileJournal::Settings journal_settings(const Options& options, const Tuning& tun
 }  // namespace
 
 Result<std::unique_ptr<Spool>> Spool::open(
-    const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report) {
+    const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report
+) {
     std::shared_ptr<Disk> disk = make_system_disk();
     TRY(std::unique_ptr<Spool> spool, JournalSpool::open(*disk, options, Tuning(), on_item, report));
     static_cast<JournalSpool&>(*spool).disk_owner_ = std::move(disk);
@@ -32,8 +33,9 @@ Result<std::unique_ptr<Spool>> Spool::open(
 }
 
 Result<std::unique_ptr<Spool>> JournalSpool::open(
-    Disk& disk, const Options& options, const Tuning& tuning, const std::function<void(const RecoveredItem&)>& on_item,
-    RecoveryReport& report) {
+    Disk& disk, const Options& options, const Tuning& tuning,
+    const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report
+) {
     auto spool = std::make_unique<JournalSpool>(disk, options, tuning);
     TRY_VOID(spool->recover(on_item, report));
     spool->writer_ = std::thread(&JournalSpool::run, spool.get());
@@ -41,17 +43,25 @@ Result<std::unique_ptr<Spool>> JournalSpool::open(
 }
 
 JournalSpool::JournalSpool(Disk& disk, const Options& options, const Tuning& tuning)
-    : disk_(disk), options_(options), tuning_(tuning), journal_(disk, journal_settings(options, tuning)),
+    : disk_(disk),
+      options_(options),
+      tuning_(tuning),
+      journal_(disk, journal_settings(options, tuning)),
       reclaimer_(journal_, ledger_, ledger_mutex_, round_up(options.segment_bytes, sector_bytes)) {}
 
-JournalSpool::~JournalSpool() { close(); }
+JournalSpool::~JournalSpool() {
+    close();
+}
 
 Result<> JournalSpool::recover(
-    const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report) {
+    const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report
+) {
     TRY_VOID(disk_.make_directory(options_.directory));
     TRY(lock_, disk_.lock(options_.directory + "/lock"));
     Recovery recovery(ledger_, report);
-    TRY_VOID(journal_.recover([&](FileJournal::Found found) { return recovery.take(std::move(found)); }, report));
+    TRY_VOID(
+        journal_.recover([&](FileJournal::Found found) { return recovery.take(std::move(found)); }, report)
+    );
     recovery.tell(on_item);
 
     journal_.set_floor(report.latest, report.last_id);
@@ -67,7 +77,8 @@ Result<> JournalSpool::recover(
     return {};
 }
 
-// ---- any thread --------------------------------------------------------------------------------------------------
+// ---- any thread
+// --------------------------------------------------------------------------------------------------
 
 void JournalSpool::append(Batch batch, CommitListener* listener, std::uint64_t ticket) {
     Waiting waiting{std::move(batch), listener, ticket, {}, false};
@@ -150,12 +161,16 @@ void JournalSpool::close() {
         }
         wake_.notify_one();
         writer_.join();
+        // One last try for what nobody waits for.
+        retry_at_ = {};
+        if (!carried_.empty()) write_chunk();
     }
     journal_.close();
     lock_.reset();
 }
 
-// ---- the writer --------------------------------------------------------------------------------------------------
+// ---- the writer
+// --------------------------------------------------------------------------------------------------
 
 void JournalSpool::run() {
     while (take_work()) {
@@ -166,8 +181,8 @@ void JournalSpool::run() {
         }
         work_.clear();
         if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
+        quarantine_damaged();  // before its segment may go
         reclaim();
-        quarantine_damaged();
         publish_status();
     }
 }
@@ -198,11 +213,13 @@ bool JournalSpool::take_work() {
     return !work_.empty() || !stopping_;
 }
 
-// Moves the batches of the next group from work_ to chunk_; those that nobody waits for and that failed before, first.
+// Moves the batches of the next group from work_ to chunk_; those that nobody waits for and that failed
+// before, first.
 void JournalSpool::next_chunk(std::size_t& from) {
     chunk_ = std::exchange(carried_, {});
     std::uint64_t bytes = 0;
-    while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= tuning_.group_bytes_max)) {
+    while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= tuning_.group_bytes_max)
+    ) {
         bytes += work_[from].weight.record;
         chunk_.push_back(std::move(work_[from++]));
     }
@@ -290,7 +307,8 @@ void JournalSpool::gather(const Head& head) {
     group_.begin(head);
     reclaimer_.add_to(group_);
     for (const Waiting& waiting : chunk_) {
-        for (const Record& record : waiting.batch) group_.add(record, segment_of(record, head));
+        for (const Record& record : waiting.batch)
+            group_.add(record, segment_of(record, head));
     }
 }
 
@@ -319,12 +337,12 @@ void JournalSpool::refuse_messages(const Error& error) {
     for (Waiting& waiting : chunk_) {
         if (!waiting.has_message) {
             rest.push_back(std::move(waiting));
-        } else if (waiting.listener == nullptr) {
+        } else if (!waiting.somebody_repeats()) {
             carried_.push_back(std::move(waiting));
         } else {
             waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
-            const Committed refused{waiting.ticket, fail(error)};
-            waiting.listener->committed(std::span(const_cast<Committed*>(&refused), 1));
+            Committed refused{waiting.ticket, fail(error)};
+            waiting.listener->committed(std::span(&refused, 1));
         }
     }
     chunk_ = std::move(rest);
@@ -332,7 +350,7 @@ void JournalSpool::refuse_messages(const Error& error) {
 
 void JournalSpool::complete_chunk(const Result<>& result) {
     for (Waiting& waiting : chunk_) {
-        if (!result && waiting.listener == nullptr) {
+        if (!result && !waiting.somebody_repeats()) {
             carried_.push_back(std::move(waiting));
             continue;
         }
@@ -367,11 +385,14 @@ void JournalSpool::look_at_disk() {
     Room room;
     room.from_reserve = true;
     if (!journal_.has_head()) static_cast<void>(prepare(room));
-    const std::uint64_t usable = free + journal_.spare_bytes();
+    const std::uint64_t usable = free + journal_.spare_bytes() + journal_.head_left();
     std::string why_not;
-    if (failing_) why_not = "the spool cannot be written: " + last_failure_.detail;
-    else if (journal_.on_reserve()) why_not = "the disk is full; only outcomes are recorded";
-    else if (usable < options_.free_bytes_min) why_not = "only " + std::to_string(free) + " bytes of disk are free";
+    if (failing_)
+        why_not = "the spool cannot be written: " + last_failure_.detail;
+    else if (journal_.on_reserve())
+        why_not = "the disk is full; only outcomes are recorded";
+    else if (usable < options_.free_bytes_min)
+        why_not = "only " + std::to_string(free) + " bytes of disk are free";
     disk_accepts_.store(why_not.empty(), std::memory_order_relaxed);
     counts_.free_disk_bytes = free;
     counts_.why_not = std::move(why_not);
@@ -379,7 +400,14 @@ void JournalSpool::look_at_disk() {
 
 void JournalSpool::reclaim() {
     if (head_segment_ == 0) return;
-    if (const auto looked = reclaimer_.look(head_segment_); !looked) counts_.why_not = looked.error().detail;
+    if (const auto looked = reclaimer_.look(head_segment_); !looked) note_problem(looked.error().detail);
+    for (std::string& problem : reclaimer_.take_problems())
+        note_problem(std::move(problem));
+}
+
+void JournalSpool::note_problem(std::string sentence) {
+    ++counts_.problems;
+    counts_.last_problem = std::move(sentence);
 }
 
 void JournalSpool::quarantine_damaged() {
@@ -388,7 +416,10 @@ void JournalSpool::quarantine_damaged() {
         const std::lock_guard lock(waiting_mutex_);
         damaged.swap(damaged_);
     }
-    for (const std::uint32_t segment : damaged) static_cast<void>(journal_.quarantine(segment));
+    for (const std::uint32_t segment : damaged) {
+        note_problem(segment_name(segment) + " holds a damaged record of an undecided message");
+        if (const auto kept = journal_.quarantine(segment); !kept) note_problem(kept.error().detail);
+    }
 }
 
 void JournalSpool::publish_status() {

@@ -29,14 +29,15 @@ struct Tuning {
 
 // The spool on a journal of files. Thread-safe as Spool promises.
 //
-// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it in the
-// ledger and completes the tickets; batches that arrive meanwhile make the next group.
+// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it
+// in the ledger and completes the tickets; batches that arrive meanwhile make the next group.
 class JournalSpool final : public Spool {
 public:
     // Borrows the disk. See Spool::open().
     static Result<std::unique_ptr<Spool>> open(
         Disk& disk, const Options& options, const Tuning& tuning,
-        const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
+        const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report
+    );
 
     JournalSpool(Disk& disk, const Options& options, const Tuning& tuning);
     ~JournalSpool() override;
@@ -54,6 +55,8 @@ private:
         std::uint64_t ticket = 0;
         Weight weight;
         bool has_message = false;
+
+        bool somebody_repeats() const { return listener != nullptr && listener->repeats(); }
     };
     using Chunk = std::vector<Waiting>;
 
@@ -75,6 +78,7 @@ private:
     void note_failure(const Error& error);
     void look_at_disk();
     void reclaim();
+    void note_problem(std::string sentence);
     void quarantine_damaged();
     void publish_status();
 

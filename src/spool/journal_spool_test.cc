@@ -34,7 +34,9 @@ TEST_F(JournalSpoolTest, AMessageComesBackAsItWasUntilItsLastRecipientIsDecided)
         ASSERT_TRUE(loaded) << loaded.error().text();
         expect_same(**loaded, *message);
         ASSERT_TRUE(world.append(delivered(7, 0, {2})));
-        ScheduleRecord schedule{ItemId{message->id, 1}, 3, instant_from_ms(5'000'000), true, "451 4.7.1 later"};
+        ScheduleRecord schedule{
+            ItemId{message->id, 1}, 3, instant_from_ms(5'000'000), true, "451 4.7.1 later"
+        };
         ASSERT_TRUE(world.append(schedule));
         ASSERT_TRUE(world.append(HoldRecord{ItemId{message->id, 0}, true, "operator"}));
     }
@@ -99,7 +101,9 @@ TEST_F(JournalSpoolTest, ASecondInstanceIsRefusedAndToldWhoRuns) {
 }
 
 TEST_F(JournalSpoolTest, TheLockGoesWithTheInstance) {
-    { const OpenSpool first(*disk_, options_); }
+    {
+        const OpenSpool first(*disk_, options_);
+    }
     const OpenSpool second(*disk_, options_);
     EXPECT_FALSE(second.error);
 }
@@ -139,7 +143,8 @@ TEST_F(JournalSpoolTest, WhatGathersDuringOneSyncSharesTheNextAndOneCall) {
     }
     EXPECT_GT(world.spool->status().waiting_bytes, 0u);
     gate.open();
-    for (std::uint64_t id = 2; id <= 21; ++id) EXPECT_TRUE(world.listener.wait(id));
+    for (std::uint64_t id = 2; id <= 21; ++id)
+        EXPECT_TRUE(world.listener.wait(id));
     EXPECT_EQ(world.listener.calls(), 1u);
     world.spool->close();
     EXPECT_EQ(world.spool->status().syncs, 2u);
@@ -199,13 +204,17 @@ TEST_F(JournalSpoolTest, MoreMessagesThanAWriteTakesPiecesStillShareOneSync) {
         world.spool->append({MessageRecord{test_message(id, 1100)}}, &world.listener, id);
     }
     gate.open();
-    for (std::uint64_t id = 2; id <= last; ++id) ASSERT_TRUE(world.listener.wait(id));
+    for (std::uint64_t id = 2; id <= last; ++id)
+        ASSERT_TRUE(world.listener.wait(id));
     EXPECT_EQ(world.listener.calls(), 1u);
-    for (std::uint64_t id = 2; id <= last; id += 97) expect_same(**world.spool->load(MessageId{id}), *test_message(id, 1100));
+    for (std::uint64_t id = 2; id <= last; id += 97)
+        expect_same(**world.spool->load(MessageId{id}), *test_message(id, 1100));
 }
 
 TEST_F(JournalSpoolTest, PoliciesAreKeptByKeyAndErasedByAnEmptyValue) {
-    const auto policy = [](std::string key, std::string value) { return PolicyRecord{std::move(key), std::move(value)}; };
+    const auto policy = [](std::string key, std::string value) {
+        return PolicyRecord{std::move(key), std::move(value)};
+    };
     {
         OpenSpool world(*disk_, options_);
         ASSERT_TRUE(world.append({policy("a", "1"), policy("b", "2"), policy("c", "3")}));
@@ -258,7 +267,8 @@ TEST_F(JournalSpoolTest, ReclaimedSegmentsAreWrittenAgain) {
     OpenSpool world(disk, options);
     const auto report = [&](char what) {
         char line[32];
-        const int length = std::snprintf(line, sizeof line, "%c%llu\n", what, static_cast<unsigned long long>(id));
+        const int length =
+            std::snprintf(line, sizeof line, "%c%llu\n", what, static_cast<unsigned long long>(id));
         if (::write(out, line, static_cast<std::size_t>(length)) != length) ::_exit(1);
     };
     for (;; ++id) {
@@ -287,10 +297,13 @@ TEST_F(JournalSpoolTest, SurvivesKillNine) {
         FILE* const said = ::fdopen(ends[0], "r");
         char line[32];
         std::uint64_t last = next;
-        for (std::uint64_t lines = 20 + random.below(80); std::fgets(line, sizeof line, said) != nullptr; --lines) {
+        for (std::uint64_t lines = 20 + random.below(80); std::fgets(line, sizeof line, said) != nullptr;
+             --lines) {
             last = std::strtoull(line + 1, nullptr, 10);
-            if (line[0] == '+') undecided.insert(last);
-            else undecided.erase(last);
+            if (line[0] == '+')
+                undecided.insert(last);
+            else
+                undecided.erase(last);
             if (lines == 1) ::kill(child, SIGKILL);
             if (lines == 0) lines = 1;
         }
@@ -303,7 +316,8 @@ TEST_F(JournalSpoolTest, SurvivesKillNine) {
         ASSERT_FALSE(world.error) << world.error->text();
         EXPECT_EQ(world.report.corrupt_batches, 0u);
         std::set<std::uint64_t> told;
-        for (const auto& [item, about] : world.told) told.insert(item.message.value);
+        for (const auto& [item, about] : world.told)
+            told.insert(item.message.value);
         // The last word may not have been spoken: the message after `last`, and the outcome of `last`.
         told.erase(last + 1);
         if (!told.contains(last)) undecided.erase(last);
@@ -333,7 +347,8 @@ TEST_F(JournalSpoolTest, AppendLoadAndStatusMayBeCalledFromAnyThread) {
             }
         });
     }
-    for (std::thread& thread : threads) thread.join();
+    for (std::thread& thread : threads)
+        thread.join();
     EXPECT_EQ(world.spool->status().live_messages, 0u);
 }
 
@@ -350,7 +365,10 @@ TEST_F(JournalSpoolTest, RecoveryReadsIndexesAndTellsEveryItem) {
     const SystemClock clock;
     const Instant start = clock.now();
     OpenSpool again(*disk_, options_);
-    std::printf("recovered %zu items in %lld ms\n", again.told.size(), static_cast<long long>((clock.now() - start).count()));
+    std::printf(
+        "recovered %zu items in %lld ms\n", again.told.size(),
+        static_cast<long long>((clock.now() - start).count())
+    );
     EXPECT_EQ(again.told.size(), count);
     EXPECT_EQ(again.report.messages, count);
 }
@@ -373,10 +391,12 @@ TEST(IdSource, NeverGivesAnIdTwiceToTwoThreads) {
     std::vector<std::thread> threads;
     for (auto& mine : taken) {
         threads.emplace_back([&ids, &mine] {
-            for (int i = 0; i < 5000; ++i) mine.push_back(ids.next());
+            for (int i = 0; i < 5000; ++i)
+                mine.push_back(ids.next());
         });
     }
-    for (std::thread& thread : threads) thread.join();
+    for (std::thread& thread : threads)
+        thread.join();
     std::set<MessageId> all;
     for (const auto& mine : taken) {
         EXPECT_TRUE(std::is_sorted(mine.begin(), mine.end()));

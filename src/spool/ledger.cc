@@ -12,9 +12,9 @@ constexpr std::uint64_t outcome_bytes = 64, note_bytes = 128, policy_bytes = 256
 
 }  // namespace
 
-void Ledger::add_segment(std::uint32_t segment, std::uint64_t bytes) { tallies_[segment].bytes = bytes; }
-
-void Ledger::set_bytes(std::uint32_t segment, std::uint64_t bytes) { tallies_.at(segment).bytes = bytes; }
+void Ledger::add_segment(std::uint32_t segment, std::uint64_t bytes) {
+    tallies_[segment].bytes = bytes;
+}
 
 void Ledger::remove_segment(std::uint32_t segment) {
     tallies_.erase(segment);
@@ -34,9 +34,12 @@ void Ledger::end_of_recovery() {
 
 Result<> Ledger::apply(std::uint32_t segment, const Fact& fact) {
     switch (fact.type) {
-        case RecordType::message: return apply_message(segment, fact);
-        case RecordType::outcome: return apply_outcome(segment, fact);
-        case RecordType::policy: return apply_policy(segment, fact);
+        case RecordType::message:
+            return apply_message(segment, fact);
+        case RecordType::outcome:
+            return apply_outcome(segment, fact);
+        case RecordType::policy:
+            return apply_policy(segment, fact);
         case RecordType::schedule: {
             ScheduleView schedule;
             TRY_VOID(decode_schedule(fact.body, schedule));
@@ -57,7 +60,8 @@ Result<> Ledger::apply(std::uint32_t segment, const Fact& fact) {
     UNREACHABLE();
 }
 
-// ---- messages ----------------------------------------------------------------------------------------------------
+// ---- messages
+// ----------------------------------------------------------------------------------------------------
 
 Result<> Ledger::apply_message(std::uint32_t segment, const Fact& fact) {
     TRY_VOID(decode_summary(fact.body, summary_));
@@ -153,7 +157,8 @@ std::optional<Place> Ledger::find(MessageId id) const {
     return Place{found->second.segment, std::uint64_t{found->second.offset} * 8, found->second.length};
 }
 
-// ---- outcomes ----------------------------------------------------------------------------------------------------
+// ---- outcomes
+// ----------------------------------------------------------------------------------------------------
 
 Result<> Ledger::apply_outcome(std::uint32_t segment, const Fact& fact) {
     TRY_VOID(decode_outcome(fact.body, outcome_));
@@ -184,7 +189,8 @@ void Ledger::decide(MessageId id, const std::vector<std::uint32_t>& recipients) 
 }
 
 void Ledger::pending(
-    MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into) const {
+    MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into
+) const {
     into.clear();
     const auto found = live_.find(id);
     if (found == live_.end()) return;
@@ -208,7 +214,8 @@ std::vector<std::uint32_t> Ledger::decided(MessageId id) const {
     return recipients;
 }
 
-// ---- schedules and holds -----------------------------------------------------------------------------------------
+// ---- schedules and holds
+// -----------------------------------------------------------------------------------------
 
 std::uint32_t* Ledger::note_of(const ItemId& item, bool hold) {
     const auto found = live_.find(item.message);
@@ -238,7 +245,8 @@ void Ledger::drop_note(std::uint32_t segment) {
     if (segment != 0 && --tallies_.at(segment).notes == 0) maybe_dead_ = true;
 }
 
-// ---- policies ----------------------------------------------------------------------------------------------------
+// ---- policies
+// ----------------------------------------------------------------------------------------------------
 
 Result<> Ledger::apply_policy(std::uint32_t segment, const Fact& fact) {
     PolicyView policy;
@@ -261,8 +269,8 @@ void Ledger::leave_policy(std::uint32_t segment) {
     if (--tallies_.at(segment).policies == 0) maybe_dead_ = true;
 }
 
-// An erasure is needed while a segment that may hold an older value exists: one from the first value up to, but not
-// including, the erasure's own.
+// An erasure is needed while a segment that may hold an older value exists: one from the first value up to,
+// but not including, the erasure's own.
 void Ledger::settle_erasures() {
     for (auto entry = erasures_.begin(); entry != erasures_.end();) {
         const auto oldest = tallies_.lower_bound(entry->second.first);
@@ -275,7 +283,8 @@ void Ledger::settle_erasures() {
     }
 }
 
-// ---- what matters ------------------------------------------------------------------------------------------------
+// ---- what matters
+// ------------------------------------------------------------------------------------------------
 
 bool Ledger::outcome_matters(std::uint32_t segment, std::uint32_t message_segment) const {
     if (message_segment != segment && exists(message_segment)) return true;
@@ -316,7 +325,8 @@ bool Ledger::matters(std::uint32_t segment, const Fact& fact) {
             return (value != policies_.end() && value->second.at == segment) ||
                    (erasure != erasures_.end() && erasure->second.at == segment);
         }
-        case RecordType::decided: return false;  // written anew with the copy
+        case RecordType::decided:
+            return false;  // written anew with the copy
     }
     UNREACHABLE();
 }
@@ -345,10 +355,13 @@ std::uint64_t Ledger::matter_bytes(std::uint32_t segment) const {
 
 std::vector<std::uint32_t> Ledger::segments() const {
     std::vector<std::uint32_t> numbers;
-    for (const auto& [segment, tally] : tallies_) numbers.push_back(segment);
+    for (const auto& [segment, tally] : tallies_)
+        numbers.push_back(segment);
     return numbers;
 }
 
-std::uint64_t Ledger::bytes(std::uint32_t segment) const { return tallies_.at(segment).bytes; }
+std::uint64_t Ledger::bytes(std::uint32_t segment) const {
+    return tallies_.at(segment).bytes;
+}
 
 }  // namespace sluice::spool

@@ -25,8 +25,8 @@ struct Place {
     friend bool operator==(const Place&, const Place&) = default;
 };
 
-// Which messages are undecided, where they stand, and what still matters in each segment. The same facts in the same
-// order give the same ledger, whether they were just written or are read at start.
+// Which messages are undecided, where they stand, and what still matters in each segment. The same facts in
+// the same order give the same ledger, whether they were just written or are read at start.
 //
 // What matters in a segment:
 //   messages that stand there and have an undecided recipient;
@@ -37,19 +37,20 @@ struct Place {
 class Ledger {
 public:
     void add_segment(std::uint32_t segment, std::uint64_t bytes);
-    void set_bytes(std::uint32_t segment, std::uint64_t bytes);
     // Only when the segment is gone for good.
     void remove_segment(std::uint32_t segment);
 
     // Error: corrupt, for a record that passes its checksum and still makes no sense; it changes nothing.
     Result<> apply(std::uint32_t segment, const Fact& fact);
 
-    // While segments are read at start, a schedule or hold may come before the copy of its message. Ends that.
+    // While segments are read at start, a schedule or hold may come before the copy of its message. Ends
+    // that.
     void end_of_recovery();
 
     std::optional<Place> find(MessageId id) const;
     // The recipients of `candidates` that have no outcome yet.
-    void pending(MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into) const;
+    void pending(MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into)
+        const;
     // Recipients with an outcome, of a message that has others without.
     std::vector<std::uint32_t> decided(MessageId id) const;
 
@@ -57,7 +58,8 @@ public:
     bool matters(std::uint32_t segment, const Fact& fact);
     // Nothing in it does.
     bool dead(std::uint32_t segment) const;
-    // Whether a message, schedule, hold or policy that matters stands there, whatever becomes of its outcomes.
+    // Whether a message, schedule, hold or policy that matters stands there, whatever becomes of its
+    // outcomes.
     bool holds_state(std::uint32_t segment) const;
     // Whether some segment may have died since the last call.
     bool take_maybe_dead() { return std::exchange(maybe_dead_, false); }
@@ -74,19 +76,20 @@ public:
 private:
     struct Live {
         std::uint32_t segment;
-        std::uint32_t offset;    // in units of 8 octets
+        std::uint32_t offset;  // in units of 8 octets
         std::uint32_t length;
         std::uint32_t schedule;  // segment of the latest schedule; 0: none. Of one-recipient messages only
         std::uint32_t hold;
-        bool many;               // the rest is in many_
+        bool many;  // the rest is in many_
     };
+    static_assert(sizeof(Live) == 24, "every queued message has one of these");
     struct ItemNotes {
         std::uint32_t schedule = 0;
         std::uint32_t hold = 0;
     };
     // The state of a message with more than one item or recipient.
     struct Many {
-        std::vector<bool> listed;   // by recipient: some item has it
+        std::vector<bool> listed;  // by recipient: some item has it
         std::vector<bool> pending;
         std::uint32_t pending_count = 0;
         std::vector<ItemNotes> items;
@@ -125,12 +128,12 @@ private:
     absl::flat_hash_map<MessageId, Live> live_;
     absl::flat_hash_map<MessageId, Many> many_;
     std::map<std::uint32_t, Tally> tallies_;
-    // By segment: others that may hold older copies of messages that stand, or stood, there. An outcome that names the
-    // segment matters as long as one of them exists.
+    // By segment: others that may hold older copies of messages that stand, or stood, there. An outcome that
+    // names the segment matters as long as one of them exists.
     std::map<std::uint32_t, std::set<std::uint32_t>> older_copies_;
     absl::flat_hash_map<std::string, Latest> policies_;  // by key
     absl::flat_hash_map<std::string, Latest> erasures_;  // of keys that have no value any more
-    absl::flat_hash_map<ItemId, ItemNotes> early_;  // of messages not seen yet; during recovery only
+    absl::flat_hash_map<ItemId, ItemNotes> early_;       // of messages not seen yet; during recovery only
     bool recovering_ = true;
     bool maybe_dead_ = true;
     std::uint64_t live_bytes_ = 0;

@@ -89,7 +89,8 @@ Result<> Reclaimer::drop(std::uint32_t segment) {
 std::optional<std::uint32_t> Reclaimer::choose(std::uint32_t head) const {
     const auto possible = [&](std::uint32_t segment) {
         if (segment == head || pinned_.contains(segment) || !journal_.droppable(segment)) return false;
-        return !journal_.on_reserve() || ledger_.matter_bytes(segment) * reserve_share <= journal_.reserve_left();
+        return !journal_.on_reserve() ||
+               ledger_.matter_bytes(segment) * reserve_share <= journal_.reserve_left();
     };
     for (const std::uint32_t segment : journal_.unsound()) {
         if (possible(segment)) return segment;
@@ -124,7 +125,8 @@ void Reclaimer::begin(std::uint32_t segment) {
     emptying.facts = std::move(*facts);
     FactReader all(emptying.facts);
     while (const auto fact = all.next()) {
-        if (const std::string subject = subject_of(*fact); !subject.empty()) emptying.latest[subject] = fact->offset;
+        if (const std::string subject = subject_of(*fact); !subject.empty())
+            emptying.latest[subject] = fact->offset;
     }
     emptying.reader = FactReader(emptying.facts);
 }
@@ -156,7 +158,8 @@ void Reclaimer::take(const Fact& fact, Weight& weight) {
             // It stays where it is, and its segment with it, until somebody decides its recipients.
             pinned_.insert(emptying_->segment);
             problems_.push_back(body.error().detail);
-            if (body.error().code == Errc::corrupt) static_cast<void>(journal_.quarantine(emptying_->segment));
+            if (body.error().code == Errc::corrupt)
+                static_cast<void>(journal_.quarantine(emptying_->segment));
             return;
         }
         MessageSummary summary;
@@ -180,7 +183,8 @@ void Reclaimer::add_to(Group& group) const {
 }
 
 void Reclaimer::written() {
-    for (const Copy& copy : copies_) rewritten_bytes_ += copy.body.size();
+    for (const Copy& copy : copies_)
+        rewritten_bytes_ += copy.body.size();
     copies_.clear();
     if (!emptying_ || !emptying_->exhausted) return;
     const std::uint32_t segment = emptying_->segment;

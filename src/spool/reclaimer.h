@@ -18,19 +18,21 @@
 
 namespace sluice::spool {
 
-// Gives space back: drops segments in which nothing matters any more, and empties the one in which least still does by
-// writing that again at the head, when the journal takes more than twice the live data and a few segments.
+// Gives space back: drops segments in which nothing matters any more, and empties the one in which least
+// still does by writing that again at the head, when the journal takes more than twice the live data and a
+// few segments.
 //
-// A segment goes only after everything of it that matters is durable elsewhere, and the next step begins only when the
-// directory is synced: a crash at any point finds each record at least once. Thread: the writer's. Borrows everything;
-// `mutex` is held for each change of the ledger.
+// A segment goes only after everything of it that matters is durable elsewhere, and the next step begins only
+// when the directory is synced: a crash at any point finds each record at least once. Thread: the writer's.
+// Borrows everything; `mutex` is held for each change of the ledger.
 class Reclaimer {
 public:
     Reclaimer(FileJournal& journal, Ledger& ledger, std::mutex& mutex, std::uint64_t segment_bytes)
         : journal_(journal), ledger_(ledger), mutex_(mutex), segment_bytes_(segment_bytes) {}
 
-    // Drops what is dead and decides whether a segment is to be emptied. `head`: never touched. Error: the disk failed;
-    // reclaiming stops until the next start, since nobody knows which names the directory will show.
+    // Drops what is dead and decides whether a segment is to be emptied. `head`: never touched. Error: the
+    // disk failed; reclaiming stops until the next start, since nobody knows which names the directory will
+    // show.
     Result<> look(std::uint32_t head);
     // There are records to be written again.
     bool busy() const { return emptying_ != nullptr; }
@@ -58,8 +60,8 @@ private:
         std::uint32_t segment = 0;
         std::string facts;
         FactReader reader{std::string_view()};
-        // Offsets of the latest schedule, hold and policy record of each item and key in this segment: only these are
-        // copied, or an older one could come after a newer one.
+        // Offsets of the latest schedule, hold and policy record of each item and key in this segment: only
+        // these are copied, or an older one could come after a newer one.
         absl::flat_hash_map<std::string, std::uint64_t> latest;
         bool exhausted = false;
     };

@@ -21,8 +21,8 @@ ItemId read_item_id(Decoder& decode) {
     return item;
 }
 
-// Ascending lists, as nearly all are, take one octet per entry: each is stored as the step from the one before,
-// zigzag so that any order is legal.
+// Ascending lists, as nearly all are, take one octet per entry: each is stored as the step from the one
+// before, zigzag so that any order is legal.
 void append_recipients(Encoder& encode, const std::vector<std::uint32_t>& recipients) {
     encode.number(recipients.size());
     std::int64_t before = 0;
@@ -113,8 +113,8 @@ bool read_envelope(Decoder& decode, mail::Envelope& into) {
 }
 
 void append_traits(Encoder& encode, const mail::ContentTraits& traits) {
-    const int bits = (traits.has_8bit ? 1 : 0) | (traits.has_8bit_header ? 2 : 0) | (traits.has_leading_dot ? 4 : 0) |
-                     (traits.has_bare_eol ? 8 : 0);
+    const int bits = (traits.has_8bit ? 1 : 0) | (traits.has_8bit_header ? 2 : 0) |
+                     (traits.has_leading_dot ? 4 : 0) | (traits.has_bare_eol ? 8 : 0);
     encode.u8(static_cast<std::uint8_t>(bits));
     encode.u32(traits.header_size);
     encode.u32(traits.line_max);
@@ -139,7 +139,8 @@ tl::unexpected<Error> malformed(const char* what) {
 std::uint32_t add_to_hash(std::uint32_t hash, const mail::Address& address) {
     const auto add = [&](std::string_view text) {
         hash = static_cast<std::uint32_t>(
-            crc32(hash, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size())));
+            crc32(hash, reinterpret_cast<const Bytef*>(text.data()), static_cast<uInt>(text.size()))
+        );
     };
     if (address.is_null()) return hash;
     add(address.local);
@@ -151,17 +152,21 @@ std::uint32_t add_to_hash(std::uint32_t hash, const mail::Address& address) {
 Weight weigh_message(const mail::Message& message) {
     Weight weight;
     weight.index = 64 + message.tenant.size();
-    for (const mail::ItemSpec& item : message.items) weight.index += 24 + item.domain.size() + 5 * item.recipients.size();
+    for (const mail::ItemSpec& item : message.items)
+        weight.index += 24 + item.domain.size() + 5 * item.recipients.size();
     weight.record = 128 + weight.index + message.envelope.reverse_path.local.size() +
-                    message.envelope.reverse_path.domain.size() + message.envelope.envid.size() + message.notes.size() +
-                    message.origin.size() + message.auth_user.size() + message.size();
+                    message.envelope.reverse_path.domain.size() + message.envelope.envid.size() +
+                    message.notes.size() + message.origin.size() + message.auth_user.size() + message.size();
     for (const mail::Recipient& recipient : message.envelope.recipients) {
-        weight.record += 32 + recipient.address.local.size() + recipient.address.domain.size() + recipient.orcpt.size();
+        weight.record +=
+            32 + recipient.address.local.size() + recipient.address.domain.size() + recipient.orcpt.size();
     }
     return weight;
 }
 
-Weight weigh_small(std::uint64_t body_bytes) { return Weight{body_bytes + 64, body_bytes + 64}; }
+Weight weigh_small(std::uint64_t body_bytes) {
+    return Weight{body_bytes + 64, body_bytes + 64};
+}
 
 }  // namespace
 
@@ -178,7 +183,8 @@ void append_message_head(std::string& out, const mail::Message& message) {
     out.append(4, '\0');
     append_summary(out, message);
     const auto summary_length = static_cast<std::uint32_t>(out.size() - start - 4);
-    for (std::size_t i = 0; i < 4; ++i) out[start + i] = static_cast<char>(summary_length >> 8 * i);
+    for (std::size_t i = 0; i < 4; ++i)
+        out[start + i] = static_cast<char>(summary_length >> 8 * i);
 
     Encoder encode(out);
     append_envelope(encode, message.envelope);
@@ -261,7 +267,8 @@ Result<> decode_outcome(std::string_view body, OutcomeView& into) {
     into.segment = decode.number();
     into.by = decode.text();
     const bool readable = read_recipients(decode, into.recipients);
-    if (!readable || outcome < 1 || outcome > static_cast<std::uint8_t>(Outcome::removed)) return malformed("outcome");
+    if (!readable || outcome < 1 || outcome > static_cast<std::uint8_t>(Outcome::removed))
+        return malformed("outcome");
     into.outcome = static_cast<Outcome>(outcome);
     return {};
 }
@@ -336,7 +343,9 @@ Weight weigh(const Record& record) {
             return weigh_small(48 + std::min(r.last_reply.size(), last_reply_bytes_max));
         }
         Weight operator()(const HoldRecord& r) const { return weigh_small(32 + r.by.size()); }
-        Weight operator()(const PolicyRecord& r) const { return weigh_small(24 + r.key.size() + r.value.size()); }
+        Weight operator()(const PolicyRecord& r) const {
+            return weigh_small(24 + r.key.size() + r.value.size());
+        }
     };
     return std::visit(Visitor(), record);
 }

@@ -15,9 +15,11 @@ namespace sluice::spool {
 //
 //   u32 length of the summary | summary | details | content
 //
-// The summary is all that recovery and the queue core need; segment indexes repeat it and nothing else of a message.
+// The summary is all that recovery and the queue core need; segment indexes repeat it and nothing else of a
+// message.
 
-// A recipient index is below this; a damaged or hostile record cannot make us allocate more than a bitmap of it.
+// A recipient index is below this; a damaged or hostile record cannot make us allocate more than a bitmap of
+// it.
 constexpr std::uint32_t recipient_index_end = 1u << 24;
 
 struct ItemSummary {

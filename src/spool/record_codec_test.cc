@@ -17,11 +17,13 @@ TEST(Codec, NumbersRoundTripAndRunningPastTheEndIsSticky) {
     std::string out;
     Encoder encode(out);
     const std::vector<std::uint64_t> numbers = {0, 1, 127, 128, 16'383, 16'384, UINT32_MAX, UINT64_MAX};
-    for (const std::uint64_t number : numbers) encode.number(number);
+    for (const std::uint64_t number : numbers)
+        encode.number(number);
     encode.u16(0xABCD);
     encode.text("x");
     Decoder decode(out);
-    for (const std::uint64_t number : numbers) EXPECT_EQ(decode.number(), number);
+    for (const std::uint64_t number : numbers)
+        EXPECT_EQ(decode.number(), number);
     EXPECT_EQ(decode.u16(), 0xABCD);
     EXPECT_EQ(decode.text(), "x");
     EXPECT_TRUE(decode.ok());
@@ -95,13 +97,18 @@ TEST(RecordCodec, WeightIsAnUpperBound) {
     Random random(3);
     for (int i = 0; i < 200; ++i) {
         std::vector<std::uint32_t> recipients;
-        for (std::uint32_t r = 0; r < random.below(50) + 1; ++r) recipients.push_back(r * 70'000 % 9999);
-        const auto message = test_message(random.next(), random.below(100), {{std::string(random.below(200), 'd'), recipients}});
+        for (std::uint32_t r = 0; r < random.below(50) + 1; ++r)
+            recipients.push_back(r * 70'000 % 9999);
+        const auto message = test_message(
+            random.next(), random.below(100), {{std::string(random.below(200), 'd'), recipients}}
+        );
         const std::string body = body_of(*message);
         const Weight weight = weigh(MessageRecord{message});
         EXPECT_LE(record_bytes(body.size()), weight.record);
         std::string index;
-        const Fact fact{RecordType::message, 1ull << 40, static_cast<std::uint32_t>(body.size()), *summary_of(body)};
+        const Fact fact{
+            RecordType::message, 1ull << 40, static_cast<std::uint32_t>(body.size()), *summary_of(body)
+        };
         append_fact(index, fact);
         EXPECT_LE(index.size(), weight.index);
 

@@ -14,14 +14,17 @@ Result<> Recovery::take(FileJournal::Found found) {
             ++report_.corrupt_batches;
             report_.warnings.push_back(
                 segment_name(segment.segment) + ": " + applied.error().detail + " at offset " +
-                std::to_string(fact->offset));
+                std::to_string(fact->offset)
+            );
             continue;
         }
         keep_latest(*fact);
     }
     if (!reader.ok()) {
         ++report_.corrupt_batches;
-        report_.warnings.push_back(segment_name(segment.segment) + ": its index makes no sense from some entry on");
+        report_.warnings.push_back(
+            segment_name(segment.segment) + ": its index makes no sense from some entry on"
+        );
     }
     return {};
 }
@@ -60,7 +63,8 @@ void Recovery::tell(const std::function<void(const RecoveredItem&)>& on_item) {
 }
 
 void Recovery::tell_message(
-    std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item) {
+    std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item
+) {
     if (!decode_summary(fact.body, summary_)) return;
     // Decided messages are gone from the ledger; of copies only the one that stands for the message counts.
     if (ledger_.find(summary_.id) != Place{segment, fact.offset, fact.length}) return;

@@ -13,21 +13,22 @@
 
 namespace sluice::spool {
 
-// Turns the facts of all segments, oldest first, into a ledger and the list of undecided items. Holds the indexes in
-// memory until items are told. Single-threaded; borrows the ledger and the report.
+// Turns the facts of all segments, oldest first, into a ledger and the list of undecided items. Holds the
+// indexes in memory until items are told. Single-threaded; borrows the ledger and the report.
 class Recovery {
 public:
     Recovery(Ledger& ledger, RecoveryReport& report) : ledger_(ledger), report_(report) {}
 
     Result<> take(FileJournal::Found found);
-    // Tells every item with a recipient without outcome, in the order of acceptance as far as copies left it, and completes
-    // the report.
+    // Tells every item with a recipient without outcome, in the order of acceptance as far as copies left it,
+    // and completes the report.
     void tell(const std::function<void(const RecoveredItem&)>& on_item);
 
 private:
     void keep_latest(const Fact& fact);
     void tell_message(
-        std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item);
+        std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item
+    );
 
     Ledger& ledger_;
     RecoveryReport& report_;

@@ -38,7 +38,9 @@ public:
     }
 
 private:
-    bool past_end(std::uint64_t sequence) const { return plan_.sequence_end && sequence >= *plan_.sequence_end; }
+    bool past_end(std::uint64_t sequence) const {
+        return plan_.sequence_end && sequence >= *plan_.sequence_end;
+    }
 
     // Whether a header that matches its checksum is one of this life of this file.
     bool is_ours(const BatchHeader& header) const {
@@ -68,7 +70,8 @@ private:
         if (!header && header.error().code == Errc::unsupported) return fail(header.error());
         seen_ = header && is_ours(*header) ? std::optional(*header) : std::nullopt;
         nearly_ours_ = looks_like_ours(sector);
-        if (!seen_ || seen_->sequence != expected_ || seen_->length > size_ - at_ - batch_header_bytes) return false;
+        if (!seen_ || seen_->sequence != expected_ || seen_->length > size_ - at_ - batch_header_bytes)
+            return false;
 
         TRY(const std::string records, read_text(file_, at_ + batch_header_bytes, seen_->length));
         const std::size_t facts_before = scan_.facts.size();
@@ -91,8 +94,8 @@ private:
         std::uint32_t crc = 0;
         std::uint32_t damaged = 0;
     };
-    // Collects the facts of the records in `bytes`, as far as their headers can be followed. `strict` stops at the
-    // first damaged body; otherwise it is stepped over.
+    // Collects the facts of the records in `bytes`, as far as their headers can be followed. `strict` stops
+    // at the first damaged body; otherwise it is stepped over.
     Result<Walk> walk_records(std::string_view bytes, bool strict) {
         Walk walk;
         while (bytes.size() - walk.bytes >= record_header_bytes) {
@@ -133,8 +136,8 @@ private:
         return {};
     }
 
-    // A header of which one field is damaged, or whose batch was never finished, still has others that are right.
-    // The rest of an earlier life of the file has none.
+    // A header of which one field is damaged, or whose batch was never finished, still has others that are
+    // right. The rest of an earlier life of the file has none.
     bool looks_like_ours(std::string_view sector) const {
         if (sector.size() < batch_header_bytes || scan_.nonce == 0) return false;
         std::string wanted;
@@ -155,8 +158,10 @@ private:
     Result<bool> step_over_damage() {
         TRY(const std::optional<std::uint64_t> found, find_batch_after(at_));
         if (!found) {
-            if (plan_.tail && nearly_ours_) note_torn();
-            else if (!plan_.tail && nearly_ours_) TRY_VOID(salvage(std::min(size_, at_ + torn_extent())));
+            if (plan_.tail && nearly_ours_)
+                note_torn();
+            else if (!plan_.tail && nearly_ours_)
+                TRY_VOID(salvage(std::min(size_, at_ + torn_extent())));
             return false;
         }
         TRY_VOID(salvage(*found));
@@ -173,7 +178,8 @@ private:
         scan_.torn_bytes = std::min(torn_extent(), size_ - at_);
         scan_.problems.push_back(
             plan_.name + ": unfinished batch of " + std::to_string(scan_.torn_bytes) + " bytes at offset " +
-            std::to_string(at_) + " left out, as after a crash");
+            std::to_string(at_) + " left out, as after a crash"
+        );
     }
 
     // Keeps the whole records between at_ and `end`, and reports what is lost.
@@ -191,14 +197,17 @@ private:
         scan_.end = std::max(scan_.end, end);
         scan_.problems.push_back(
             plan_.name + ": damaged batch at offset " + std::to_string(at_) + ", sequence " +
-            std::to_string(expected_) + (lost > 1 ? " to " + std::to_string(expected_ + lost - 1) : "") + ": " +
-            std::to_string(walk.records - walk.damaged) + " whole records kept, " + std::to_string(walk.damaged) +
-            " damaged ones left out" + (seen_ && walk.records == seen_->records ? "" : ", the rest is unreadable"));
+            std::to_string(expected_) + (lost > 1 ? " to " + std::to_string(expected_ + lost - 1) : "") +
+            ": " + std::to_string(walk.records - walk.damaged) + " whole records kept, " +
+            std::to_string(walk.damaged) + " damaged ones left out" +
+            (seen_ && walk.records == seen_->records ? "" : ", the rest is unreadable")
+        );
         expected_ += lost;
         return {};
     }
 
-    // The first sector after `from` with the header of a batch that counts and comes later than the one expected.
+    // The first sector after `from` with the header of a batch that counts and comes later than the one
+    // expected.
     Result<std::optional<std::uint64_t>> find_batch_after(std::uint64_t from) {
         for (std::uint64_t at = from + sector_bytes; at < size_; at += search_bytes) {
             TRY(const std::string stretch, read_text(file_, at, search_bytes));
@@ -206,7 +215,8 @@ private:
                 const auto header = decode_batch_header(std::string_view(stretch).substr(i));
                 if (!header || header->segment != plan_.segment) continue;
                 if (scan_.nonce == 0) scan_.nonce = header->nonce;
-                if (!is_ours(*header) || header->sequence <= expected_ || past_end(header->sequence)) continue;
+                if (!is_ours(*header) || header->sequence <= expected_ || past_end(header->sequence))
+                    continue;
                 found_ = *header;
                 return std::optional(at + i);
             }
@@ -222,7 +232,8 @@ private:
         scan_.corrupt_batches += lost;
         scan_.problems.push_back(
             plan_.name + ": " + std::to_string(lost) + " batches missing from offset " + std::to_string(at_) +
-            ", sequence " + std::to_string(expected_));
+            ", sequence " + std::to_string(expected_)
+        );
     }
 
     const File& file_;
@@ -274,7 +285,9 @@ Result<std::optional<SegmentHeader>> read_segment_header(const File& file) {
     return Found(header);
 }
 
-Result<std::string> read_record(const File& file, std::uint64_t nonce, std::uint64_t offset, std::uint32_t length) {
+Result<std::string> read_record(
+    const File& file, std::uint64_t nonce, std::uint64_t offset, std::uint32_t length
+) {
     TRY(std::string text, read_text(file, offset, record_header_bytes + std::uint64_t{length}));
     TRY(const RecordHeader header, decode_record_header(text, nonce));
     if (header.length != length || text.size() != record_header_bytes + std::size_t{length} ||

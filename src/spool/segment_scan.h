@@ -14,8 +14,8 @@ namespace sluice::spool {
 
 // What is known about a segment before its batches are read.
 struct ScanPlan {
-    std::string name;            // for problems
-    std::uint32_t segment = 0;   // from the file name
+    std::string name;           // for problems
+    std::uint32_t segment = 0;  // from the file name
     std::optional<SegmentHeader> header;
     // Batches from this sequence on do not count: the next segment begins with it.
     std::optional<std::uint64_t> sequence_end;
@@ -39,9 +39,9 @@ struct Scan {
 // Told about each record that a scan finds whole; `body` lives for the call.
 using RecordVisitor = std::function<void(const Fact& fact, std::string_view body)>;
 
-// Reads all batches of a segment and verifies every checksum. A damaged batch in the middle is reported and those of its
-// records that are whole are kept; an unfinished one at the very end of the journal is left out. Errors: disk_failed,
-// and unsupported for a format of the future.
+// Reads all batches of a segment and verifies every checksum. A damaged batch in the middle is reported and
+// those of its records that are whole are kept; an unfinished one at the very end of the journal is left out.
+// Errors: disk_failed, and unsupported for a format of the future.
 Result<Scan> scan_segment(const File& file, const ScanPlan& plan, const RecordVisitor& visit = {});
 
 // The trailer at the end of a sealed segment; nothing when it was not sealed.
@@ -53,6 +53,8 @@ Result<std::string> read_index(const File& file, const Trailer& trailer);
 Result<std::optional<SegmentHeader>> read_segment_header(const File& file);
 
 // The body of one record, verified.
-Result<std::string> read_record(const File& file, std::uint64_t nonce, std::uint64_t offset, std::uint32_t length);
+Result<std::string> read_record(
+    const File& file, std::uint64_t nonce, std::uint64_t offset, std::uint32_t length
+);
 
 }  // namespace sluice::spool

@@ -68,6 +68,9 @@ class CommitListener {
 public:
     virtual ~CommitListener() = default;
     virtual void committed(std::span<Committed> commits) = 0;
+    // Whether somebody repeats what failed. When not, the spool keeps a failed batch and writes it again, elsewhere, until
+    // the disk takes it or the spool closes: such a listener only ever hears of success.
+    virtual bool repeats() const { return true; }
 };
 
 // ---- recovery ------------------------------------------------------------------------------------------------
@@ -121,6 +124,8 @@ struct Status {
     std::uint64_t free_disk_bytes = 0, waiting_bytes = 0;
     bool accepting = true;  // false: admission answers 452
     std::string why_not;    // a sentence, when not accepting
+    std::uint64_t problems = 0;  // damage and failed reclaiming since the start: somebody should look
+    std::string last_problem;    // a sentence, naming the file
 };
 
 // Keeps accepted messages until every recipient is decided.
@@ -138,7 +143,7 @@ public:
         const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
     virtual ~Spool() = default;
 
-    // Queues a batch for the next sync. `listener` may be null: nobody waits. A message whose last recipient gets its
+    // Queues a batch for the next sync. `listener` may be null: nobody waits, and nobody repeats. A message whose last recipient gets its
     // outcome is forgotten and its space reclaimed later.
     virtual void append(Batch batch, CommitListener* listener, std::uint64_t ticket) = 0;
 

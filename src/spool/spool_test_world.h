@@ -18,7 +18,8 @@ namespace sluice::spool {
 // What the spool's tests share.
 
 inline mail::MessagePtr test_message(
-    std::uint64_t id, std::size_t content_bytes, std::vector<mail::ItemSpec> items = {{"d.test", {0}}}) {
+    std::uint64_t id, std::size_t content_bytes, std::vector<mail::ItemSpec> items = {{"d.test", {0}}}
+) {
     auto message = std::make_shared<mail::Message>();
     message->id = MessageId{id};
     message->arrival = instant_from_ms(1'000'000 + static_cast<std::int64_t>(id));
@@ -26,10 +27,13 @@ inline mail::MessagePtr test_message(
     message->envelope.envid = "env" + std::to_string(id);
     std::uint32_t recipients = 0;
     for (const mail::ItemSpec& item : items) {
-        for (const std::uint32_t index : item.recipients) recipients = std::max(recipients, index + 1);
+        for (const std::uint32_t index : item.recipients)
+            recipients = std::max(recipients, index + 1);
     }
     for (std::uint32_t i = 0; i < recipients; ++i) {
-        message->envelope.recipients.push_back({{"rcpt" + std::to_string(i), "d.test"}, mail::notify_failure, "rfc822;x"});
+        message->envelope.recipients.push_back(
+            {{"rcpt" + std::to_string(i), "d.test"}, mail::notify_failure, "rfc822;x"}
+        );
     }
     message->items = std::move(items);
     message->trace = "Received: from a.test by b.test; " + std::to_string(id) + "\r\n";
@@ -58,7 +62,9 @@ inline void expect_same(const mail::Message& a, const mail::Message& b) {
     EXPECT_EQ(a.auth_user, b.auth_user);
 }
 
-inline OutcomeRecord delivered(std::uint64_t id, std::uint32_t item = 0, std::vector<std::uint32_t> recipients = {0}) {
+inline OutcomeRecord delivered(
+    std::uint64_t id, std::uint32_t item = 0, std::vector<std::uint32_t> recipients = {0}
+) {
     OutcomeRecord record;
     record.item = ItemId{MessageId{id}, item};
     record.outcome = Outcome::delivered;
@@ -73,7 +79,8 @@ public:
     void committed(std::span<Committed> commits) override {
         const std::lock_guard lock(mutex_);
         ++calls_;
-        for (Committed& commit : commits) results_.emplace(commit.ticket, std::move(commit.result));
+        for (Committed& commit : commits)
+            results_.emplace(commit.ticket, std::move(commit.result));
         changed_.notify_all();
     }
     Result<> wait(std::uint64_t ticket) {
@@ -120,13 +127,17 @@ using Told = std::map<ItemId, ToldItem>;
 
 inline std::function<void(const RecoveredItem&)> tell_into(Told& told) {
     return [&told](const RecoveredItem& item) {
-        const bool fresh =
-            told.emplace(item.id, ToldItem{{item.pending.begin(), item.pending.end()},
-                                           std::string(item.domain),
-                                           std::string(item.tenant),
-                                           std::string(item.last_reply),
-                                           item})
-                .second;
+        const bool fresh = told.emplace(
+                                   item.id,
+                                   ToldItem{
+                                       {item.pending.begin(), item.pending.end()},
+                                       std::string(item.domain),
+                                       std::string(item.tenant),
+                                       std::string(item.last_reply),
+                                       item
+                                   }
+        )
+                               .second;
         EXPECT_TRUE(fresh) << "told twice: " << item.id.text();
     };
 }

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "queue/core.h"
+
+namespace sluice::sim {
+
+// What became of an item.
+enum class Fate : std::uint8_t { queued, delivered, failed, removed };
+
+// Keeps books of its own and checks every action of the core against them:
+//  · every item ends exactly once, and is attempted only when it is queued, due, not held and not being attempted;
+//  · an attempt never repeats a candidate, stays within one level, and says truly whether others are left;
+//  · a session carries one message at a time, to a remote that is on the item's route;
+//  · no bucket of any policy ever has more sessions or starts more messages than it allows.
+// The first violation is kept in words. It is also the model of the journal: survivors() is what a crash leaves.
+class Judge {
+public:
+    explicit Judge(const queue::Options& options) : options_(options) {}
+
+    void admitted(const queue::Admit& event);
+    void delivering(const queue::Deliver& action, Instant now);
+    void concluding(const queue::Conclude& action);
+    void opened(const queue::SessionOpened& event);
+    void ended(const queue::AttemptEnded& event, Fate fate, Instant now);
+    void closed(queue::SessionId session);
+    void removing(const queue::Selection& which);
+    void flushing(const queue::Selection& which, Instant now);
+    void removed(const queue::Removed& action);
+    void hold_changed(const queue::HoldChanged& action);
+    void configured(const queue::Options& options);
+    void crashed();
+    void violate(const std::string& what);
+
+    const std::optional<std::string>& violation() const { return violation_; }
+    std::vector<queue::Admit> survivors() const;
+    std::uint64_t count(Fate fate) const;
+    std::uint64_t sessions() const { return sessions_.size(); }
+    std::uint64_t sessions(const std::string& domain) const;
+    std::vector<ItemId> items() const;
+    std::uint64_t cut_short() const { return cut_short_; }
+    std::uint64_t passed_over() const { return passed_over_; }
+    Duration waited(const std::string& domain) const;
+
+private:
+    struct Entry {
+        queue::Admit admit;  // with schedule, hold and pending recipients as they are now; without the message
+        Fate fate = Fate::queued;
+        bool sending = false;
+        bool started = false;
+        bool remove_asked = false;
+        queue::SessionId session = 0;
+        queue::RoutePtr route;         // of the attempt under way
+        std::set<std::uint32_t> tried;
+        std::optional<std::uint32_t> only;
+        bool permanent = true;
+    };
+    struct Session {
+        std::string domain, tenant, bind4, bind6;
+        queue::RoutePtr route;
+        std::vector<std::uint32_t> group;
+        std::optional<std::uint32_t> candidate;
+        std::optional<ItemId> item;
+    };
+    struct Window {
+        Instant begin;
+        std::uint32_t used = 0;
+    };
+
+    template <class Visit>
+    void each_queued(const queue::Selection& which, Visit visit);
+    bool check_item(const queue::Deliver& action, Entry& entry, Instant now);
+    bool check_candidates(const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates);
+    bool begin_session(const queue::Deliver& action, const Entry& entry, std::vector<std::uint32_t>& candidates);
+    bool check_slots(queue::SessionId id, const std::optional<Session>& before);
+    bool check_rates(const Session& session, Instant now);
+    void watch_fairness(const Entry& entry, Instant now);
+    static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
+    std::vector<policy::Policy> policies() const;
+    static std::string bucket(const policy::Policy& policy, const Session& session);
+
+    queue::Options options_;
+    std::map<ItemId, Entry> entries_;
+    std::map<queue::SessionId, Session> sessions_;
+    std::map<queue::SessionId, Session> overtaken_;  // closed before the end of their attempt was told
+    std::map<std::pair<std::size_t, std::string>, Window> windows_;
+    queue::SessionId last_session_ = 0;
+    std::optional<std::string> violation_;
+    std::uint64_t cut_short_ = 0;
+    // By domain and tenant: items that never started, and starts of others meanwhile.
+    std::map<std::string, std::map<std::string, std::pair<std::uint64_t, std::uint64_t>>> waiting_;
+    std::uint64_t passed_over_ = 0;
+    std::map<std::string, Duration> waited_;
+};
+
+}  // namespace sluice::sim

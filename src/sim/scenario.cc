@@ -1,0 +1,249 @@
+#include "sim/scenario.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "base/text.h"
+
+namespace sluice::sim {
+namespace {
+
+struct MoodName {
+    const char* name;
+    Mood mood;
+};
+constexpr MoodName mood_names[] = {
+    {"obedient", Mood::obedient},         {"greylists", Mood::greylists},
+    {"throttles", Mood::throttles},       {"dead", Mood::dead},
+    {"tarpits", Mood::tarpits},           {"closes_each", Mood::closes_each},
+    {"rejects_some", Mood::rejects_some}, {"refuses_for_good", Mood::refuses_for_good},
+    {"drops_idle", Mood::drops_idle},
+};
+constexpr const char* dns_names[] = {"fine", "temporary", "no_domain", "flaky"};
+
+// yaml-cpp reports by exceptions; they end in parse_scenario().
+[[noreturn]] void refuse(const YAML::Node& node, const std::string& why) { throw YAML::Exception(node.Mark(), why); }
+
+void allow_keys(const YAML::Node& node, std::initializer_list<const char*> keys) {
+    if (!node.IsMap()) refuse(node, "expected a map");
+    for (const auto& entry : node) {
+        const auto key = entry.first.as<std::string>();
+        const bool known = std::any_of(keys.begin(), keys.end(), [&](const char* k) { return key == k; });
+        if (!known) refuse(entry.first, "unknown key '" + key + "'");
+    }
+}
+
+template <class T>
+void read(const YAML::Node& node, const char* key, T& into) {
+    if (const YAML::Node value = node[key]) into = value.as<T>();
+}
+template <class T>
+void read(const YAML::Node& node, const char* key, std::optional<T>& into) {
+    if (const YAML::Node value = node[key]) into = value.as<T>();
+}
+void read_seconds(const YAML::Node& node, const char* key, Duration& into) {
+    if (const YAML::Node value = node[key]) into = Duration(static_cast<std::int64_t>(value.as<double>() * 1'000));
+}
+
+Host read_host(const YAML::Node& node) {
+    allow_keys(node, {"mood", "after"});
+    Host host;
+    const auto name = node["mood"].as<std::string>("obedient");
+    const auto* const found =
+        std::find_if(std::begin(mood_names), std::end(mood_names), [&](const MoodName& m) { return name == m.name; });
+    if (found == std::end(mood_names)) refuse(node, "unknown mood '" + name + "'");
+    host.mood = found->mood;
+    read(node, "after", host.after);
+    return host;
+}
+
+// "host" or "host LEVEL"
+std::pair<std::string, std::uint32_t> read_mx(const YAML::Node& node) {
+    const auto text = node.as<std::string>();
+    const auto words = split(text, ' ');
+    if (words.size() == 1) return {text, 0};
+    const auto level = parse_number<std::uint32_t>(words[1]);
+    if (words.size() != 2 || !level) refuse(node, "expected 'host' or 'host LEVEL'");
+    return {std::string(words[0]), *level};
+}
+
+Domain read_domain(const YAML::Node& node) {
+    allow_keys(node, {"mx", "ttl", "dns"});
+    Domain domain;
+    for (const YAML::Node& mx : node["mx"]) domain.mx.push_back(read_mx(mx));
+    if (domain.mx.empty()) refuse(node, "a domain needs at least one host in 'mx'");
+    read_seconds(node, "ttl", domain.ttl);
+    const auto dns = node["dns"].as<std::string>("fine");
+    const auto* const found = std::find_if(std::begin(dns_names), std::end(dns_names), [&](const char* n) { return dns == n; });
+    if (found == std::end(dns_names)) refuse(node, "unknown dns '" + dns + "'");
+    domain.dns = static_cast<DnsMood>(found - std::begin(dns_names));
+    return domain;
+}
+
+policy::Field read_field(const YAML::Node& node) {
+    const auto name = node.as<std::string>();
+    for (std::size_t i = 0; i < policy::field_count; ++i) {
+        if (name == policy::name_of(static_cast<policy::Field>(i))) return static_cast<policy::Field>(i);
+    }
+    refuse(node, "unknown field '" + name + "'");
+}
+
+policy::Policy read_policy(const YAML::Node& node) {
+    allow_keys(node, {"name", "fields", "concurrency", "rate"});
+    policy::Policy policy;
+    read(node, "name", policy.name);
+    for (const YAML::Node& field : node["fields"]) policy.fields.add(read_field(field));
+    read(node, "concurrency", policy.concurrency);
+    if (const YAML::Node rate = node["rate"]) {
+        const auto text = rate.as<std::string>();
+        const auto parts = split(text, '/');
+        const auto count = parse_number<std::uint32_t>(parts[0]);
+        const auto seconds = parts.size() == 2 ? parse_number<std::uint32_t>(parts[1]) : std::optional<std::uint32_t>(1);
+        if (parts.size() > 2 || !count || !seconds) refuse(rate, "expected 'count/seconds'");
+        policy.rate = {*count, Duration(*seconds * 1'000LL)};
+    }
+    return policy;
+}
+
+void read_core(const YAML::Node& node, queue::Options& core) {
+    allow_keys(node, {"concurrency_max", "destination_concurrency", "idle_session", "session_messages_max", "lifetime",
+                      "sources4", "sources6", "tenant_weights", "policies"});
+    read(node, "concurrency_max", core.concurrency_max);
+    read(node, "destination_concurrency", core.destination_concurrency);
+    read(node, "session_messages_max", core.session_messages_max);
+    read_seconds(node, "idle_session", core.idle_session);
+    read_seconds(node, "lifetime", core.lifetime);
+    read(node, "sources4", core.sources4);
+    read(node, "sources6", core.sources6);
+    for (const auto& weight : node["tenant_weights"]) {
+        core.tenant_weights.emplace_back(weight.first.as<std::string>(), weight.second.as<std::uint32_t>());
+    }
+    for (const YAML::Node& policy : node["policies"]) core.policies.push_back(read_policy(policy));
+}
+
+Stream read_stream(const YAML::Node& node, const Scenario& scenario) {
+    allow_keys(node, {"to", "items", "per_second", "tenant", "priority"});
+    Stream stream;
+    read(node, "to", stream.to);
+    for (const std::string& domain : stream.to) {
+        if (!scenario.domains.contains(domain)) refuse(node, "no such domain: " + domain);
+    }
+    if (stream.to.empty()) refuse(node, "a stream needs 'to'");
+    read(node, "items", stream.items);
+    read(node, "per_second", stream.per_second);
+    read(node, "tenant", stream.tenant);
+    stream.priority = static_cast<std::uint8_t>(node["priority"].as<unsigned>(4));
+    return stream;
+}
+
+Expectation read_expectation(const YAML::Node& node) {
+    allow_keys(node, {"delivered", "failed", "removed", "duplicated_max", "passed_over_max", "waited_max"});
+    Expectation expect;
+    read(node, "delivered", expect.delivered);
+    read(node, "failed", expect.failed);
+    read(node, "removed", expect.removed);
+    read(node, "duplicated_max", expect.duplicated_max);
+    read(node, "passed_over_max", expect.passed_over_max);
+    for (const auto& entry : node["waited_max"]) {
+        const auto seconds = entry.second.as<double>();
+        expect.waited_max[entry.first.as<std::string>()] = Duration(static_cast<std::int64_t>(seconds * 1'000));
+    }
+    return expect;
+}
+
+Scenario read_scenario(const YAML::Node& root) {
+    allow_keys(root, {"title", "minutes", "core", "hosts", "domains", "workload", "operator_per_hour",
+                      "reconfigured_per_hour", "crashes_per_hour", "expect"});
+    Scenario scenario;
+    read(root, "title", scenario.title);
+    if (const YAML::Node minutes = root["minutes"]) scenario.faults_for = Duration(minutes.as<std::int64_t>() * 60'000);
+    if (const YAML::Node core = root["core"]) read_core(core, scenario.core);
+    for (const auto& host : root["hosts"]) scenario.hosts[host.first.as<std::string>()] = read_host(host.second);
+    for (const auto& entry : root["domains"]) {
+        const Domain domain = read_domain(entry.second);
+        for (const auto& [host, level] : domain.mx) {
+            if (!scenario.hosts.contains(host)) refuse(entry.second, "no such host: " + host);
+        }
+        scenario.domains[entry.first.as<std::string>()] = domain;
+    }
+    for (const YAML::Node& stream : root["workload"]) scenario.workload.push_back(read_stream(stream, scenario));
+    if (scenario.workload.empty()) refuse(root, "a scenario needs a workload");
+    read(root, "operator_per_hour", scenario.operator_per_hour);
+    read(root, "reconfigured_per_hour", scenario.reconfigured_per_hour);
+    read(root, "crashes_per_hour", scenario.crashes_per_hour);
+    if (const YAML::Node expect = root["expect"]) scenario.expect = read_expectation(expect);
+    return scenario;
+}
+
+void add_random_policies(Random& random, queue::Options& core) {
+    const auto concurrency = [&] { return static_cast<std::uint32_t>(1 + random.below(8)); };
+    if (random.chance(0.3)) core.policies.push_back({"host", {policy::Field::remoteip}, concurrency(), {}});
+    if (random.chance(0.3)) {
+        core.policies.push_back({"tenant and source", {policy::Field::tenantid, policy::Field::localip}, concurrency(), {}});
+    }
+    if (random.chance(0.3)) {
+        const auto count = static_cast<std::uint32_t>(5 + random.below(50));
+        core.policies.push_back({"rate", {policy::Field::recipientdomain}, 0, {count, Duration(1'000 + random.below(60'000))}});
+    }
+}
+
+}  // namespace
+
+Result<Scenario> parse_scenario(const std::string& yaml) {
+    try {
+        return read_scenario(YAML::Load(yaml));
+    } catch (const YAML::Exception& error) {
+        return fail(Errc::config, error.what());
+    }
+}
+
+Scenario random_scenario(std::uint64_t seed) {
+    Random random(seed);
+    Scenario scenario;
+    scenario.title = "made up from seed " + std::to_string(seed);
+    scenario.faults_for = Duration(60'000 * static_cast<std::int64_t>(10 + random.below(120)));
+    queue::Options& core = scenario.core;
+    core.concurrency_max = static_cast<std::uint32_t>(1 + random.below(40));
+    core.destination_concurrency = static_cast<std::uint32_t>(1 + random.below(12));
+    core.session_messages_max = static_cast<std::uint32_t>(1 + random.below(30));
+    core.shards = static_cast<std::uint32_t>(1 + random.below(4));
+    core.fresh_bytes_max = random.below(2'000'000);
+    for (std::uint64_t i = random.below(4); i > 0; --i) core.sources4.push_back("192.0.2." + std::to_string(i));
+    for (std::uint64_t i = random.below(3); i > 0; --i) core.sources6.push_back("2001:db8::" + std::to_string(i));
+    add_random_policies(random, core);
+
+    std::vector<std::string> hosts;
+    for (std::uint64_t i = 1 + random.below(8); i > 0; --i) {
+        hosts.push_back("host" + std::to_string(i));
+        const Mood mood = random.chance(0.4) ? Mood::obedient : mood_names[random.below(std::size(mood_names))].mood;
+        scenario.hosts[hosts.back()] = Host{mood, static_cast<std::uint32_t>(1 + random.below(6))};
+    }
+    std::vector<std::string> domains;
+    for (std::uint64_t i = 1 + random.below(10); i > 0; --i) {
+        domains.push_back("domain" + std::to_string(i) + ".test");
+        Domain& domain = scenario.domains[domains.back()];
+        for (std::uint64_t mx = 1 + random.below(4); mx > 0; --mx) {
+            domain.mx.emplace_back(hosts[random.below(hosts.size())], static_cast<std::uint32_t>(random.below(3)));
+        }
+        std::sort(domain.mx.begin(), domain.mx.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+        domain.ttl = Duration(static_cast<std::int64_t>(random.below(600'000)));
+        domain.dns = random.chance(0.7) ? DnsMood::fine : static_cast<DnsMood>(random.below(4));
+    }
+    for (std::uint64_t i = 1 + random.below(5); i > 0; --i) {
+        Stream stream;
+        for (std::uint64_t to = 1 + random.below(3); to > 0; --to) stream.to.push_back(domains[random.below(domains.size())]);
+        stream.items = static_cast<std::uint32_t>(10 + random.below(300));
+        stream.per_second = 0.2 + 20 * random.unit();
+        stream.tenant = random.chance(0.5) ? "" : "tenant" + std::to_string(random.below(3));
+        stream.priority = static_cast<std::uint8_t>(random.below(8));
+        scenario.workload.push_back(stream);
+    }
+    scenario.operator_per_hour = random.chance(0.7) ? 60 * random.unit() : 0;
+    scenario.reconfigured_per_hour = random.chance(0.7) ? 20 * random.unit() : 0;
+    scenario.crashes_per_hour = random.chance(0.5) ? 6 * random.unit() : 0;
+    return scenario;
+}
+
+}  // namespace sluice::sim

@@ -1,0 +1,131 @@
+"""Nothing lost, nothing doubled: the engine dies under load, then three ledgers are compared (conformance 4.3)."""
+
+import json
+import unittest
+
+import ledger
+from world import EndToEnd
+
+
+class LedgerTest(EndToEnd):
+    def judge(self, verdict):
+        self.assertEqual(verdict.findings, [], f"figures: {verdict.figures}")
+        self.assertEqual(verdict.figures["still_queued"], 0)
+        # A run in which nothing happened proves nothing.
+        self.assertGreater(verdict.figures["acked"], 500)
+        self.assertGreater(verdict.figures["bounced_with_dsn"], 10)
+        self.assertGreater(verdict.figures["deferrals"], 10)
+        self.assertGreater(verdict.figures["answers_lost_by_peers"], 3)
+
+
+class NothingLost(LedgerTest):
+    def test_FM_01_FM_09_nothing_is_lost_when_the_engine_is_killed(self):
+        verdict = ledger.Trial(self.world).run_kills(12)
+        self.judge(verdict)
+        self.assertGreaterEqual(verdict.figures["deaths"], 12)
+
+
+class NothingLostInAPowerCut(LedgerTest):
+    expects_errors = True  # a dead disk is an error
+
+    def setUp(self):
+        if reason := ledger.LoopDisk.why_not():
+            self.skipTest(reason)
+        super().setUp()
+
+    def test_FM_05_FM_06_nothing_is_lost_when_the_disk_loses_power(self):
+        trial = ledger.PowerTrial(self.world)
+        self.addCleanup(trial.close)
+        self.judge(trial.run_cuts(5))
+
+
+class TheJudge(EndToEnd):
+    """The judge finds what it is there to find."""
+
+    BODY = "b" * 64
+
+    def setUp(self):
+        super().setUp()
+        self.folder = self.world.directory
+        self.load = ledger.Load("x", 100, 1, recipients=2, body_sha256=self.BODY, ledger=self.folder / "source")
+        self.ambiguity = ledger.Ambiguity()
+        self.events = []
+
+    def copy(self, number, to=None, time="2026-11-20T10:00:00.000Z", **changes):
+        both = self.load.recipients_of(f"x-{number}")
+        return {"time": time, "id": f"x-{number}", "from": ledger.SENDER, "to": to or both, "body_sha256": self.BODY, "size": 9,
+                "answer": "250 ok", "message_id": f"<{number}@x>", **changes}
+
+    def dsn(self, address, ident, message_id="<dsn@x>"):
+        lines = ["Content-Type: multipart/report; boundary=b", "", "--b", "Content-Type: message/delivery-status", "",
+                 "Reporting-MTA: dns; x", "", f"Final-Recipient: rfc822; {address}", "Action: failed", "",
+                 "--b", "Content-Type: text/rfc822-headers", "", f"X-Ledger-Id: {ident}", "", "--b--", ""]
+        count = len(list(self.folder.glob("*.eml"))) + 1
+        (self.folder / f"{count}.eml").write_text("\r\n".join(lines))
+        return self.copy(0, to=[ledger.SENDER], message_id=message_id)
+
+    def findings(self, acked, copies, dsns=(), queued=()):
+        lines = [json.dumps({"id": f"x-{n}", "to": self.load.recipients_of(f"x-{n}")}) + "\n" for n in acked]
+        self.load.ledger.write_text("".join(lines))
+        judge = ledger.Judge([self.load], copies, list(dsns), self.folder, queued, self.ambiguity, self.events)
+        return judge.verdict().findings
+
+    def finds(self, words, *arguments, **named):
+        found = self.findings(*arguments, **named)
+        self.assertEqual(len(found), 1, found)
+        self.assertIn(words, found[0])
+
+    def test_clean_ledgers_have_no_findings(self):
+        bounced = self.dsn("x3@d3.test", "x-1")
+        self.assertEqual(
+            self.findings([0, 1, 2], [self.copy(0), self.copy(1, ["x2@d2.test"])], [bounced], ["x4@d4.test", "x5@d5.test"]), [])
+
+    def test_a_lost_recipient_is_found(self):
+        self.finds("lost: x-1 to x3@d3.test", [0, 1], [self.copy(0), self.copy(1, ["x2@d2.test"])])
+
+    def test_what_was_never_sent_is_found(self):
+        self.finds("never sent", [0], [self.copy(0), {**self.copy(1), "id": "y-1"}])
+
+    def test_a_wrong_recipient_is_found(self):
+        self.finds("not to", [0], [self.copy(0), self.copy(1, ["x0@d0.test", "z@d1.test"][1:])])
+
+    def test_a_changed_body_is_found(self):
+        self.finds("body changed", [0], [self.copy(0, body_sha256="0" * 64)])
+
+    def test_a_second_copy_is_found(self):
+        found = self.findings([0], [self.copy(0), self.copy(0)])
+        self.assertEqual(len(found), 2, found)  # one for each recipient
+
+    def test_a_second_copy_is_excused_once_by_a_lost_answer_that_was_announced(self):
+        self.events = [{"event": "possible_duplicate", "recipients": self.load.recipients_of("x-0")}]
+        lost = self.copy(0, answer="")
+        self.assertEqual(self.findings([0], [lost, self.copy(0)]), [])
+        self.assertEqual(len(self.findings([0], [lost, self.copy(0), self.copy(0)])), 2)
+
+    def test_a_lost_answer_that_was_not_announced_is_found(self):
+        self.assertEqual(len(self.findings([0], [self.copy(0, answer="")])), 2)
+
+    def test_a_second_copy_is_excused_by_a_death_at_that_time_only(self):
+        died = ledger.milliseconds("2026-11-20T10:00:00.100Z")
+        self.ambiguity.died(died, died + 1)
+        self.assertEqual(self.findings([0], [self.copy(0), self.copy(0, time="2026-11-20T10:00:09.000Z")]), [])
+        early = self.copy(0, time="2026-11-20T09:59:58.000Z")
+        self.assertEqual(len(self.findings([0], [early, self.copy(0, time="2026-11-20T10:00:09.000Z")])), 2)
+
+    def test_a_bounce_of_a_delivered_recipient_is_found(self):
+        self.finds("and a DSN was sent", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
+
+    def test_a_bounce_that_is_told_twice_is_found(self):
+        dsns = [self.dsn("x1@d1.test", "x-0"), self.dsn("x1@d1.test", "x-0", "<other@x>")]
+        self.finds("2 different DSNs", [0], [self.copy(0, ["x0@d0.test"])], dsns)
+
+    def test_a_bounce_that_returns_another_message_is_found(self):
+        self.finds("returns x-7", [0], [self.copy(0, ["x0@d0.test"])], [self.dsn("x1@d1.test", "x-7")])
+
+    def test_a_delivery_that_no_peer_saw_is_found(self):
+        self.events = [{"event": "delivered", "recipients": ["x9@d9.test"]}]
+        self.finds("no peer took it", [0], [self.copy(0)])
+
+
+if __name__ == "__main__":
+    unittest.main()
