@@ -163,7 +163,6 @@ class Routes(EndToEnd):
         self.world.spawn(self.knot.process.child.args, self.world.directory / "knot2.log")
         log = self.world.directory / "knot2.log"
         wait_for(lambda: "loaded, serial" in log.read_text(), "knot to come back")
-
         self.flush_until_delivered()
         self.assertEqual(len(self.alive.ledger()), 1)
         self.end_clean()
