@@ -5,7 +5,7 @@ import ssl
 import unittest
 from urllib.parse import quote
 
-from clients import submit
+from clients import Raw, submit
 from peers import Aiosmtpd, Closed, Dovecot, Postfix, Reports, Scripted, SmtpSink, certificate_for, logins_by, parse, server_tls
 from world import EndToEnd, free_port, wait_for
 
@@ -242,6 +242,20 @@ class Encrypted(Delivery):
             peer.wait(at + 1)
             wait_for(lambda: engine.api("GET", "/v1/status")[1]["queue"]["sessions"] == 0, "the session to end")
         self.assertEqual(peer.resumed, [False, True, True])
+        self.end_clean(engine)
+
+    def test_a_client_certificate_is_shown_to_who_asks(self):
+        ours = certificate_for(self.world, "mx.sluice.test")
+        self.tls.verify_mode = ssl.CERT_REQUIRED
+        self.tls.load_verify_locations(ours[0])
+        peer = Scripted(self, tls=self.tls)
+        engine = self.engine(peer.endpoint)
+        engine.set("tls.ini", "outbound", cert=ours[0], key=ours[1])
+        engine.start()
+        submit(engine, "b@dst.test", self.message())
+        peer.wait(1)
+        self.assertTrue(engine.wait_event("delivered")[0]["tls"])
+        self.assertEqual(len(peer.resumed), 1)
         self.end_clean(engine)
 
     def test_TLS_1_2_is_spoken_and_older_versions_are_not(self):
@@ -481,6 +495,48 @@ class Extensions(Delivery):
                 self.assertEqual({one["id"]: one["body_sha256"] for one in ledger}, expected)
                 self.assertEqual(engine.stop(), 0)
                 peer.stop()
+
+    def test_the_size_that_is_declared_is_the_size_that_is_sent(self):
+        """RFC 1870 §3: octets of the content with CRLF, without doubled dots; and the name in EHLO is our own."""
+        peer = Scripted(self, ehlo=("SIZE", "8BITMIME"))  # SZ_6: SIZE without a number is no limit
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, "b@dst.test", self.message(body=HARD_BODY))
+        sender, _, content = peer.wait(1)[0]
+        self.assertIn(f"SIZE={len(content)}", sender.split())
+        self.assertEqual(peer.commands("EHLO"), ["EHLO mx.sluice.test"])
+        self.end_clean(engine)
+
+    def test_S5321_19_quoted_local_parts_make_the_round_trip(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        quoted = ['"a b"@dst.test', '"a\\"b"@dst.test', '""@dst.test', '"a\\\\b"@dst.test', '"c@d"@dst.test', '"<x>"@dst.test']
+        with Raw(engine.port) as client:
+            self.assertEqual(client.ask('MAIL FROM:<"the sender"@src.test>')[0], 250)
+            for address in quoted:
+                self.assertEqual(client.ask(f"RCPT TO:<{address}>")[0], 250, address)
+            client.ask("DATA")
+            client.send(self.message())
+            self.assertEqual(client.ask(".")[0], 250)
+        sender, recipients, _ = peer.wait(1)[0]
+        self.assertTrue(sender.startswith('MAIL FROM:<"the sender"@src.test>'), sender)
+        self.assertEqual(recipients, [f"RCPT TO:<{address}>" for address in quoted])
+        self.end_clean(engine)
+
+    def test_a_graceful_stop_waits_for_the_answer_to_the_dot(self):
+        """What is on its way when the engine is told to stop is finished and recorded: nothing is sent twice."""
+        peer = self.world.sink("--rule", "dot=delay 1500")
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, "b@dst.test", self.message())
+        wait_for(
+            lambda: engine.api("GET", "/v1/status")[1]["queue"]["sending"] == 1, "the attempt to begin")
+        self.assertEqual(engine.stop(), 0)
+        engine.start()
+        engine.wait_event("delivered")
+        engine.wait_empty()
+        self.assertEqual(len(peer.ledger()), 1)
+        self.assertEqual(engine.events("possible_duplicate") + engine.events("deferred"), [])
+        self.end_clean(engine)
+        peer.stop()
 
     def test_S5321_10_a_very_long_line_is_not_broken(self):
         peer = Scripted(self)

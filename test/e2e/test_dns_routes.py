@@ -1,6 +1,7 @@
 """Where mail goes is decided by real answers of a real name server: every kind of MX, and every kind of trouble."""
 
 import socket
+import threading
 import unittest
 
 from clients import submit
@@ -280,6 +281,25 @@ class Routes(EndToEnd):
                 self.assertEqual(engine.stop(), 0)
                 grumpy.stop()
                 self.running.remove(grumpy)
+
+    def test_C5321_05_a_host_that_never_greets_and_then_the_next(self):
+        silence = threading.Event()
+        self.addCleanup(silence.set)
+        grumpy = Scripted(self, {"greeting": lambda _: silence.wait(60) and None}, address=GRUMPY, port=self.port)
+        self.engine.set("outbound.ini", greeting_timeout="1").start()
+        self.send("two")
+        self.assertEqual(self.delivered("two")["mx"], "alive.cases.test")
+        self.assertEqual((len(grumpy.sessions), self.engine.events("deferred")), (1, []))
+        self.end_clean()
+
+    def test_S5321_18_address_literals_need_no_name(self):
+        six = self.sink(SIX)
+        self.engine.start()
+        submit(self.engine, f"b@[{ALIVE}]", self.message())
+        submit(self.engine, "b@[IPv6:::1]", self.message())
+        self.assertEqual(self.alive.wait(1)[0]["to"], [f"b@[{ALIVE}]"])
+        self.assertEqual(six.wait(1)[0]["to"], ["b@[IPv6:::1]"])
+        self.end_clean()
 
     def test_NM_1_only_a_host_that_never_takes_mail_bounces(self):
         self.sink(GRUMPY, "--rule", "connect=521 5.3.2 no mail here")

@@ -383,6 +383,67 @@ class Relaying(Submission):
         self.end_clean()
 
 
+class Listeners(Submission):
+    def relayed(self, port, address, source=None):
+        """The reply to a foreign recipient."""
+        with Raw(port, address=address, source=source) as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            return client.ask("RCPT TO:<b@dst.test>")[0]
+
+    def test_2_4_ipv6_and_mapped_addresses_follow_the_same_list(self):
+        """A listener on [::] sees IPv4 clients as mapped addresses: the IPv4 ranges of relay_acl_allow still decide."""
+        port = free_port("::1")
+        self.engine.set("smtp.ini", listen=f"[::]:{port}")
+        self.engine.files["relay_acl_allow"] = "127.0.0.1/32\n"
+        self.engine.start()
+        self.assertEqual(self.relayed(port, "127.0.0.1"), 250)
+        self.assertEqual(self.relayed(port, "127.0.0.1", source="127.0.0.9") // 100, 5)
+        self.assertEqual(self.relayed(port, "::1") // 100, 5)
+        self.assertEqual(self.engine.stop(), 0)
+        self.engine.files["relay_acl_allow"] = "::1/128\n"
+        self.engine.start()
+        self.assertEqual(self.relayed(port, "::1"), 250)
+        self.assertEqual(self.relayed(port, "127.0.0.1") // 100, 5)
+        with Raw(port, address="::1") as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            client.ask("RCPT TO:<b@dst.test>")
+            client.ask("DATA")
+            client.send(self.message())
+            self.assertEqual(client.ask(".")[0], 250)
+        self.assertIn("[IPv6:::1]", " ".join(self.messages(1)[0].get_all("Received")))
+        self.end_clean()
+
+    def test_PP_5_a_proxy_header_before_implicit_tls(self):
+        self.with_tls()
+        self.trust_nobody()
+        secure = free_port()
+        self.engine.set("smtp.ini", listen=f"127.0.0.1:{self.engine.port},127.0.0.1:{secure}", smtps_port=secure)
+        self.engine.set("connection.ini", "haproxy", **{"hosts": ["127.0.0.1"]})
+        self.engine.start()
+        with Raw(secure, greet=None) as client:
+            client.send("PROXY TCP4 198.51.100.7 127.0.0.1 4567 465\r\n")
+            context = ssl._create_unverified_context()
+            client.link = context.wrap_socket(client.link)
+            self.assertEqual(client.reply()[0], 220)
+            client.ask("EHLO client.test")
+            client.ask("MAIL FROM:<a@src.test>")
+            self.assertEqual(client.ask("RCPT TO:<b@dst.test>")[0], 250)
+        self.end_clean()
+
+    def test_the_name_that_is_asked_for_chooses_the_certificate(self):
+        first, second = certificate_for(self.world, "one.sluice.test"), certificate_for(self.world, "two.sluice.test")
+        self.engine.files["plugins"] += "tls\n"
+        self.engine.set("tls.ini", **{"cert": [first[0], second[0]], "key": [first[1], second[1]]})
+        self.engine.start()
+        for name, pair in (("one.sluice.test", first), ("two.sluice.test", second)):
+            with Raw(self.engine.port) as client:
+                self.assertEqual(client.ask("STARTTLS")[0], 220)
+                context = ssl.create_default_context(cafile=pair[0])
+                client.link = context.wrap_socket(client.link, server_hostname=name)  # verifies chain and name
+                self.assertEqual(client.ask("EHLO client.test")[0], 250)
+        self.end_clean()
+
+
 class Limits(Submission):
     def data(self, client, octets, sender="a@src.test"):
         """Sends a message with this content; the reply to its end."""
@@ -657,6 +718,27 @@ class Injection(Submission):
         self.assertEqual(self.engine.api("POST", "/v1/messages", "{not json")[0], 400)
         self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 0)
         self.assertEqual(self.engine.events("accepted"), [])
+        self.end_clean()
+
+    def test_files_with_unix_line_ends_become_messages(self):
+        """What `cat mail.eml | sluice inject` sends has bare LF at each line end: the wire has CRLF (the sink looks)."""
+        self.engine.start()
+        text = "From: <a@src.test>\nSubject: unix\n\n.one\n\n..two\n.\nlast without line end"
+        self.engine.cli("inject", "-f", "a@src.test", "-t", "b@dst.test", input=text)
+        self.post({"from": "a@src.test", "to": ["b@dst.test"], "message": text.replace("unix", "json")})
+        for message in self.messages(2):
+            self.assertEqual(message.get_content().replace("\r\n", "\n"), ".one\n\n..two\n.\nlast without line end\n")
+        self.end_clean()
+
+    def test_large_messages_by_smtp_and_by_the_api(self):
+        self.engine.start()
+        smtp_source("-m", 2, "-s", 2, "-l", 20_000_000, "-f", "a@src.test", "-t", "b@dst.test", f"127.0.0.1:{self.engine.port}")
+        text = self.message(body="0123456789" * 7 + "\r\n") + ("y" * 78 + "\r\n") * 200_000
+        status, answer = self.engine.api("POST", "/v1/messages?from=a@src.test&to=b@dst.test", text, "message/rfc822")
+        self.assertEqual(status, 202, answer)
+        sizes = sorted(one["size"] for one in self.sink.wait(3))
+        self.assertGreater(sizes[0], 16_000_000)
+        self.assertGreater(sizes[2], 20_000_000)
         self.end_clean()
 
     def test_cli_inject_from_a_file_and_from_a_pipe(self):
