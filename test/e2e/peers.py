@@ -7,6 +7,7 @@ import ipaddress
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -141,9 +142,20 @@ class Postfix:
         conf = self.directory / "conf"
         (conf / "main.cf").write_text("\n".join(settings) + "\n")
         (conf / "master.cf").write_text("\n".join(services) + "\n")
-        subprocess.run([program("postfix"), "-c", conf, "check"], check=True, capture_output=True)
+        self.make_queue()
         self.process = world.spawn([f"{POSTFIX_DAEMONS}/master", "-c", conf, "-s"], self.directory / "master.log")
         wait_for(lambda: port_answers(self.port), "Postfix to listen")
+
+    def make_queue(self):
+        """What `postfix check` would create, which takes two seconds for it."""
+        for name in ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "private",
+                     "public", "saved", "trace"):
+            folder = self.directory / "queue" / name
+            folder.mkdir(mode=0o700)
+            shutil.chown(folder, "postfix", "postdrop" if name in ("maildrop", "public") else None)
+        (self.directory / "queue" / "maildrop").chmod(0o730)
+        (self.directory / "queue" / "public").chmod(0o710)
+        (self.directory / "queue" / "pid").mkdir(mode=0o755)
 
     @property
     def endpoint(self):
@@ -161,14 +173,16 @@ class Postfix:
 class Dovecot:
     """Dovecot's LMTP server on a TCP port and a Unix socket; its users have maildirs."""
 
-    def __init__(self, world, users):
+    def __init__(self, world, users, password="", mechanisms="plain"):
         os.chmod(world.directory, 0o755)
         self.directory = world.directory / "dovecot"
         for name in ("run", "mail"):
             (self.directory / name).mkdir(parents=True)
         os.chown(self.directory / "mail", NOBODY, NOBODY)
         self.port, self.socket = free_port(), self.directory / "lmtp.sock"
-        (self.directory / "users").write_text("".join(f"{user}:::::{self.directory}/mail/{user}::\n" for user in users))
+        self.login_socket = self.directory / "login.sock"  # where Postfix asks about passwords
+        (self.directory / "users").write_text(
+            "".join(f"{user}:{{PLAIN}}{password}::::{self.directory}/mail/{user}::\n" for user in users))
         (self.directory / "dovecot.conf").write_text(f"""
 base_dir = {self.directory}/run
 log_path = {self.directory}/dovecot.log
@@ -186,8 +200,14 @@ passdb {{
   driver = passwd-file
   args = {self.directory}/users
 }}
+auth_mechanisms = {mechanisms}
 service anvil {{
   chroot =
+}}
+service auth {{
+  unix_listener {self.login_socket} {{
+    mode = 0666
+  }}
 }}
 service lmtp {{
   user = root
@@ -209,6 +229,13 @@ service lmtp {{
         return [parse(path.read_bytes()) for path in sorted(folder.iterdir())] if folder.exists() else []
 
 
+def logins_by(dovecot):
+    """Settings that make Postfix ask this Dovecot who may log in."""
+    return (
+        "smtpd_sasl_auth_enable = yes", "smtpd_sasl_type = dovecot", f"smtpd_sasl_path = {dovecot.login_socket}",
+        "smtpd_sasl_security_options = noanonymous", "smtpd_client_restrictions = permit_sasl_authenticated, reject")
+
+
 class Knot:
     """An authoritative name server. `zones` maps a zone to its records; None is a zone that fails to load (SERVFAIL)."""
 
@@ -220,16 +247,28 @@ class Knot:
             "server:", f"  listen: 127.0.0.1@{self.port}", f"  rundir: {self.directory}", "  udp-workers: 1",
             "  tcp-workers: 1", "  background-workers: 1", "log:", "  - target: stdout", "    any: info", "database:",
             f"  storage: {self.directory}", "zone:"]
+        self.serial = 1
         for zone, records in zones.items():
             lines += [f"  - domain: {zone}", f"    storage: {self.directory}", f"    file: {zone}.zone"]
             if records is not None:
-                head = f"$ORIGIN {zone}.\n$TTL 300\n@ SOA ns hostmaster 1 3600 600 86400 5\n@ NS ns\nns A 127.0.0.1\n"
-                (self.directory / f"{zone}.zone").write_text(head + records.strip() + "\n")
+                self.write(zone, records)
         (self.directory / "knot.conf").write_text("\n".join(lines) + "\n")
         self.process = world.spawn(
             [program("knotd"), "-c", self.directory / "knot.conf"], world.directory / "knot.log")
         loaded = sum(records is not None for records in zones.values())
         wait_for(lambda: self.process.output().count("loaded, serial") >= loaded, "knot to load its zones")
+
+    def write(self, zone, records):
+        head = f"$ORIGIN {zone}.\n$TTL 300\n@ SOA ns hostmaster {self.serial} 3600 600 86400 1\n@ NS ns\nns A 127.0.0.1\n"
+        (self.directory / f"{zone}.zone").write_text(head + records.strip() + "\n")
+
+    def change(self, zone, records):
+        """The zone has these records from now on."""
+        self.serial += 1
+        self.write(zone, records)
+        self.process.child.send_signal(signal.SIGHUP)
+        wait_for(lambda: f"-> {self.serial}," in self.process.output() or f"serial {self.serial}," in self.process.output()
+                 or f"-> {self.serial}" in self.process.output(), "knot to load the zone again")
 
     @property
     def endpoint(self):
@@ -295,6 +334,9 @@ class Scripted:
         self.script = dict(script or {})
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
+        self.longest_line = 1001  # of content: 998, CR LF and a doubled dot
+        self.open_links = self.busiest = 0  # most connections at once
+        self.resumed = []  # for each handshake, whether it continued an earlier session
         self.violations = []  # lines that no client may send
         self.messages = []  # (sender line, recipient lines, content) of each message that was complete
         self.address, self.lock, self.closed = address, threading.Lock(), False
@@ -344,14 +386,21 @@ class Scripted:
                     continue
                 if isinstance(value, list):
                     value = value.pop(0) if len(value) > 1 else value[0]
-                return value(line) if callable(value) else value
-        return ordinary
+                break
+            else:
+                return ordinary
+        return value(line) if callable(value) else value  # a function may take its time: others go on
 
     def serve(self, link):
         lines = []
-        self.sessions.append(lines)
+        with self.lock:
+            self.sessions.append(lines)
+            self.open_links += 1
+            self.busiest = max(self.busiest, self.open_links)
         with contextlib.suppress(OSError, ssl.SSLError, Closed):
             self.converse(link, lines)
+        with self.lock:
+            self.open_links -= 1
         with contextlib.suppress(OSError):
             link.close()
 
@@ -379,6 +428,7 @@ class Scripted:
                 say(answer)
                 if answer.startswith("220"):
                     link = self.tls.wrap_socket(link, server_side=True)
+                    self.resumed.append(link.session_reused)
                     reader = link.makefile("rb")
             elif verb == "AUTH":
                 say(self.reply(verb, text, "235 2.7.0 welcome"))
@@ -402,11 +452,12 @@ class Scripted:
                 say(answer)
 
     def take(self, reader, say, sender, recipients):
+        self.reply("body", ordinary="")  # a script may stop reading here
         content = b""
         while (line := reader.readline()) != b".\r\n":
             if not line:
                 raise Closed
-            self.check(line, 1001)  # 998, CR LF and a doubled dot
+            self.check(line, self.longest_line)
             if line.startswith(b".") and not line.startswith(b".."):
                 self.violations.append(line[:200])
             content += line[1:] if line.startswith(b".") else line

@@ -1,9 +1,12 @@
 """Mail goes out: to the servers that people run, in clear and encrypted, with and without credentials."""
 
+import hashlib
+import ssl
 import unittest
+from urllib.parse import quote
 
-from clients import submit
-from peers import Aiosmtpd, Closed, Dovecot, Postfix, Reports, Scripted, SmtpSink, certificate_for, parse, server_tls
+from clients import Raw, submit
+from peers import Aiosmtpd, Closed, Dovecot, Postfix, Reports, Scripted, SmtpSink, certificate_for, logins_by, parse, server_tls
 from world import EndToEnd, free_port, wait_for
 
 # Lines that a careless engine would change: dots, trailing blanks, the longest legal line, what looks like mbox or a bounce.
@@ -230,6 +233,49 @@ class Encrypted(Delivery):
         self.assertEqual(engine.events("bounced"), [])
         self.end_clean(engine)
 
+    def test_TL_sessions_are_resumed(self):
+        """The second handshake with a host is an abbreviated one (RFC 8446 §2.2)."""
+        peer = Scripted(self, tls=self.tls)
+        engine = self.engine(peer.endpoint, pool_timeout="0").start()
+        for at in range(3):
+            submit(engine, "b@dst.test", self.message())
+            peer.wait(at + 1)
+            wait_for(lambda: engine.api("GET", "/v1/status")[1]["queue"]["sessions"] == 0, "the session to end")
+        self.assertEqual(peer.resumed, [False, True, True])
+        self.end_clean(engine)
+
+    def test_a_client_certificate_is_shown_to_who_asks(self):
+        ours = certificate_for(self.world, "mx.sluice.test")
+        self.tls.verify_mode = ssl.CERT_REQUIRED
+        self.tls.load_verify_locations(ours[0])
+        peer = Scripted(self, tls=self.tls)
+        engine = self.engine(peer.endpoint)
+        engine.set("tls.ini", "outbound", cert=ours[0], key=ours[1])
+        engine.start()
+        submit(engine, "b@dst.test", self.message())
+        peer.wait(1)
+        self.assertTrue(engine.wait_event("delivered")[0]["tls"])
+        self.assertEqual(len(peer.resumed), 1)
+        self.end_clean(engine)
+
+    def test_TLS_1_2_is_spoken_and_older_versions_are_not(self):
+        new, old = server_tls(self.cert, self.key), server_tls(self.cert, self.key)
+        new.maximum_version = ssl.TLSVersion.TLSv1_2
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        old.set_ciphers("DEFAULT:@SECLEVEL=0")
+        peers = {"new": Scripted(self, tls=new), "old": Scripted(self, tls=old)}
+        engine = self.engine("127.0.0.1:1")
+        for name, peer in peers.items():
+            engine.route(f"{name}.test", peer.endpoint)
+        engine.start()
+        for name, peer in peers.items():
+            submit(engine, f"b@{name}.test", self.message())
+            peer.wait(1)
+        self.assertTrue(engine.wait_event("delivered", domain="new.test")[0]["tls"])
+        self.assertFalse(engine.wait_event("delivered", domain="old.test")[0].get("tls", False))
+        self.end_clean(engine)
+
     def test_no_tls_hosts_and_enable_tls(self):
         peer = Aiosmtpd(self, tls=self.tls)
         engine = self.engine(peer.endpoint)
@@ -301,6 +347,47 @@ class Smarthost(Delivery):
         self.assertEqual(engine.events("bounced"), [])
         self.assertEqual(peer.mailbox.envelopes, [])
         self.end_clean(engine)
+
+
+class Mechanisms(Delivery):
+    """AU_11: every mechanism against Dovecot's, behind a real Postfix."""
+
+    LOGIN, PASSWORD = "relay@dst.test", "s3cret%/@"
+
+    def log_in(self, mechanisms, expected, password=PASSWORD):
+        cert, key = certificate_for(self.world, "127.0.0.1")
+        dovecot = Dovecot(self.world, [self.LOGIN], self.PASSWORD, mechanisms)
+        postfix = Postfix(self.world, ["b@dst.test"], cert, key, logins_by(dovecot))
+        engine = self.engine(f"smtp://{quote(self.LOGIN, safe='')}:{quote(password, safe='')}@{postfix.endpoint}")
+        engine.set("tls.ini", "outbound", ca=cert, force_tls_hosts="127.0.0.1")
+        engine.start()
+        submit(engine, "b@dst.test", self.message())
+        if expected:
+            self.assertTrue(engine.wait_event("delivered")[0]["authenticated"])
+            wait_for(lambda: postfix.mailbox("b@dst.test"), "the message in its mailbox")
+            self.assertIn(f"sasl_method={expected}, sasl_username={self.LOGIN}", postfix.log())
+        else:
+            self.assertIn("535", engine.wait_event("deferred")[0]["reply"])
+            self.assertEqual(engine.events("bounced"), [])
+        self.end_clean(engine)
+
+    def test_RFC_4616_plain(self):
+        self.log_in("plain", "PLAIN")
+
+    def test_login(self):
+        self.log_in("login", "LOGIN")
+
+    def test_RFC_2195_cram_md5(self):
+        self.log_in("cram-md5", "CRAM-MD5")
+
+    def test_RFC_7677_scram_sha_256(self):
+        self.log_in("scram-sha-256", "SCRAM-SHA-256")
+
+    def test_AU_11_the_best_of_all(self):
+        self.log_in("login plain cram-md5 scram-sha-256", "SCRAM-SHA-256")
+
+    def test_AU_9_a_wrong_password(self):
+        self.log_in("scram-sha-256 plain", None, password="wrong")
 
 
 class Extensions(Delivery):
@@ -385,6 +472,117 @@ class Extensions(Delivery):
         self.assertTrue(report.raw.isascii())  # DS_13: the sender can read only ASCII
         self.assertEqual(peer.wait(1)[0][1], ["RCPT TO:<plain@dst.test>"])
         self.end_clean(engine)
+
+    def test_S5321_09_bodies_of_every_size_arrive_unchanged(self):
+        """Sizes around the buffers of both sides, dots at line starts everywhere; by BDAT, by DATA and after a restart."""
+        sizes = [0, 1, 2, 3] + [base + off for base in (4096, 8192, 16384, 65536, 131072) for off in (-3, -2, -1, 0, 1, 2, 3)]
+        for arguments in (("--no-chunking", "--no-pipelining"), ("--no-chunking",), ()):
+            with self.subTest(arguments):
+                peer = self.world.sink(*arguments)
+                engine = self.world.engine(name=f"engine{len(arguments)}").route("any", peer.endpoint)
+                engine.set("outbound.ini", disabled="true" if not arguments else "false").start()
+                expected = {}
+                for size in sizes:
+                    body = (".\r\n..dot\r\n" * (size // 8 + 1)).encode()[:size]
+                    body = body[:-1] + b"x" if body.endswith(b"\r") else body
+                    body += b"" if body.endswith(b"\r\n") or not body else b"\r\n"
+                    submit(engine, f"s{size}@dst.test", f"X-Ledger-Id: {size}\r\nSubject: x\r\n\r\n".encode() + body)
+                    expected[str(size)] = hashlib.sha256(body).hexdigest()
+                if not arguments:
+                    engine.process.kill()
+                    engine.set("outbound.ini", disabled="false").start()
+                ledger = peer.wait(len(sizes))
+                self.assertEqual({one["id"]: one["body_sha256"] for one in ledger}, expected)
+                self.assertEqual(engine.stop(), 0)
+                peer.stop()
+
+    def test_the_size_that_is_declared_is_the_size_that_is_sent(self):
+        """RFC 1870 §3: octets of the content with CRLF, without doubled dots; and the name in EHLO is our own."""
+        peer = Scripted(self, ehlo=("SIZE", "8BITMIME"))  # SZ_6: SIZE without a number is no limit
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, "b@dst.test", self.message(body=HARD_BODY))
+        sender, _, content = peer.wait(1)[0]
+        self.assertIn(f"SIZE={len(content)}", sender.split())
+        self.assertEqual(peer.commands("EHLO"), ["EHLO mx.sluice.test"])
+        self.end_clean(engine)
+
+    def test_S5321_19_quoted_local_parts_make_the_round_trip(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        quoted = ['"a b"@dst.test', '"a\\"b"@dst.test', '""@dst.test', '"a\\\\b"@dst.test', '"c@d"@dst.test', '"<x>"@dst.test']
+        with Raw(engine.port) as client:
+            self.assertEqual(client.ask('MAIL FROM:<"the sender"@src.test>')[0], 250)
+            for address in quoted:
+                self.assertEqual(client.ask(f"RCPT TO:<{address}>")[0], 250, address)
+            client.ask("DATA")
+            client.send(self.message())
+            self.assertEqual(client.ask(".")[0], 250)
+        sender, recipients, _ = peer.wait(1)[0]
+        self.assertTrue(sender.startswith('MAIL FROM:<"the sender"@src.test>'), sender)
+        self.assertEqual(recipients, [f"RCPT TO:<{address}>" for address in quoted])
+        self.end_clean(engine)
+
+    def test_a_graceful_stop_waits_for_the_answer_to_the_dot(self):
+        """What is on its way when the engine is told to stop is finished and recorded: nothing is sent twice."""
+        peer = self.world.sink("--rule", "dot=delay 1500")
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, "b@dst.test", self.message())
+        wait_for(
+            lambda: engine.api("GET", "/v1/status")[1]["queue"]["sending"] == 1, "the attempt to begin")
+        self.assertEqual(engine.stop(), 0)
+        engine.start()
+        engine.wait_event("delivered")
+        engine.wait_empty()
+        self.assertEqual(len(peer.ledger()), 1)
+        self.assertEqual(engine.events("possible_duplicate") + engine.events("deferred"), [])
+        self.end_clean(engine)
+        peer.stop()
+
+    def test_S5321_10_a_very_long_line_is_not_broken(self):
+        peer = Scripted(self)
+        peer.longest_line = 6000
+        engine = self.engine(peer.endpoint).start()
+        body = "a" * 5000 + "\r\n"
+        submit(engine, "b@dst.test", self.message(body=body))
+        self.assert_body(peer.wait(1)[0][2], body)
+        self.end_clean(engine)
+
+    def test_S5321_19_one_mailbox_is_served_once(self):
+        """The same recipient twice, in two spellings of the domain and of the local part."""
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, ["b@dst.test", "b@DST.TEST", '"b"@dst.test', "B@dst.test"], self.message())
+        recipients = peer.wait(1)[0][1]
+        engine.wait_empty()
+        self.assertEqual(len(peer.messages), 1)
+        self.assertEqual([line.split(":")[1].lower() for line in recipients], ["<b@dst.test>"] * 2)  # B is another mailbox
+        self.end_clean(engine)
+
+    def test_always_split_and_received_header(self):
+        box = self.world.directory / "box"
+        box.mkdir()
+        peer = self.world.sink("--dir", box)
+        engine = self.engine(peer.endpoint, always_split="true", received_header="disabled").start()
+        submit(engine, ["b@dst.test", "c@dst.test"], self.message())
+        ledger = peer.wait(2)
+        self.assertEqual(sorted(one["to"] for one in ledger), [["b@dst.test"], ["c@dst.test"]])
+        self.assertEqual(engine.wait_event("accepted")[0]["items"], 2)
+        for file in box.glob("*.eml"):
+            self.assertEqual(len(parse(file.read_bytes()).get_all("Received")), 1)
+        self.end_clean(engine)
+        peer.stop()
+
+    def test_disabled_holds_everything_until_it_is_taken_back(self):
+        peer = self.world.sink()
+        engine = self.engine(peer.endpoint, disabled="true").start()
+        submit(engine, "b@dst.test", self.message())
+        engine.wait_event("accepted")
+        self.assertEqual(engine.api("GET", "/v1/status")[1]["queue"]["sending"], 0)
+        engine.set("outbound.ini", disabled="false").write()
+        peer.wait(1)
+        self.assertEqual(engine.events("deferred"), [])
+        self.end_clean(engine)
+        peer.stop()
 
     def test_source_pool_keeps_the_address_of_equal_mail(self):
         peer = self.world.sink()

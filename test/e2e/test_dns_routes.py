@@ -1,5 +1,7 @@
 """Where mail goes is decided by real answers of a real name server: every kind of MX, and every kind of trouble."""
 
+import socket
+import threading
 import unittest
 
 from clients import submit
@@ -56,7 +58,7 @@ class Routes(EndToEnd):
         super().setUp()
         self.knot = Knot(self.world, {
             "cases.test": RECORDS, "broken.test": None, "sluice.test": OURS,
-            "xn--bcher-kva.test": "@ MX 10 alive.cases.test."})
+            "xn--bcher-kva.test": "@ MX 10 alive.cases.test.", "xn--fa-hia.test": "@ MX 10 alive.cases.test."})
         self.port = shared_port([ALIVE, OTHER, DEAD, GRUMPY, SIX, "127.0.0.36"])
         self.alive = self.world.sink(address=ALIVE, port=self.port)
         self.running = [self.alive]
@@ -64,7 +66,7 @@ class Routes(EndToEnd):
         self.running.append(self.reports.sink)
         self.engine = self.world.engine()
         self.engine.set("net-utils.ini", "dns", servers=self.knot.endpoint, timeout="3000")
-        self.engine.set("outbound.ini", smtp_port=self.port, connect_timeout="3")
+        self.engine.set("outbound.ini", smtp_port=self.port, connect_timeout="3", temp_fail_intervals="1h*1000")
         self.engine.route("src.test", self.reports.endpoint)
 
     def sink(self, address, *arguments):
@@ -80,6 +82,14 @@ class Routes(EndToEnd):
 
     def delivered(self, domain):
         return self.engine.wait_event("delivered", domain=f"{domain}.cases.test")[0]
+
+    def flush_until_delivered(self):
+        def flushed():
+            self.engine.cli("queue", "flush")
+            return self.alive.ledger()
+
+        wait_for(flushed, "the delivery")
+        self.assertEqual(self.engine.wait_event("delivered")[0]["mx"].split(".")[1:], ["cases", "test"])
 
     def end_clean(self):
         self.assertEqual(self.engine.stop(), 0)
@@ -154,8 +164,29 @@ class Routes(EndToEnd):
         self.world.spawn(self.knot.process.child.args, self.world.directory / "knot2.log")
         log = self.world.directory / "knot2.log"
         wait_for(lambda: "loaded, serial" in log.read_text(), "knot to come back")
-        wait_for(lambda: self.engine.cli("queue", "flush") and self.engine.events("delivered"), "the delivery")
+        self.flush_until_delivered()
         self.assertEqual(len(self.alive.ledger()), 1)
+        self.end_clean()
+
+    def test_DNS_6_a_name_server_that_never_answers(self):
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(silent.close)
+        silent.bind(("127.0.0.1", 0))
+        self.engine.set("net-utils.ini", "dns", servers=f"127.0.0.1:{silent.getsockname()[1]}", timeout="500")
+        self.engine.start()
+        self.send("implicit")
+        self.assertEqual(self.engine.wait_event("deferred")[0]["status"], "4.4.3")
+        self.end_clean()
+
+    def test_DNS_8_a_change_between_attempts_is_honoured(self):
+        self.engine.set("net-utils.ini", "dns", cache_ttl_min="0", cache_ttl_max="1")
+        self.knot.change("xn--bcher-kva.test", "@ 1 MX 10 dead.cases.test.")
+        self.engine.start()
+        self.send("xn--bcher-kva.test")
+        self.engine.wait_event("deferred")
+        self.knot.change("xn--bcher-kva.test", "@ 1 MX 10 alive.cases.test.")
+
+        self.flush_until_delivered()
         self.end_clean()
 
     def test_an_address_of_ipv6_only(self):
@@ -227,6 +258,12 @@ class Routes(EndToEnd):
         self.assertEqual(self.engine.wait_event("accepted")[0]["items"], 1)
         self.end_clean()
 
+    def test_EA_7_sharp_s_is_not_ss(self):
+        self.engine.start()
+        submit(self.engine, "b@faß.test", self.message(), mail_options=["SMTPUTF8"])
+        self.assertEqual(self.engine.wait_event("delivered")[0]["mx"], "alive.cases.test")
+        self.end_clean()
+
     def test_A11_C5321_05_a_host_that_says_421_and_then_the_next(self):
         """A11: Haraka deferred at once and never called the second host. NM_1: so does a host that takes no mail."""
         for reply in ("421 4.3.2 not now", "554 5.3.2 never", "521 5.3.2 no mail here"):
@@ -244,6 +281,25 @@ class Routes(EndToEnd):
                 self.assertEqual(engine.stop(), 0)
                 grumpy.stop()
                 self.running.remove(grumpy)
+
+    def test_C5321_05_a_host_that_never_greets_and_then_the_next(self):
+        silence = threading.Event()
+        self.addCleanup(silence.set)
+        grumpy = Scripted(self, {"greeting": lambda _: silence.wait(60) and None}, address=GRUMPY, port=self.port)
+        self.engine.set("outbound.ini", greeting_timeout="1").start()
+        self.send("two")
+        self.assertEqual(self.delivered("two")["mx"], "alive.cases.test")
+        self.assertEqual((len(grumpy.sessions), self.engine.events("deferred")), (1, []))
+        self.end_clean()
+
+    def test_S5321_18_address_literals_need_no_name(self):
+        six = self.sink(SIX)
+        self.engine.start()
+        submit(self.engine, f"b@[{ALIVE}]", self.message())
+        submit(self.engine, "b@[IPv6:::1]", self.message())
+        self.assertEqual(self.alive.wait(1)[0]["to"], [f"b@[{ALIVE}]"])
+        self.assertEqual(six.wait(1)[0]["to"], ["b@[IPv6:::1]"])
+        self.end_clean()
 
     def test_NM_1_only_a_host_that_never_takes_mail_bounces(self):
         self.sink(GRUMPY, "--rule", "connect=521 5.3.2 no mail here")

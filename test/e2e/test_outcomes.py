@@ -1,11 +1,20 @@
 """What becomes of mail: every recipient has one outcome, every sender hears of it once, and nothing is sent twice."""
 
+import datetime
+import socket
+import threading
 import time
 import unittest
+
+from flufl.bounce import all_failures
 
 from clients import submit
 from peers import Reports, Scripted
 from world import EndToEnd, wait_for
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text)
 
 
 class Outcomes(EndToEnd):
@@ -98,6 +107,45 @@ class PerRecipient(Outcomes):
                 self.assertEqual(engine.events("deferred") + engine.events("bounced"), [])
                 self.assertEqual(engine.stop(), 0)
 
+    def test_a_refused_message_leaves_the_other_recipients_their_own_fate(self):
+        """5yz or 4yz to the content decides for accepted recipients only (Haraka applied it to all)."""
+        for reply, fate in (("554 5.7.1 spam", "bounced"), ("451 4.3.0 later", "deferred")):
+            with self.subTest(reply):
+                peer = Scripted(self, {"RCPT r2@": "450 4.2.1 later", "RCPT r3@": "550 5.1.1 unknown", "dot": reply})
+                name = reply[:3]
+                engine = self.world.engine(name=f"engine{name}").route("dst.test", peer.endpoint)
+                engine.route("src.test", self.reports.endpoint).start()
+                submit(engine, [f"r{i}@dst.test" for i in range(1, 4)], self.message())
+                expected = {"bounced": {"r3@dst.test"}, "deferred": {"r2@dst.test"}}
+                expected[fate].add("r1@dst.test")
+
+                def fates():
+                    return {kind: {to for e in engine.events(kind) for to in e["recipients"]} for kind in expected}
+
+                wait_for(lambda: fates() == expected, f"{expected}; so far {engine.events()}")
+                self.assertEqual(engine.stop(), 0)
+        self.reports.sink.stop()
+
+    def test_LM_7_lmtp_without_a_valid_recipient(self):
+        peer = Scripted(self, {"RCPT": "550 5.1.1 unknown"}, lmtp=True)
+        self.engine.route("dst.test", f"lmtp://{peer.endpoint}").start()
+        submit(self.engine, ["r1@dst.test", "r2@dst.test"], self.message())
+        self.wait_recipients("bounced", ["r1@dst.test", "r2@dst.test"])
+        self.assertEqual(sorted(self.reports.wait(1)[0].recipients), ["r1@dst.test", "r2@dst.test"])
+        self.end_clean()
+
+    def test_one_notification_about_three_hundred_recipients(self):
+        peer = Scripted(self, {"RCPT": "550 5.1.1 unknown"})
+        self.engine.route("dst.test", peer.endpoint).start()
+        everybody = [f"r{i}@dst.test" for i in range(300)]
+        submit(self.engine, everybody, self.message())
+        (report,) = self.reports.wait(1)
+        self.assertEqual(sorted(report.recipients), sorted(everybody))
+        self.assertEqual({block["Status"] for block in report.recipients.values()}, {"5.1.1"})
+        self.engine.wait_empty()
+        self.assertEqual(len(self.reports.all()), 1)
+        self.end_clean()
+
     def test_PL_6_a_server_that_wants_data_for_nobody(self):
         peer = Scripted(self, {"RCPT": "550 5.1.1 no such user", "DATA": "354 go ahead"})
         self.engine.route("dst.test", peer.endpoint).start()
@@ -112,14 +160,14 @@ class PerRecipient(Outcomes):
 class Replies(Outcomes):
     """One peer for each strange answer; what it means is in the table."""
 
-    def decide(self, table, **options):
+    def decide(self, table, bodies={}, **options):
         """Sends a message to every peer of {name: script}; {name: (kind, event)} of the first decision."""
         peers = {name: Scripted(self, script, **options) for name, script in table.items()}
         for name, peer in peers.items():
             self.engine.route(f"{name}.test", peer.endpoint)
         self.engine.start()
         for name in table:
-            submit(self.engine, f"b@{name}.test", self.message())
+            submit(self.engine, f"b@{name}.test", self.message(body=bodies.get(name, "hello\r\n")))
 
         def decision(name):
             for event in self.engine.events(domain=f"{name}.test"):
@@ -174,6 +222,45 @@ class Replies(Outcomes):
         self.assertEqual(self.engine.events("deferred") + self.engine.events("bounced"), [])
         self.end_clean()
 
+    def test_C5321_04_every_phase_has_its_own_deadline(self):
+        """A peer that falls silent in a phase costs one deferral, on time; only after the dot may it be a duplicate."""
+        phases = {"greeting": "greeting", "EHLO": "helo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data", "body": "body", "dot": "dot"}
+        limits = {f"{stage}_timeout": "1" for stage in ("greeting", "helo", "mail", "rcpt", "data", "block", "dot")}
+        self.engine.set("outbound.ini", **limits)
+        self.engine.set("connection.ini", "max", bytes="40M")
+        silence = threading.Event()
+        self.addCleanup(silence.set)
+        table = {stage: {verb: lambda _: silence.wait(60) and None} for verb, stage in phases.items()}
+        large = "x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 250_000  # more than the buffers of a link hold
+        _, events = self.decide(table, bodies={"body": large})
+        self.assertEqual({name: (event["event"], event["stage"]) for name, event in events.items()},
+                         {name: ("deferred", name) for name in table})
+        for name, event in events.items():
+            self.assertLess(event["attempt_ms"], 8000, name)
+        duplicates = {event["domain"] for event in self.engine.events("possible_duplicate")}
+        self.assertEqual(duplicates, {"dot.test"})
+        self.end_clean()
+
+    def test_DoS_5_replies_without_end(self):
+        _, events = self.decide({
+            "lines": {"EHLO": "250-and one more\r\n" * 500_000}, "line": {"greeting": "220 " + "x" * 10_000_000},
+            "rcpt": {"RCPT": "250-" + "y" * 1_000_000}})
+        self.assert_kinds({"lines": "deferred", "line": "deferred", "rcpt": "deferred"}, events)
+        self.end_clean()
+
+    def test_PL_7_long_replies_to_a_thousand_recipients(self):
+        """The peer answers 2 kB to each and reads no further while nobody reads them."""
+        long_reply = "\r\n".join(["250-2.1.5 " + "x" * 480] * 4 + ["250 2.1.5 ok"])
+        peer = Scripted(self, {"RCPT": long_reply})
+        peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.engine.route("dst.test", peer.endpoint).start()
+        submit(self.engine, [f"r{i}@dst.test" for i in range(1000)], self.message())
+        self.engine.wait_empty()
+        self.assertEqual(sum(len(recipients) for _, recipients, _ in peer.messages), 1000)
+        self.assertEqual(self.engine.events("deferred"), [])
+        self.end_clean()
+
     def test_A9_forced_tls_and_a_host_without_ehlo(self):
         """A9: Haraka lost the slot for ever; here with one slot both messages are decided."""
         self.engine.set("tls.ini", "outbound", force_tls_hosts="first.test,second.test")
@@ -197,6 +284,44 @@ class Replies(Outcomes):
         self.end_clean()
 
 
+class Connections(Outcomes):
+    def test_C5321_19_a_kept_connection_that_died_costs_nothing(self):
+        """The peer ends an idle connection, by FIN, by 421 or at the next command: a fresh one, and no deferral."""
+        for name, second in (("closed", None), ("421", "421 4.4.2 idle too long")):
+            with self.subTest(name):
+                peer = Scripted(self, {"MAIL": ["250 ok", second, "250 ok"], "RSET": "250 ok"})
+                engine = self.world.engine(name=f"engine{name}").route("dst.test", peer.endpoint).start()
+                submit(engine, "first@dst.test", self.message())
+                engine.wait_event("delivered")
+                submit(engine, "second@dst.test", self.message())
+                peer.wait(2)
+                self.assertEqual(engine.wait_event("delivered", 2)[1]["attempts"], 1)
+                self.assertEqual(engine.events("deferred"), [])
+                self.assertEqual(len(peer.sessions), 2)
+                self.assertEqual(engine.stop(), 0)
+
+    def test_limits_are_exact(self):
+        """destination_concurrency holds for each destination, concurrency_max for all: never one connection more."""
+        def slowly(_):
+            time.sleep(0.05)
+            return "250 2.0.0 taken"
+
+        peers = {name: Scripted(self, {"dot": slowly}) for name in ("one", "two", "three")}
+        for name, peer in peers.items():
+            self.engine.route(f"{name}.test", peer.endpoint)
+        self.engine.set("outbound.ini", destination_concurrency="3", concurrency_max="7").start()
+        for at in range(25):
+            for name in peers:
+                submit(self.engine, f"r{at}@{name}.test", self.message())
+        self.engine.wait_event("delivered", 75)
+        for peer in peers.values():
+            self.assertLessEqual(peer.busiest, 3)
+            self.assertGreaterEqual(peer.busiest, 2)
+            self.assertEqual(len(peer.messages), 25)
+        self.assertEqual(self.engine.events("deferred"), [])
+        self.end_clean()
+
+
 class Schedule(Outcomes):
     def test_A5_A6_retries_keep_their_time_across_a_restart(self):
         """A5, A6: a deferral of 5 s, a graceful restart in between, and the attempt comes on time; then once more."""
@@ -215,6 +340,21 @@ class Schedule(Outcomes):
         for took, due in ((second, 5), (third, 10)):
             self.assertGreater(took, due - 0.5)
             self.assertLess(took, due + 2.5)
+        self.end_clean()
+
+    def test_C5321_18_the_default_schedule_is_jittered(self):
+        """Without settings the first retry comes after 64 s, give or take a tenth, and not the same for all."""
+        peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
+        del self.engine.settings["outbound.ini"]["main"]["temp_fail_intervals"]
+        self.engine.set("outbound.ini", retry_jitter="true").route("dst.test", peer.endpoint).start()
+        for at in range(8):
+            submit(self.engine, f"r{at}@dst.test", self.message())
+        waits = [(moment(event["next"]) - moment(event["time"])).total_seconds()
+                 for event in self.engine.wait_event("deferred", 8)]
+        for wait in waits:
+            self.assertGreater(wait, 64 * 0.9 - 1)
+            self.assertLess(wait, 64 * 1.1 + 1)
+        self.assertGreater(max(waits) - min(waits), 0.5)
         self.end_clean()
 
     def test_expiry_without_a_retry(self):
@@ -300,6 +440,14 @@ class Notifications(Outcomes):
         self.assertEqual(report.recipients["b@dst.test"]["Original-Recipient"].replace(" ", ""), "rfc822;Bob+X@old.test")
         self.assertEqual(report.parts[2].get_content_type(), "message/rfc822")
         self.assertIn("hello", report.parts[2].get_payload()[0].get_payload())
+        self.end_clean()
+
+    def test_DS_14_an_independent_parser_understands_it(self):
+        """flufl.bounce (of Mailman) finds who failed for good, and who only waits."""
+        self.refuse(delay_dsn_after="1").start()
+        report = self.only_report(["b@dst.test", "c@dst.test"])
+        temporary, permanent = all_failures(report.message)
+        self.assertEqual((set(temporary), set(permanent)), (set(), {b"b@dst.test", b"c@dst.test"}))
         self.end_clean()
 
     def test_DS_12_a_large_message_comes_back_as_its_header(self):

@@ -103,6 +103,32 @@ class Clients(Submission):
         self.assertFalse([field for field in by_subject["some"].get_all("Received") if " for <" in field])
         self.end_clean()
 
+    def test_S5321_11_S5321_13_S5321_16_S5321_17_an_old_client(self):
+        """HELO, VRFY, odd case, Postmaster without a domain, and a Return-Path that does not belong there."""
+        self.engine.start()
+        with Raw(self.engine.port, greet=None) as client:
+            client.reply()
+            self.assertEqual(client.ask("HELO")[0], 501)
+            self.assertEqual(client.ask("helo old.test")[0], 250)
+            self.assertEqual(client.ask("VRFY b@dst.test")[0], 252)
+            self.assertIn(client.ask("EXPN list")[0], (502, 550))
+            self.assertEqual(client.ask("mail from:<A.Bc@src.test>")[0], 250)
+            self.assertEqual(client.ask("MAIL FROM:<other@src.test>")[0], 503)  # S5321_02: the first one stays
+            client.ask("RCPT TO:<>")
+            client.ask("RCPT TO:<Postmaster>")
+            self.assertEqual(client.ask("rcpt to:<B.cD@dst.test>")[0], 250)
+            self.assertEqual(client.ask("data")[0], 354)
+            client.send("Return-Path: <old@src.test>\r\n" + self.message("old"))
+            self.assertEqual(client.ask(".")[0], 250)
+            self.assertEqual(client.ask("QUIT")[0], 221)
+        for message in self.messages(2):
+            self.assertIsNone(message["Return-Path"])
+            self.assertRegex(" ".join(message.get_all("Received")), r"with SMTP ")
+        self.assertEqual({one["from"] for one in self.sink.ledger()}, {"A.Bc@src.test"})
+        recipients = [to for one in self.sink.ledger() for to in one["to"]]
+        self.assertEqual(sorted(recipients), ["B.cD@dst.test", "Postmaster@mx.sluice.test"])  # SU_4: qualified
+        self.end_clean()
+
     def test_EA_1_utf8_needs_the_parameter(self):
         self.engine.start()
         with Raw(self.engine.port) as client:
@@ -357,6 +383,67 @@ class Relaying(Submission):
         self.end_clean()
 
 
+class Listeners(Submission):
+    def relayed(self, port, address, source=None):
+        """The reply to a foreign recipient."""
+        with Raw(port, address=address, source=source) as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            return client.ask("RCPT TO:<b@dst.test>")[0]
+
+    def test_2_4_ipv6_and_mapped_addresses_follow_the_same_list(self):
+        """A listener on [::] sees IPv4 clients as mapped addresses: the IPv4 ranges of relay_acl_allow still decide."""
+        port = free_port("::1")
+        self.engine.set("smtp.ini", listen=f"[::]:{port}")
+        self.engine.files["relay_acl_allow"] = "127.0.0.1/32\n"
+        self.engine.start()
+        self.assertEqual(self.relayed(port, "127.0.0.1"), 250)
+        self.assertEqual(self.relayed(port, "127.0.0.1", source="127.0.0.9") // 100, 5)
+        self.assertEqual(self.relayed(port, "::1") // 100, 5)
+        self.assertEqual(self.engine.stop(), 0)
+        self.engine.files["relay_acl_allow"] = "::1/128\n"
+        self.engine.start()
+        self.assertEqual(self.relayed(port, "::1"), 250)
+        self.assertEqual(self.relayed(port, "127.0.0.1") // 100, 5)
+        with Raw(port, address="::1") as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            client.ask("RCPT TO:<b@dst.test>")
+            client.ask("DATA")
+            client.send(self.message())
+            self.assertEqual(client.ask(".")[0], 250)
+        self.assertIn("[IPv6:::1]", " ".join(self.messages(1)[0].get_all("Received")))
+        self.end_clean()
+
+    def test_PP_5_a_proxy_header_before_implicit_tls(self):
+        self.with_tls()
+        self.trust_nobody()
+        secure = free_port()
+        self.engine.set("smtp.ini", listen=f"127.0.0.1:{self.engine.port},127.0.0.1:{secure}", smtps_port=secure)
+        self.engine.set("connection.ini", "haproxy", **{"hosts": ["127.0.0.1"]})
+        self.engine.start()
+        with Raw(secure, greet=None) as client:
+            client.send("PROXY TCP4 198.51.100.7 127.0.0.1 4567 465\r\n")
+            context = ssl._create_unverified_context()
+            client.link = context.wrap_socket(client.link)
+            self.assertEqual(client.reply()[0], 220)
+            client.ask("EHLO client.test")
+            client.ask("MAIL FROM:<a@src.test>")
+            self.assertEqual(client.ask("RCPT TO:<b@dst.test>")[0], 250)
+        self.end_clean()
+
+    def test_the_name_that_is_asked_for_chooses_the_certificate(self):
+        first, second = certificate_for(self.world, "one.sluice.test"), certificate_for(self.world, "two.sluice.test")
+        self.engine.files["plugins"] += "tls\n"
+        self.engine.set("tls.ini", **{"cert": [first[0], second[0]], "key": [first[1], second[1]]})
+        self.engine.start()
+        for name, pair in (("one.sluice.test", first), ("two.sluice.test", second)):
+            with Raw(self.engine.port) as client:
+                self.assertEqual(client.ask("STARTTLS")[0], 220)
+                context = ssl.create_default_context(cafile=pair[0])
+                client.link = context.wrap_socket(client.link, server_hostname=name)  # verifies chain and name
+                self.assertEqual(client.ask("EHLO client.test")[0], 250)
+        self.end_clean()
+
+
 class Limits(Submission):
     def data(self, client, octets, sender="a@src.test"):
         """Sends a message with this content; the reply to its end."""
@@ -430,6 +517,38 @@ class Limits(Submission):
         for client in clients:
             self.assertEqual(client.ask("QUIT")[0], 221)
             client.close()
+        self.end_clean()
+
+    def test_F5322_03_messages_of_every_shape(self):
+        """No empty line, no header, nothing at all, an mbox line: taken or refused, and no line of a body is lost."""
+        self.engine.start()
+        shapes = {
+            "headers": "Subject: only\r\nTo: <b@dst.test>\r\n", "body": "just text\r\nmore text\r\n", "nothing": "",
+            "mbox": "From a@src.test Thu Jan  1 00:00:00 1970\r\nSubject: x\r\n\r\nmore text\r\n", "blank": "\r\nmore text\r\n",
+            "colon": ": no name\r\n\r\nmore text\r\n", "folded": " begins folded\r\nSubject: x\r\n\r\nmore text\r\n"}
+        taken = []
+        for name, content in shapes.items():
+            with self.subTest(name), Raw(self.engine.port) as client:
+                code, text = self.data(client, content)
+                self.assertIn(code // 100, (2, 5), text)
+                taken += [name] if code == 250 else []
+        self.sink.wait(len(taken))
+        with_text = [name for name in taken if "more text" in shapes[name]]
+        files = [path.read_bytes() for path in self.box.glob("*.eml")]
+        self.assertEqual(sum(b"more text\r\n" in file for file in files), len(with_text))
+        for file in files:  # what the engine adds is a header section of its own, well formed
+            self.assertRegex(file.split(b"\r\n")[0], b"^Received: ")
+        self.end_clean()
+
+    def test_DoS_3_too_many_header_lines(self):
+        self.engine.set("connection.ini", "headers", max_lines="50", max_bytes="4k")
+        self.engine.start()
+        for content in ("X: y\r\n" * 60 + "\r\nhello\r\n", "X: " + "y" * 900 + "\r\n" + ("Y: " + "y" * 900 + "\r\n") * 6 + "\r\nx\r\n"):
+            with Raw(self.engine.port) as client:
+                code, text = self.data(client, content)
+                self.assertEqual(code // 100, 5, text)
+                self.assertEqual(self.data(client, self.message())[0], 250)
+        self.sink.wait(2)
         self.end_clean()
 
     def test_a_silent_client_is_told_421(self):
@@ -599,6 +718,27 @@ class Injection(Submission):
         self.assertEqual(self.engine.api("POST", "/v1/messages", "{not json")[0], 400)
         self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 0)
         self.assertEqual(self.engine.events("accepted"), [])
+        self.end_clean()
+
+    def test_files_with_unix_line_ends_become_messages(self):
+        """What `cat mail.eml | sluice inject` sends has bare LF at each line end: the wire has CRLF (the sink looks)."""
+        self.engine.start()
+        text = "From: <a@src.test>\nSubject: unix\n\n.one\n\n..two\n.\nlast without line end"
+        self.engine.cli("inject", "-f", "a@src.test", "-t", "b@dst.test", input=text)
+        self.post({"from": "a@src.test", "to": ["b@dst.test"], "message": text.replace("unix", "json")})
+        for message in self.messages(2):
+            self.assertEqual(message.get_content().replace("\r\n", "\n"), ".one\n\n..two\n.\nlast without line end\n")
+        self.end_clean()
+
+    def test_large_messages_by_smtp_and_by_the_api(self):
+        self.engine.start()
+        smtp_source("-m", 2, "-s", 2, "-l", 20_000_000, "-f", "a@src.test", "-t", "b@dst.test", f"127.0.0.1:{self.engine.port}")
+        text = self.message(body="0123456789" * 7 + "\r\n") + ("y" * 78 + "\r\n") * 200_000
+        status, answer = self.engine.api("POST", "/v1/messages?from=a@src.test&to=b@dst.test", text, "message/rfc822")
+        self.assertEqual(status, 202, answer)
+        sizes = sorted(one["size"] for one in self.sink.wait(3))
+        self.assertGreater(sizes[0], 16_000_000)
+        self.assertGreater(sizes[2], 20_000_000)
         self.end_clean()
 
     def test_cli_inject_from_a_file_and_from_a_pipe(self):

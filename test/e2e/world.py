@@ -19,12 +19,18 @@ SLUICE = os.environ.get("SLUICE", str(ROOT / "build" / "ci" / "sluice"))
 PATIENCE = float(os.environ.get("SLUICE_PATIENCE", "30"))
 
 
+given_ports = set()  # nothing may listen on them yet, so binding alone does not tell
+
+
 def free_port(address="127.0.0.1"):
     """A free port below those that the kernel gives to outgoing connections and to port 0: it stays free until used."""
     while True:
         port = random.randint(10_000, 32_000)
+        if port in given_ports:
+            continue
         with contextlib.suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.bind((address.strip("[]"), port))
+            given_ports.add(port)
             return port
 
 
