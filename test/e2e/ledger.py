@@ -204,12 +204,22 @@ class Judge:
             if load is None or to not in (load.recipients_of(ident) or []):
                 self.findings.append(f"a DSN names {to} and returns {ident}")
             if len(said) != 1:
-                self.findings.append(f"{len(said)} different DSNs for {to}: {sorted(said)}")
+                times = [f"{self.dsn.copies[message][0]['time']} {message}" for message, _ in sorted(said)]
+                self.findings.append(f"{len(said)} different DSNs for {to}: {times}; {self.deaths_near(to)}")
             if any(action != "failed" for _, action in said):
                 self.findings.append(f"DSN for {to}: {sorted(said)}")
             certain = [copy for copy in self.copies.get(to, []) if not self.ambiguity.excuses(copy)]
             if certain:
-                self.findings.append(f"{to} got the message at {certain[0]['time']} and a DSN was sent")
+                message = sorted(said)[0][0]
+                self.findings.append(f"{to} got the message at {certain[0]['time']}, and a DSN was sent at "
+                                     f"{self.dsn.copies[message][0]['time']}; {self.deaths_near(to)}")
+
+    def deaths_near(self, to):
+        """For whoever looks into a finding: when the engine died about that time."""
+        message = sorted(self.dsn.by_recipient[to])[0][0]
+        at = self.dsn.copies[message][0]["at"]
+        near = [(begin + UNRECORDED_MS - at, end - at) for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
+        return f"the engine died (ms from the first DSN): {near}"
 
     def check_duplicates_were_announced(self):
         """A lost answer is logged as a possible duplicate, unless the log's last lines died with the engine."""
@@ -495,7 +505,12 @@ class PowerTrial(Trial):
         for _ in range(count):
             self.let_work()
             self.cut()
-            self.verify_journal(self.queue)
+            self.verify_journal()
+            if self.random.random() < 0.2:  # a second cut within the recovery of the first
+                self.engine.start(wait=False)
+                time.sleep(self.random.uniform(0, 0.15))
+                self.cut()
+                self.verify_journal()
             self.start_engine()
         return self.finish()
 

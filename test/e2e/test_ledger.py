@@ -113,7 +113,7 @@ class TheJudge(EndToEnd):
         self.assertEqual(len(self.findings([0], [early, self.copy(0, time="2026-11-20T10:00:09.000Z")])), 2)
 
     def test_a_bounce_of_a_delivered_recipient_is_found(self):
-        self.finds("and a DSN was sent", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
+        self.finds("and a DSN was sent at", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
 
     def test_a_bounce_that_is_told_twice_is_found(self):
         dsns = [self.dsn("x1@d1.test", "x-0"), self.dsn("x1@d1.test", "x-0", "<other@x>")]
