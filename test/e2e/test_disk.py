@@ -1,57 +1,14 @@
 """The disk fails: full, read-only, a sync that does not work, bytes that changed. FM-10, -13, -14, -17, -22."""
 
 import concurrent.futures
-import os
-import pathlib
-import shutil
 import smtplib
 import subprocess
-import tempfile
 import time
 import unittest
 
-import ledger
+import judge
+from disks import SmallDisk
 from world import SLUICE, EndToEnd, wait_for
-
-
-class SmallDisk:
-    """A small file system in memory that can be filled. Needs root."""
-
-    def __init__(self, megabytes):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sluice-disk-"))
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", self.folder], check=True, capture_output=True)
-        self.filler = self.folder / "filler"
-
-    @staticmethod
-    def why_not():
-        """A sentence when this machine cannot do it, else nothing."""
-        if os.geteuid() != 0:
-            return "mounts need root"
-        try:
-            SmallDisk(1).close()
-        except (OSError, subprocess.CalledProcessError) as error:
-            return f"mounts do not work here: {error}"
-        return None
-
-    def fill(self, leave=0):
-        """Fills the disk so that `leave` octets are free."""
-        with self.filler.open("ab") as file:
-            while (size := min(1 << 16, shutil.disk_usage(self.folder).free - leave)) > 0:
-                try:
-                    file.write(b"x" * size)
-                    file.flush()
-                except OSError:
-                    return
-
-    def empty(self):
-        self.filler.unlink()
-
-    def remount(self, mode):
-        subprocess.run(["mount", "-o", f"remount,{mode}", self.folder], check=True, capture_output=True)
-
-    def close(self):
-        subprocess.run(["umount", self.folder], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class DiskTest(EndToEnd):
@@ -199,7 +156,7 @@ class FailedSync(DiskTest):
             [SLUICE, "blast", "--target", f"127.0.0.1:{engine.port}", "--messages", "400", "--sessions", "8", "--keep-going",
              "--rate", "300", "--to", "u%n@d%d.test", "--domains", "5", "--ledger", source], capture_output=True, text=True)
         self.assertIn("(INJECTED)", trace.read_text(), "the fault did not happen")
-        acked = {to for line in ledger.load_ledger(source) for to in line["to"]}
+        acked = {to for line in judge.load_ledger(source) for to in line["to"]}
         self.assertGreater(len(acked), 200, "it accepts again while the load lasts")
         if answer:
             self.assertLess(len(acked), 400, "a failed sync acknowledges nothing")
