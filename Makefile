@@ -49,7 +49,7 @@ format:
 	@git ls-files 'src/*.h' 'src/*.cc' 'fuzz/*.cc' 'bench/*.cc' 'include/*.h' | xargs -r clang-format-19 -i
 
 tidy: deps
-	@tools/tidy.py --clang-tidy
+	@tools/tidy.py
 
 clean:
 	@rm -rf $(BUILD)

@@ -33,7 +33,9 @@ void SystemClock::not_before(Instant floor) {
 
 std::int64_t wall_clock_ms() { return read_ms(CLOCK_REALTIME); }
 
-std::string rfc5322_date(std::int64_t wall_ms) {
+namespace {
+
+std::string format_rfc5322(std::int64_t wall_ms) {
     static constexpr std::array days = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static constexpr std::array months = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
@@ -43,6 +45,19 @@ std::string rfc5322_date(std::int64_t wall_ms) {
         text, sizeof text, "%s, %d %s %04d %02d:%02d:%02d +0000", days[static_cast<std::size_t>(t.tm_wday)],
         t.tm_mday, months[static_cast<std::size_t>(t.tm_mon)], t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec);
     return std::string(text, static_cast<std::size_t>(length));
+}
+
+}  // namespace
+
+// Every accepted message asks for the date, and most of them within the same second.
+std::string rfc5322_date(std::int64_t wall_ms) {
+    thread_local std::int64_t second = -1;
+    thread_local std::string text;
+    if (wall_ms / 1000 != second) {
+        second = wall_ms / 1000;
+        text = format_rfc5322(wall_ms);
+    }
+    return text;
 }
 
 std::string rfc3339(std::int64_t wall_ms) {

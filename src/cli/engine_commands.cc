@@ -239,6 +239,7 @@ void add_engine_commands(CLI::App& app, Session& session) {
     app.add_subcommand("reload", "read the configuration again")->callback([&session] {
         const Result<json::value> answer = session.client().post_json("/v1/reload", {});
         if (!answer) return session.fail_with(answer.error());
+        if (!answer->as_object().at("applied").as_bool()) session.exit_code = exit_config;
         if (session.json) return Session::print_json(*answer);
         for (const json::value& problem : answer->as_object().at("problems").as_array()) {
             std::puts(printable(text_of(problem)).c_str());

@@ -64,6 +64,11 @@ struct InjectReply {
     bool repeated = false;  // the key was seen before: nothing was queued now
 };
 
+struct ReloadReport {
+    bool applied = false;
+    std::vector<std::string> problems;  // one sentence each, with file and line
+};
+
 enum class Command { flush, hold, release, remove };
 
 // What the API can ask of the engine. Called on the control shard.
@@ -77,8 +82,8 @@ public:
     // Carries out the command on one item, on a domain, or on everything (both empty); returns how many items it concerned.
     virtual Task<Result<std::uint64_t>> command(Command command, queue::Selection which) = 0;
     virtual Task<Result<InjectReply>> inject(InjectRequest request) = 0;
-    // Reads the configuration again; returns problems, one a line.
-    virtual Task<std::vector<std::string>> reload() = 0;
+    // Reads the configuration again; nothing is applied when a file has an error.
+    virtual Task<ReloadReport> reload() = 0;
     virtual Task<std::string> metrics() = 0;
 };
 

@@ -17,7 +17,7 @@ std::string_view openapi_document() {
     "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "text exposition format 0.0.4"}}}},
     "/v1/openapi.json": {"get": {"summary": "This document", "responses": {"200": {"description": "OpenAPI 3.1"}}}},
     "/v1/status": {"get": {"summary": "State of the engine", "responses": {"200": {"description": "version, queue, journal, listeners, warnings"}}}},
-    "/v1/reload": {"post": {"summary": "Read the configuration again", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "problems found, one a line"}}}},
+    "/v1/reload": {"post": {"summary": "Read the configuration again", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "applied: whether the files were free of errors; problems found"}}}},
     "/v1/messages": {
       "post": {
         "summary": "Inject a message",

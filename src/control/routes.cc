@@ -15,6 +15,7 @@ namespace json = boost::json;
 
 constexpr std::size_t list_max = 10'000;
 constexpr std::size_t key_bytes_max = 255;
+constexpr std::string_view from_missing = "from: a reverse-path is expected; an empty one is the null path";
 
 HttpReply reply(const json::value& value, int status = 200) {
     HttpReply out;
@@ -98,7 +99,7 @@ Result<json::object> object_of(const HttpRequest& request) {
     if (!is_type(request, "application/json")) return fail(Errc::unsupported, "Content-Type: application/json is expected");
     json::error_code error;
     json::value value = json::parse(request.body, error);
-    if (error) return fail(Errc::bad_input, "the body is not JSON: " + error.message());
+    if (error) return fail(Errc::bad_input, "the body is not JSON (" + error.message() + ")");
     if (!value.is_object()) return fail(Errc::bad_input, "the body is not a JSON object");
     return std::move(value.as_object());
 }
@@ -137,8 +138,10 @@ std::string text_of(const json::value& value) { return std::string(value.as_stri
 
 // A refused injection names its field: "to[1]: Malformed domain".
 HttpReply refuse_injection(const Error& error) {
+    if (error.code == Errc::unsupported) return refuse(415, error.detail);
+    if (error.code != Errc::bad_input) return refuse(error);
     const std::size_t colon = error.detail.find(": ");
-    if (error.code != Errc::bad_input || colon == std::string::npos) return refuse(error);
+    if (colon == std::string::npos) return refuse(400, error.detail);
     return refuse(422, error.detail, error.detail.substr(0, colon));
 }
 
@@ -146,14 +149,17 @@ Result<InjectRequest> injection_of(const HttpRequest& request) {
     InjectRequest inject;
     inject.idempotency_key = request.idempotency_key;
     inject.client = "http";
+    bool has_from = false;
     if (is_type(request, "message/rfc822")) {
         for (const auto& [key, value] : request.query) {
             if (key == "from") inject.from = value;
             else if (key == "to") inject.to.push_back(value);
             else if (key == "tenant") inject.tenant = value;
-            else return fail(Errc::bad_input, "unknown parameter: " + key);
+            else return fail(Errc::bad_input, key + ": unknown parameter");
+            has_from = has_from || key == "from";
         }
         inject.message = request.body;
+        if (!has_from) return fail(Errc::bad_input, std::string(from_missing));
         return inject;
     }
     TRY(const json::object body, object_of(request));
@@ -171,14 +177,16 @@ Result<InjectRequest> injection_of(const HttpRequest& request) {
                 inject.to.push_back(text_of(one));
             }
         } else return fail(Errc::bad_input, key + ": unknown member or wrong type");
+        has_from = has_from || key == "from";
     }
+    if (!has_from) return fail(Errc::bad_input, std::string(from_missing));
     return inject;
 }
 
 Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
     if (request.idempotency_key.size() > key_bytes_max) co_return refuse(422, "at most 255 octets", "Idempotency-Key");
     Result<InjectRequest> inject = injection_of(request);
-    if (!inject) co_return refuse_body(inject.error());
+    if (!inject) co_return refuse_injection(inject.error());
     const Result<InjectReply> queued = co_await backend.inject(std::move(*inject));
     if (!queued) co_return refuse_injection(queued.error());
     const json::object body{{"id", queued->id.text()}, {"repeated", queued->repeated}};
@@ -186,10 +194,10 @@ Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
 }
 
 Task<HttpReply> post_reload(Backend& backend) {
-    const std::vector<std::string> problems = co_await backend.reload();
+    const ReloadReport report = co_await backend.reload();
     json::array list;
-    for (const std::string& problem : problems) list.emplace_back(problem);
-    const json::object body{{"problems", std::move(list)}};
+    for (const std::string& problem : report.problems) list.emplace_back(problem);
+    const json::object body{{"applied", report.applied}, {"problems", std::move(list)}};
     co_return reply(body);
 }
 

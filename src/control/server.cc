@@ -41,6 +41,11 @@ public:
         return {};
     }
 
+    void set_access(std::string token, std::string host_name) {
+        options_.token = std::move(token);
+        options_.host_name = std::move(host_name);
+    }
+
     std::vector<net::Endpoint> endpoints() const {
         std::vector<net::Endpoint> out;
         for (const auto& listener : listeners_) out.push_back(listener->local());
@@ -114,7 +119,7 @@ private:
     async::Shard& shard_;
     Backend& backend_;
     event::Log& log_;
-    const Options options_;
+    Options options_;
     std::vector<std::unique_ptr<net::Listener>> listeners_;
     async::TaskGroup tasks_;
 };
@@ -123,6 +128,9 @@ Server::Server(async::Shard& shard, Backend& backend, event::Log& log, Options o
     : impl_(std::make_unique<Impl>(shard, backend, log, std::move(options))) {}
 Server::~Server() = default;
 Result<> Server::start() { return impl_->start(); }
+void Server::set_access(std::string token, std::string host_name) {
+    impl_->set_access(std::move(token), std::move(host_name));
+}
 std::vector<net::Endpoint> Server::endpoints() const { return impl_->endpoints(); }
 Task<> Server::close() { return impl_->close(); }
 

@@ -29,6 +29,8 @@ public:
 
     // Binds all endpoints and begins to serve; the error names the endpoint.
     Result<> start();
+    // On the shard: the next request is judged by these.
+    void set_access(std::string token, std::string host_name);
     std::vector<net::Endpoint> endpoints() const;
     Task<> close();
 

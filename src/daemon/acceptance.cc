@@ -101,8 +101,9 @@ void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
         }
         finished.push_back(waiting);
     }
-    core_.push_all(events);
+    // The clients first: their 250 is due, and the core then finds more at once.
     finished_.push_all(finished);
+    core_.push_all(events);
 }
 
 }  // namespace sluice::daemon

@@ -226,33 +226,55 @@ Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Select
 
 Task<Result<control::InjectReply>> Api::inject(control::InjectRequest request) {
     if (const auto refusal = acceptance_.refusal()) co_return fail(Errc::disk_full, *refusal);
-    const std::string key = request.idempotency_key;
-    if (!key.empty()) {
-        forget_old_keys();
-        const auto known = seen_.find(key);
-        if (known != seen_.end()) {
-            control::InjectReply repeated;
-            repeated.id = known->second.id;
-            repeated.repeated = true;
-            co_return repeated;
-        }
+    if (request.idempotency_key.empty()) co_return co_await queue(std::move(request));
+    forget_old_keys();
+    if (const auto known = seen_.find(request.idempotency_key); known != seen_.end()) {
+        control::InjectReply repeated;
+        repeated.id = known->second.id;
+        repeated.repeated = true;
+        co_return repeated;
     }
-    CO_TRY(const mail::MessagePtr message, message_of(std::move(request)));
+    if (const auto same = pending_.find(request.idempotency_key); same != pending_.end()) {
+        const PendingPtr pending = same->second;
+        co_return co_await wait_for(pending);
+    }
+    co_return co_await inject_once(std::move(request));
+}
 
+Task<Result<control::InjectReply>> Api::inject_once(control::InjectRequest request) {
+    const std::string key = request.idempotency_key;
+    const auto pending = std::make_shared<Pending>();
+    pending_[key] = pending;
+    Result<control::InjectReply> reply = co_await queue(std::move(request));
+    if (reply) seen_[key] = Seen{reply->id, engine_.clock_.now()};
+    pending_.erase(key);
+    pending->reply = reply;
+    for (async::Signal* waiting : pending->waiting) waiting->set();
+    co_return reply;
+}
+
+Task<Result<control::InjectReply>> Api::wait_for(PendingPtr pending) {
+    async::Signal done(executor_);
+    pending->waiting.push_back(&done);
+    co_await done.wait();
+    Result<control::InjectReply> reply = *pending->reply;
+    if (reply) reply->repeated = true;
+    co_return reply;
+}
+
+// Makes the message durable, with the key that names it in the same batch.
+Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
+    const std::string key = request.idempotency_key;
+    CO_TRY(const mail::MessagePtr message, message_of(std::move(request)));
     spool::Batch batch;
     if (!key.empty()) {
-        // Taken at once, so that the same key sent twice at the same time queues one message.
-        seen_[key] = Seen{message->id, engine_.clock_.now()};
         batch.emplace_back(spool::PolicyRecord{
-            std::string(key_prefix) + key,
-            message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
+            std::string(key_prefix) + key, message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
     }
     const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
-    if (!accepted) {
-        seen_.erase(key);
-        co_return fail(accepted.error());
-    }
-    event::Accepted fact{*message, message->origin, {}, {}, engine_.clock_.now() - message->arrival};
+    if (!accepted) co_return fail(accepted.error());
+    const event::Accepted fact{
+        .message = *message, .client = message->origin, .took = engine_.clock_.now() - message->arrival};
     engine_.events_->record(fact);
     control::InjectReply reply;
     reply.id = message->id;
@@ -264,11 +286,15 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     injection.reverse_path = std::move(request.from);
     injection.recipients = std::move(request.to);
     injection.content = std::move(request.message);
+    const std::uint64_t size_max = engine_.settings()->connection.message_bytes_max;
+    const bool too_large = size_max > 0 && injection.content.size() > size_max;
     injection.origin = request.client.empty() ? "http" : request.client;
     injection.tenant = std::move(request.tenant);
     injection.priority = request.priority;
     auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.clock_, *engine_.ids_);
     if (message) return std::move(*message);
+    const auto& errors = message.error();
+    if (errors.size() == 1 && errors[0].field == "content" && too_large) return fail(Errc::too_large, errors[0].reason);
     std::string fields;
     for (const reception::FieldError& error : message.error()) {
         fields += (fields.empty() ? "" : "; ") + api_name(error.field) + ": " + error.reason;
@@ -299,12 +325,13 @@ void Api::forget_old_keys() {
     if (!erased.empty()) engine_.spool_->append(std::move(erased), nullptr, 0);
 }
 
-Task<std::vector<std::string>> Api::reload() {
-    config::Loaded loaded = config::load(engine_.settings()->directory);
-    std::vector<std::string> problems;
-    for (const config::Problem& problem : loaded.problems) problems.push_back(problem.text());
-    if (loaded.settings) engine_.apply(loaded.settings);
-    co_return problems;
+Task<control::ReloadReport> Api::reload() {
+    const config::Loaded loaded = config::load(engine_.settings()->directory);
+    control::ReloadReport report;
+    for (const config::Problem& problem : loaded.problems) report.problems.push_back(problem.text());
+    report.applied = loaded.settings != nullptr;
+    if (report.applied) engine_.apply(loaded.settings);
+    co_return report;
 }
 
 Task<std::string> Api::metrics() {

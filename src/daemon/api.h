@@ -3,7 +3,10 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "async/signal.h"
 #include "async/task_group.h"
@@ -27,7 +30,7 @@ public:
     Task<Result<control::ItemDetail>> show(ItemId id) override;
     Task<Result<std::uint64_t>> command(control::Command command, queue::Selection which) override;
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
-    Task<std::vector<std::string>> reload() override;
+    Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
 
     // On the shard: closes the server in a task of its own, then calls `closed`.
@@ -39,6 +42,16 @@ private:
         MessageId id;
         Instant at;
     };
+    // A key whose message is not durable yet: whoever sends it meanwhile waits for the same answer.
+    struct Pending {
+        std::optional<Result<control::InjectReply>> reply;
+        std::vector<async::Signal*> waiting;
+    };
+    using PendingPtr = std::shared_ptr<Pending>;
+
+    Task<Result<control::InjectReply>> inject_once(control::InjectRequest request);
+    Task<Result<control::InjectReply>> wait_for(PendingPtr pending);
+    Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<Result<control::ItemDetail>> detail(control::ItemDetail item);
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
@@ -53,6 +66,7 @@ private:
     async::Executor executor_;
     SpoolAcceptance acceptance_;
     absl::flat_hash_map<std::string, Seen> seen_;
+    absl::flat_hash_map<std::string, PendingPtr> pending_;
     async::TaskGroup tasks_;
 };
 

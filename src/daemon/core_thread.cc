@@ -62,6 +62,13 @@ void CoreThread::wake_if_sleeping(std::unique_lock<std::mutex>& lock) {
 void CoreThread::wait_for_work(std::unique_lock<std::mutex>& lock) {
     const auto something = [this] { return stopping_ || !events_.empty() || !questions_.empty(); };
     if (something()) return;
+    if (busy_) {
+        // Under load the next events are about to come: letting others run once is cheaper than being woken by them.
+        lock.unlock();
+        std::this_thread::yield();
+        lock.lock();
+        if (something()) return;
+    }
     sleeping_ = true;
     const Instant timer = core_.next_timer();
     if (timer == Instant::max()) {
@@ -81,6 +88,7 @@ void CoreThread::run() {
         wait_for_work(lock);
         events.swap(events_);
         questions.swap(questions_);
+        busy_ = events.size() > 1;
         lock.unlock();
 
         const Instant now = clock_.now();

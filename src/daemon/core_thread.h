@@ -47,6 +47,7 @@ private:
     std::vector<queue::Event> events_;
     std::vector<Question> questions_;
     bool sleeping_ = false;
+    bool busy_ = false;  // the last round had more than one event
     bool stopping_ = false;
     std::vector<queue::Action> actions_;
     std::thread thread_;

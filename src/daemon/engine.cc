@@ -257,6 +257,7 @@ void Engine::apply(const config::SettingsPtr& settings) {
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
+    control_shard_->post([this, settings] { control_->set_access(settings->http.token, settings->me); });
 }
 
 void Engine::flush_queue() { core_->push(queue::Flush{}); }

@@ -140,10 +140,22 @@ TEST_F(CourierTest, A7_DS_09_EachRecipientKeepsItsOwnReply) {
     EXPECT_THAT(dsn.content, testing::HasSubstr("Status: 5.1.1"));
     EXPECT_THAT(dsn.content, testing::HasSubstr("550 5.1.1 who?"));
     EXPECT_THAT(dsn.content, testing::Not(testing::HasSubstr("z@example.test")));
+    run_until([&] { return !inbox_.all<queue::Admit>().empty(); });
     const auto admits = inbox_.all<queue::Admit>();
     ASSERT_THAT(admits, SizeIs(1));
     EXPECT_EQ(admits[0].domain, "sender.test");
     EXPECT_EQ(admits[0].fresh, messages[0].message);
+}
+
+TEST_F(CourierTest, DS_09_NotificationIsQueuedOnlyWhenItIsDurable) {
+    spool_.syncs_at_once = false;
+    host({hello + "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 550 5.1.1 no\nS: 503 no\n" + bye});
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(inbox_.all<queue::Admit>(), IsEmpty()) << "a crash now would send it a second time";
+    spool_.sync();
+    run_until([&] { return !inbox_.all<queue::Admit>().empty(); });
+    EXPECT_EQ(inbox_.all<queue::Admit>().at(0).fresh, spool_.all<spool::MessageRecord>().at(0).message);
 }
 
 TEST_F(CourierTest, A8_BounceOfAFreshInstanceHasFromToSubjectAndText) {
@@ -273,17 +285,19 @@ TEST_F(CourierTest, MessageIsLoadedFromTheSpoolWhenItIsNotInMemory) {
     EXPECT_EQ(spool_.loads, 1);
 }
 
-TEST_F(CourierTest, DamagedMessageIsGivenUpWithARecord) {
+TEST_F(CourierTest, FM_13_DamagedMessageIsHeldForTheOperator) {
     host({});
     queue::Deliver order = deliver(make_message({"b@example.test"}));
     order.work.message = nullptr;
     order.work.pending = {0};
     spool_.load_failure = Errc::corrupt;
+    log_.errors_expected = true;
     courier().carry_out(std::move(order));
-    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_EQ(ended().verdict, Ended::deferred);
     closed();
-    EXPECT_EQ(spool_.all<spool::OutcomeRecord>().at(0).outcome, spool::Outcome::bounced);
-    EXPECT_NE(log_.starting_with("the message of an item cannot be read"), "");
+    EXPECT_THAT(spool_.batches, IsEmpty()) << "nothing is decided about recipients that nobody can name";
+    EXPECT_THAT(inbox_.all<queue::Hold>(), SizeIs(1));
+    EXPECT_NE(log_.starting_with("the message of an item cannot be read: the item is held"), "");
 }
 
 TEST_F(CourierTest, FailingDiskIsATemporaryFailure) {

@@ -91,7 +91,8 @@ Settlement::Settlement(const Surroundings& surroundings, std::uint64_t seed)
       log_(surroundings.log),
       clock_(surroundings.clock),
       random_(seed),
-      bounces_(surroundings.ids) {}
+      bounces_(surroundings.ids),
+      dsn_admission_(surroundings.shard.executor(), surroundings.core) {}
 
 namespace {
 
@@ -214,11 +215,15 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
     bool delay_told = false;
     auto bounce = notify(attempted, sorted, settings, now, delay_told);
     spool::Batch batch = record(attempted, sorted, now, delay_told);
-    if (bounce) batch.emplace_back(spool::MessageRecord{bounce->message});
-    spool_.append(std::move(batch), nullptr, 0);
+    if (bounce) {
+        batch.emplace_back(spool::MessageRecord{bounce->message});
+        const std::uint64_t ticket = dsn_admission_.expect(std::move(bounce->admit));
+        spool_.append(std::move(batch), &dsn_admission_, ticket);
+    } else {
+        spool_.append(std::move(batch), nullptr, 0);
+    }
 
     tell(attempted, sorted, bounce ? bounce->message->id : MessageId(), now);
-    if (bounce) core_.push(std::move(bounce->admit));
     ended.verdict = sorted.decided_all() ? Ended::done : Ended::deferred;
     ended.next = sorted.next;
     ended.delay_notified = delay_told;
@@ -231,23 +236,29 @@ queue::AttemptEnded Settlement::settle_lost(
     const queue::Work& work, const Error& error, const config::Settings& settings) {
     using Ended = queue::AttemptEnded::Verdict;
     const Instant now = clock_.now();
-    log_.warn(
-        "outbound", "the message of an item cannot be read", {{"item", work.item.text()}, {"reason", error.text()}});
     queue::AttemptEnded ended;
     ended.item = work.item;
-    if (error.code == Errc::not_found) return ended;
-
-    const Ruling ruling = rule(Verdict::of_error(Stage::load, error), Standing());
-    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
-    spool::Batch batch;
-    if (ruling.fate == Fate::deferred && next) {
-        ended.verdict = Ended::deferred;
-        ended.next = *next;
-        batch.emplace_back(spool::ScheduleRecord{
-            work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
-    } else {
-        batch.emplace_back(spool::OutcomeRecord{work.item, spool::Outcome::bounced, work.pending, now, error.text()});
+    if (error.code == Errc::not_found) {
+        log_.warn("outbound", "an item without a message is dropped", {{"item", work.item.text()}});
+        return ended;
     }
+    ended.verdict = Ended::deferred;
+    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
+    if (error.code == Errc::corrupt || !next) {
+        // Whom it is from and to stood in the part that cannot be read, so nobody can be told: a person has to look.
+        log_.error(
+            "outbound", "the message of an item cannot be read: the item is held",
+            {{"item", work.item.text()}, {"reason", error.text()}});
+        core_.push(queue::Hold{queue::Selection{work.item, {}}});
+        ended.next = now;
+        return ended;
+    }
+    log_.warn(
+        "outbound", "the message of an item cannot be read now", {{"item", work.item.text()}, {"reason", error.text()}});
+    ended.next = *next;
+    spool::Batch batch;
+    batch.emplace_back(spool::ScheduleRecord{
+        work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
     spool_.append(std::move(batch), nullptr, 0);
     return ended;
 }

@@ -11,6 +11,7 @@
 #include "delivery/bounce.h"
 #include "delivery/client_session.h"
 #include "delivery/disposition.h"
+#include "delivery/dsn_admission.h"
 #include "event/events.h"
 #include "event/log.h"
 #include "queue/core.h"
@@ -46,8 +47,8 @@ public:
     // Gives the AttemptEnded to push, with item, verdict, next, pending, delay_notified, permanent and source_unusable
     // filled in. When the verdict is next_candidate or fresh_session nothing was recorded.
     queue::AttemptEnded settle(const Attempted& attempted, const config::Settings& settings);
-    // The same for an item whose message cannot be read. One that is damaged is given up, with a record; a disk that
-    // fails is a temporary failure; of one that is gone everything was decided before.
+    // The same for an item whose message cannot be read. One that is damaged is held for the operator and reported as an
+    // error; a disk that fails is a temporary failure; of one that is gone everything was decided before.
     queue::AttemptEnded settle_lost(const queue::Work& work, const Error& error, const config::Settings& settings);
 
 private:
@@ -70,6 +71,7 @@ private:
     const Clock& clock_;
     Random random_;
     Bounces bounces_;
+    DsnAdmission dsn_admission_;
 };
 
 }  // namespace sluice::delivery

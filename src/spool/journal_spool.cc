@@ -337,7 +337,7 @@ void JournalSpool::refuse_messages(const Error& error) {
     for (Waiting& waiting : chunk_) {
         if (!waiting.has_message) {
             rest.push_back(std::move(waiting));
-        } else if (waiting.listener == nullptr) {
+        } else if (!waiting.somebody_repeats()) {
             carried_.push_back(std::move(waiting));
         } else {
             waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
@@ -350,7 +350,7 @@ void JournalSpool::refuse_messages(const Error& error) {
 
 void JournalSpool::complete_chunk(const Result<>& result) {
     for (Waiting& waiting : chunk_) {
-        if (!result && waiting.listener == nullptr) {
+        if (!result && !waiting.somebody_repeats()) {
             carried_.push_back(std::move(waiting));
             continue;
         }

@@ -55,6 +55,8 @@ private:
         std::uint64_t ticket = 0;
         Weight weight;
         bool has_message = false;
+
+        bool somebody_repeats() const { return listener != nullptr && listener->repeats(); }
     };
     using Chunk = std::vector<Waiting>;
 

@@ -68,6 +68,9 @@ class CommitListener {
 public:
     virtual ~CommitListener() = default;
     virtual void committed(std::span<Committed> commits) = 0;
+    // Whether somebody repeats what failed. When not, the spool keeps a failed batch and writes it again, elsewhere, until
+    // the disk takes it or the spool closes: such a listener only ever hears of success.
+    virtual bool repeats() const { return true; }
 };
 
 // ---- recovery ------------------------------------------------------------------------------------------------
@@ -140,8 +143,7 @@ public:
         const Options& options, const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
     virtual ~Spool() = default;
 
-    // Queues a batch for the next sync. `listener` may be null: nobody waits, so nobody would repeat the batch; it is then
-    // kept and written again, elsewhere, until the disk takes it or the spool closes. A message whose last recipient gets its
+    // Queues a batch for the next sync. `listener` may be null: nobody waits, and nobody repeats. A message whose last recipient gets its
     // outcome is forgotten and its space reclaimed later.
     virtual void append(Batch batch, CommitListener* listener, std::uint64_t ticket) = 0;
 

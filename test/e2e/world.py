@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -19,9 +20,12 @@ PATIENCE = float(os.environ.get("SLUICE_PATIENCE", "30"))
 
 
 def free_port(address="127.0.0.1"):
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+    """A free port below those that the kernel gives to outgoing connections and to port 0: it stays free until used."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.bind((address.strip("[]"), port))
+            return port
 
 
 def wait_for(condition, what, patience=PATIENCE):
