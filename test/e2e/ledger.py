@@ -119,6 +119,7 @@ class Trial:
     def finish(self):
         self.let_work()
         self.stop_sources()
+        self.recount()
         queued = self.drain()
         self.check_counters(queued)
         events = self.engine.events()
@@ -133,6 +134,29 @@ class Trial:
             verdict.findings.append(f"the engine ended with {code}")
         verdict.figures = {**self.figures, **verdict.figures}
         return verdict
+
+    def recount(self):
+        """What the engine counts is what is found on disk: nothing moves, the engine dies, and there must be as much."""
+        def queue():
+            return self.engine.api("GET", "/v1/status")[1]
+
+        def at_rest():
+            self.engine.api("POST", "/v1/queue/hold", {"all": True})
+            status = queue()
+            return status["queue"]["items"] == status["queue"]["held"] and status["journal"]["waiting_bytes"] == 0
+
+        wait_for(at_rest, "everything to be held")
+        before = queue()
+        self.kill_engine()
+        self.verify_journal()
+        self.start_engine()
+        after = queue()
+        for count in (lambda status: status["queue"]["items"], lambda status: status["queue"]["held"],
+                      lambda status: status["journal"]["live_messages"]):
+            if count(before) != count(after):
+                raise AssertionError(f"counted {before['queue']} {before['journal']}, found {after['queue']} {after['journal']}")
+        self.figures["recounted_items"] = before["queue"]["items"]
+        self.engine.api("POST", "/v1/queue/release", {"all": True})
 
     def drain(self, patience=90):
         """Tries everything at once, again and again; returns the recipients that are left."""
