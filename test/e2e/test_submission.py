@@ -372,6 +372,21 @@ class Relaying(Submission):
             self.assertEqual(client.ask("RCPT TO:<v@victim.test>")[0], 250)
         self.end_clean()
 
+    def test_destinations_with_actions(self):
+        """accept and continue take mail from strangers, as in Haraka; deny refuses it."""
+        rules = {"local.test": "accept", "never.test": "deny", "open.test": "continue"}
+        domains = {name: json.dumps({"action": action, "nexthop": self.sink.endpoint}) for name, action in rules.items()}
+        self.engine.set("relay_dest_domains.ini", "domains", **domains)
+        self.engine.start()
+        answers = {}
+        for source in ("127.0.0.1", "127.0.0.9"):
+            with Raw(self.engine.port, source=source) as client:
+                client.ask("MAIL FROM:<a@src.test>")
+                answers[source] = [client.ask(f"RCPT TO:<b@{name}>")[0] // 100 for name in rules]
+        self.assertEqual(answers["127.0.0.9"], [2, 5, 2])
+        self.assertEqual((answers["127.0.0.1"][0], answers["127.0.0.1"][2]), (2, 2))
+        self.end_clean()
+
     def test_2_4_the_proxy_header_of_an_untrusted_source_gives_no_rights(self):
         self.engine.start()
         with Raw(self.engine.port, source="127.0.0.9", greet=None) as client:
