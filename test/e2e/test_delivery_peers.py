@@ -281,6 +281,18 @@ class Encrypted(Delivery):
     def test_ST_10_a_connection_in_clear_is_not_used_for_mail_that_demands_tls(self):
         self.after_lax_mail(Scripted(self))
 
+    def test_ST_10_a_kept_connection_does_not_survive_a_stricter_setting(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint, pool_timeout="60").start()
+        submit(engine, "b@dst.test", self.message())
+        engine.wait_event("delivered")
+        engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").write()
+        wait_for(lambda: "settings reloaded" in engine.process.output(), "the settings to be in force")
+        submit(engine, "c@dst.test", self.message())
+        engine.wait_event("deferred", recipients=["c@dst.test"])
+        self.assertEqual(len(peer.messages), 1)
+        self.end_clean(engine)
+
     def test_TLS_I8_an_unverified_session_is_not_resumed_for_mail_that_demands_more(self):
         """Resumption skips the certificate, so a session of the lax policy must not serve the strict one."""
         stranger = server_tls(*certificate_for(self.world, "stranger.test"))
@@ -529,6 +541,47 @@ class Extensions(Delivery):
                     self.assertEqual(parse(content).get_content().strip(), "Grüße")
                 self.assertNotIn("BODY", "".join(peer.commands("MAIL")))
                 self.end_clean(engine)
+
+    def test_F5322_07_downgrading_keeps_parts_and_leaves_signed_ones_alone(self):
+        inner = ("--i\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße = ja\r\n--i\r\n"
+                 "Content-Type: image/gif\r\nContent-Transfer-Encoding: base64\r\n\r\nR0lGODlhAQABAAAAACw=\r\n--i\r\n"
+                 "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<p>Straße</p>\r\n--i--\r\n")
+        head = "From: <a@src.test>\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
+        mixed = head + 'Content-Type: multipart/mixed; boundary="i"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n' + inner
+        signed = head + ('Content-Type: multipart/signed; boundary="o"; micalg=sha-256; protocol="application/x"\r\n\r\n--o\r\n'
+                         'Content-Type: multipart/mixed; boundary="i"\r\n\r\n' + inner
+                         + "--o\r\nContent-Type: application/x\r\n\r\nsignature\r\n--o--\r\n")
+        peer = Scripted(self, ehlo=())
+        engine = self.engine(peer.endpoint, eight_bit="downgrade").start()
+        submit(engine, "mixed@dst.test", mixed)
+        content = peer.wait(1)[0][2]
+        self.assertTrue(content.isascii())
+        parts = [part for part in parse(content).walk() if not part.is_multipart()]
+        self.assertEqual([part.get_content() if part.get_content_maintype() == "image" else part.get_content().strip()
+                          for part in parts], ["Grüße = ja", base64.b64decode("R0lGODlhAQABAAAAACw="), "<p>Straße</p>"])
+        submit(engine, "signed@dst.test", signed)
+        wait_for(lambda: engine.events("bounced") or len(peer.messages) == 2, "what becomes of the signed one")
+        for _, recipients, content in peer.messages:
+            if "signed" in recipients[0]:
+                self.assertIn(inner.encode(), content)
+        self.end_clean(engine)
+
+    def test_F5322_04_a_raw_8bit_header_never_reaches_a_host_without_smtputf8(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        with Raw(engine.port) as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            client.ask("RCPT TO:<b@dst.test>")
+            client.ask("DATA")
+            client.send("From: <a@src.test>\r\nSubject: Grüße\r\n\r\nhello\r\n".encode())
+            code, text = client.ask(".")
+        if code == 250:
+            wait_for(lambda: engine.events("bounced") or peer.messages, "a decision")
+        else:
+            self.assertEqual(code // 100, 5, text)
+        for _, _, content in peer.messages:
+            self.assertTrue(content.isascii(), content)
+        self.end_clean(engine)
 
     def test_EA_3_utf8_for_a_host_that_does_not_know_it(self):
         peer = Scripted(self)
