@@ -660,6 +660,15 @@ class Extensions(Delivery):
         self.end_clean(engine)
         peer.stop()
 
+    def test_routes_to_ipv6_and_to_a_socket_that_is_not_there(self):
+        peer = Scripted(self, address="::1")
+        engine = self.engine(f"[::1]:{peer.port}").route("nowhere.test", str(self.world.directory / "no.sock")).start()
+        submit(engine, ["b@dst.test", "b@nowhere.test"], self.message())
+        peer.wait(1)
+        self.assertEqual(engine.wait_event("delivered")[0]["remote"], f"[::1]:{peer.port}")
+        self.assertRegex(engine.wait_event("deferred", domain="nowhere.test")[0]["status"], r"^4\.4\.")
+        self.end_clean(engine)
+
     def test_messages_per_connection(self):
         peer = self.world.sink()
         engine = self.engine(peer.endpoint, messages_per_connection="3", destination_concurrency="1").start()

@@ -658,6 +658,58 @@ class Wire(Submission):
         self.assertEqual(len(ledger), taken)
         self.end_clean()
 
+    INNER = b"MAIL FROM:<smug@src.test>\r\nRCPT TO:<v@dst.test>\r\nDATA\r\nSubject: SMUGGLED\r\n\r\nx\r\n"
+
+    def assert_one_each(self, taken):
+        """So many messages leave, all with the outer envelope, and the sink finds nothing wrong with their lines."""
+        self.engine.wait_empty()
+        ledger = self.sink.wait(taken) if taken else self.sink.ledger()
+        self.assertEqual({(one["from"], *one["to"]) for one in ledger} - {("a@src.test", "b@dst.test")}, set())
+        self.assertEqual(len(ledger), taken)
+
+    def test_SMUG_I_by_chunks_and_inside_tls(self):
+        """The table once more by BDAT, where content has no terminator at all, inside TLS; the session stays in step."""
+        self.with_tls()
+        self.engine.set("connection.ini", "max", errors="100")
+        self.engine.start()
+        taken = 0
+        with Raw(self.engine.port) as client:
+            client.starttls()
+            client.ask("EHLO client.test")
+            for name, octets in self.SMUGGLING.items():
+                with self.subTest(name):
+                    content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
+                    client.send(b"RSET\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n")
+                    client.replies(3)
+                    client.send(f"BDAT {len(content)} LAST\r\n".encode() + content)
+                    code, text = client.reply()
+                    if code == 0:  # refused and closed, which is allowed; the next vector gets a new session
+                        client.__init__(self.engine.port)
+                        continue
+                    clean = name in ("I13", "I13tab", "I14", "I14utf8")
+                    self.assertEqual(code // 100, 2 if clean else 5, text)
+                    taken += code == 250
+                    if client.ask("NOOP")[0] == 0:
+                        client.close()
+                        client.__init__(self.engine.port)
+        self.assert_one_each(taken)
+        self.assertEqual(taken, 4)
+        self.end_clean()
+
+    def test_SMUG_I_by_the_api(self):
+        """What the API takes leaves as one clean message, whatever its line ends; the rest is refused."""
+        self.engine.start()
+        taken = 0
+        for name, octets in self.SMUGGLING.items():
+            with self.subTest(name):
+                content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
+                status, answer = self.engine.api("POST", "/v1/messages?from=a@src.test&to=b@dst.test", content, "message/rfc822")
+                self.assertIn(status, (202, 400, 422), answer)
+                taken += status == 202
+        self.assert_one_each(taken)
+        self.assertGreaterEqual(taken, 4)
+        self.end_clean()
+
     def test_SMUG_O_normalised_content_leaves_clean(self):
         """With bare_eol=normalise one message comes in and the sink finds no stray CR, LF or NUL in what goes out."""
         self.engine.set("connection.ini", bare_eol="normalise")
