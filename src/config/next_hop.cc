@@ -88,6 +88,9 @@ Result<NextHop> parse_next_hop(std::string_view text) {
     }
     hop.port = hop.lmtp ? 24 : 25;
     TRY_VOID(take_place(rest, hop));
+    // RFC 2033 §5: who listens there expects SMTP.
+    if (hop.lmtp && hop.port == 25)
+        return fail(Errc::bad_input, "another port than 25, where LMTP must not be spoken");
     return hop;
 }
 

@@ -162,6 +162,12 @@ TEST(NextHops, RefuseTheRest) {
     }
 }
 
+TEST(NextHops, LM_1_NeverSpeakLmtpOnPort25) {
+    EXPECT_FALSE(parse_next_hop("lmtp://store.example:25"));
+    EXPECT_TRUE(parse_next_hop("lmtp://store.example:2525"));
+    EXPECT_TRUE(parse_next_hop("smtp://store.example:25"));
+}
+
 TEST(Nearest, FindsTypingErrors) {
     const std::vector<std::string> keys{"concurrency_max", "connect_timeout", "inet_prefer", "all", "acl"};
     EXPECT_EQ(nearest("concurency_max", keys), "concurrency_max");

@@ -5,6 +5,7 @@
 //   = 1 delivered 2.0.0      recipient 1 (of the first message; "2/1": of the second)
 //   = stopped next_candidate greeting 5.3.2      open() gave up
 //   = usable yes
+//   = logged sentence        a line of the log begins so
 #include "delivery/client_session.h"
 
 #include <algorithm>
@@ -83,13 +84,15 @@ config::SettingsPtr settings_of(const Plan& plan) {
                                                : EightBit::send;
     for (auto timeout : {&config::OutboundSettings::greeting_timeout, &config::OutboundSettings::helo_timeout,
                          &config::OutboundSettings::mail_timeout, &config::OutboundSettings::rcpt_timeout,
-                         &config::OutboundSettings::data_timeout, &config::OutboundSettings::dot_timeout}) {
+                         &config::OutboundSettings::data_timeout, &config::OutboundSettings::dot_timeout,
+                         &config::OutboundSettings::quit_timeout}) {
         out.*timeout = std::chrono::milliseconds(20'000);
     }
     const std::map<std::string, config::Milliseconds config::OutboundSettings::*> timeouts{
         {"greeting", &config::OutboundSettings::greeting_timeout}, {"helo", &config::OutboundSettings::helo_timeout},
         {"mail", &config::OutboundSettings::mail_timeout},         {"rcpt", &config::OutboundSettings::rcpt_timeout},
-        {"data", &config::OutboundSettings::data_timeout},         {"dot", &config::OutboundSettings::dot_timeout}};
+        {"data", &config::OutboundSettings::data_timeout},         {"dot", &config::OutboundSettings::dot_timeout},
+        {"quit", &config::OutboundSettings::quit_timeout}};
     const auto impatient = timeouts.find(plan.value("impatient"));
     if (impatient != timeouts.end()) out.*(impatient->second) = std::chrono::milliseconds(5);
     return settings;
@@ -106,6 +109,9 @@ std::shared_ptr<mail::Message> message_of(const Plan& plan) {
     if (const std::string size = plan.value("size"); !size.empty()) {
         content = "Subject: x\r\n\r\n";
         while (content.size() + 100 <= std::stoul(size)) content.append(98, 'x').append("\r\n");
+    }
+    if (const std::string size = plan.value("long_line"); !size.empty()) {
+        content = "Subject: x\r\n\r\n" + std::string(std::stoul(size), 'm') + "\r\nend\r\n";
     }
     auto message = make_message(recipients, content);
     if (plan.keys.contains("from")) message->envelope.reverse_path = recipient_of(plan.value("from")).address;
@@ -199,6 +205,10 @@ void play_file(const std::filesystem::path& file, std::size_t fragment) {
     EXPECT_TRUE(run.finished && peer.finished);
     EXPECT_EQ(peer.trouble, "");
     for (const std::string& expected : plan.expected) {
+        if (expected.starts_with("logged ")) {
+            EXPECT_NE(log.starting_with(expected.substr(7)), "") << expected;
+            continue;
+        }
         const auto& lines = run.findings.lines;
         EXPECT_NE(std::find(lines.begin(), lines.end(), expected), lines.end())
             << "expected \"" << expected << "\"; found " << testing::PrintToString(lines);

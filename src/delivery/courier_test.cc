@@ -147,6 +147,31 @@ TEST_F(CourierTest, A7_DS_09_EachRecipientKeepsItsOwnReply) {
     EXPECT_EQ(admits[0].fresh, messages[0].message);
 }
 
+TEST_F(CourierTest, DS_09_TwoThatFailNowAndOneThatFailsLaterMakeTwoNotifications) {
+    const std::string now = "C: MAIL *\nC: RCPT *\nC: RCPT *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 550 5.1.1 no\n"
+                            "S: 550 5.2.1 no\nS: 450 4.2.1 later\nS: 503 no\n";
+    const std::string later = "C: RSET\nC: MAIL *\nC: RCPT TO:<z@example.test>\nC: DATA\nS: 250 ok\nS: 250 ok\n"
+                              "S: 550 5.1.6 gone\nS: 503 no\n";
+    host({hello + now + later + bye});
+    const auto message = make_message({"x@example.test", "y@example.test", "z@example.test"});
+    courier().carry_out(deliver(message));
+    EXPECT_THAT(ended().pending, ElementsAre(2U));
+    clock_.advance(Duration(2 * 86'400'000));
+    queue::Deliver second = deliver(message, 1, false);
+    second.work.pending = {2};
+    courier().carry_out(std::move(second));
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+
+    const auto told = spool_.all<spool::MessageRecord>();
+    ASSERT_THAT(told, SizeIs(2));
+    EXPECT_THAT(told[0].message->content, testing::HasSubstr("Final-Recipient: rfc822; x@example.test"));
+    EXPECT_THAT(told[0].message->content, testing::HasSubstr("Final-Recipient: rfc822; y@example.test"));
+    EXPECT_THAT(told[0].message->content, testing::Not(testing::HasSubstr("z@example.test")));
+    EXPECT_THAT(told[1].message->content, testing::HasSubstr("Final-Recipient: rfc822; z@example.test"));
+    EXPECT_THAT(told[1].message->content, testing::Not(testing::HasSubstr("x@example.test")));
+    ASSERT_THAT(spool_.batches, SizeIs(2)) << "a notification and the outcomes it tells of become durable together";
+}
+
 TEST_F(CourierTest, DS_09_NotificationIsQueuedOnlyWhenItIsDurable) {
     spool_.syncs_at_once = false;
     host({hello + "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 550 5.1.1 no\nS: 503 no\n" + bye});

@@ -64,6 +64,16 @@ TEST_F(TlsDeliveryTest, TLS_I5_WhatWasOfferedInClearIsForgotten) {
     EXPECT_EQ(ended().verdict, Ended::done);
 }
 
+TEST_F(TlsDeliveryTest, LI_6_LimitsAreThoseSaidInsideTls) {
+    const std::string strict = "S: 220 mx.test\nC: EHLO client.test\nS: 250-mx.test\nS: 250-LIMITS RCPTMAX=2 MAILMAX=1\n"
+                               "S: 250 STARTTLS\n";
+    const std::string inside_strict = "C: EHLO client.test\nS: 250-mx.test\nS: 250-PIPELINING\nS: 250 LIMITS RCPTMAX=1\n";
+    Host& peer = host({strict + starts + inside_strict + mail_ok + mail_ok + bye});
+    courier().carry_out(deliver(make_message({"x@example.test", "y@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_EQ(peer.connections(), 1U) << "one recipient a transaction, but more than one transaction a connection";
+}
+
 TEST_F(TlsDeliveryTest, TL_3_BrokenHandshakeGoesOnInClearOnTheSameHostAndIsRemembered) {
     Host& peer = host(
         {offers + "C: STARTTLS\nS: 220 go\n! close\n", offers + mail_ok + bye, offers + mail_ok + bye});

@@ -118,6 +118,9 @@ Result<Nexthop> parse_nexthop(std::string_view text) {
         if (text.ends_with('/')) text.remove_suffix(1);
     }
     TRY_VOID(read_host_and_port(text, nexthop));
+    // RFC 2033 §5: who listens there expects SMTP.
+    if (nexthop.transport.lmtp && nexthop.port == smtp_port)
+        return refuse("speaks LMTP on port 25, which is for SMTP");
     return nexthop;
 }
 

@@ -48,7 +48,7 @@ TEST(Nexthop, IsRefusedWithoutShowingCredentials) {
     for (const char* text :
          {"", "/", "host:", "host:0", "host:65536", "host:25x", "[2001:db8::1", "[x]", "[::1]x",
           "[::1]:", "http://host", "smtp://", "smtp://user:secret@", "smtp://user:secret@host:x", "-a.test",
-          "a b", "smtp://user:secret@host/path", "[IPv6:::1]"}) {
+          "a b", "smtp://user:secret@host/path", "[IPv6:::1]", "lmtp://user:secret@host:25"}) {
         const auto nexthop = parse_nexthop(text);
         ASSERT_FALSE(nexthop) << text;
         EXPECT_EQ(nexthop.error().code, Errc::config) << text;

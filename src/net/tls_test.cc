@@ -452,6 +452,17 @@ TEST_F(Tls, NamesTheFileThatIsWrong) {
     EXPECT_EQ(TlsContext::server(TlsOptions()).error().code, Errc::config);
 }
 
+// A list that cannot be fetched must not stop mail, so nobody is asked who was revoked.
+TEST_F(Tls, TL_7_RevocationIsNotAskedAbout) {
+    issue("mx", "mx.test", "DNS:mx.test");
+    for (const auto& context : {client(), server({"mx"})}) {
+        SSL_CTX* native = std::static_pointer_cast<OpenSslContext>(context)->native();
+        const unsigned long flags = X509_VERIFY_PARAM_get_flags(SSL_CTX_get0_param(native));
+        EXPECT_EQ(flags & (X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL), 0U);
+        EXPECT_EQ(SSL_CTX_get_tlsext_status_type(native), -1) << "no OCSP response is asked for";
+    }
+}
+
 TEST_F(Tls, RFC8996_OldVersionsAreRefused) {
     issue("mx", "mx.test", "DNS:mx.test");
     TlsOptions modern = options_for({"mx"});

@@ -100,6 +100,16 @@ protected:
         const Result<> listening = reception_->listen();
         ASSERT_TRUE(listening) << listening.error().text();
     }
+    // As the daemon does when the files of a certificate change.
+    void renew_certificate(const std::string& name) {
+        const net::Identity identity = net::make_identity(name, "DNS:" + name);
+        std::filesystem::remove(directory_ / "cert.pem");
+        std::filesystem::remove(directory_ / "key.pem");
+        net::append_certificate(directory_ / "cert.pem", identity);
+        net::write_key(directory_ / "key.pem", identity);
+        const Result<> configured = reception_->configure(std::make_shared<const config::Settings>(settings_));
+        ASSERT_TRUE(configured) << configured.error().text();
+    }
     // The port is known only now.
     void speak_tls_at_once() {
         settings_.smtp.smtps_ports = {reception_->endpoints().front().port};
@@ -162,6 +172,28 @@ public:
         co_await client->say(std::move(segment));
         EXPECT_THAT(co_await client->hear(), StartsWith("554 5.5.1"));
         EXPECT_EQ(co_await client->hear(), "<closed>");
+        EXPECT_THAT(world_.recorder.refused, testing::Contains(StartsWith("starttls 554"))) << "PL-8: it is on record";
+    }
+
+    // A new certificate is shown to new handshakes only; who is there stays.
+    Task<> outlives_its_certificate() {
+        const auto first = co_await connect();
+        co_await first->hear();
+        co_await first->ask("EHLO client.test");
+        co_await first->ask("STARTTLS");
+        EXPECT_TRUE(co_await first->start_tls(client_tls_));
+        EXPECT_EQ(first->stream().tls()->peer_subject, "CN=mx.test");
+
+        renew_certificate("renewed.test");
+        EXPECT_THAT(co_await first->ask("EHLO client.test"), StartsWith("250"));
+        EXPECT_THAT(co_await first->ask("NOOP"), StartsWith("250"));
+        const auto second = co_await connect();
+        co_await second->hear();
+        co_await second->ask("EHLO client.test");
+        co_await second->ask("STARTTLS");
+        EXPECT_TRUE(co_await second->start_tls(client_tls_));
+        EXPECT_EQ(second->stream().tls()->peer_subject, "CN=renewed.test");
+        EXPECT_THAT(co_await first->ask("QUIT"), StartsWith("221"));
     }
 
     Task<> forgets() {
@@ -183,6 +215,10 @@ public:
 TEST_F(StartTls, TL_1_TheSessionBeginsAnewInside) {
     start();
     play(begins_anew());
+}
+TEST_F(StartTls, TL_6_ANewCertificateDropsNobody) {
+    start();
+    play(outlives_its_certificate());
 }
 TEST_F(StartTls, TLS_I1_CommandsBehindItEndTheSession) {
     start();

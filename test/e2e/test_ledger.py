@@ -3,12 +3,14 @@
 import json
 import unittest
 
+import judge
 import ledger
+from disks import LoopDisk
 from world import EndToEnd
 
 
 class LedgerTest(EndToEnd):
-    def judge(self, verdict):
+    def expect_clean(self, verdict):
         self.assertEqual(verdict.findings, [], f"figures: {verdict.figures}")
         self.assertEqual(verdict.figures["still_queued"], 0)
         # A run in which nothing happened proves nothing.
@@ -21,7 +23,7 @@ class LedgerTest(EndToEnd):
 class NothingLost(LedgerTest):
     def test_FM_01_FM_09_nothing_is_lost_when_the_engine_is_killed(self):
         verdict = ledger.Trial(self.world).run_kills(12)
-        self.judge(verdict)
+        self.expect_clean(verdict)
         self.assertGreaterEqual(verdict.figures["deaths"], 12)
 
 
@@ -29,14 +31,14 @@ class NothingLostInAPowerCut(LedgerTest):
     expects_errors = True  # a dead disk is an error
 
     def setUp(self):
-        if reason := ledger.LoopDisk.why_not():
+        if reason := LoopDisk.why_not():
             self.skipTest(reason)
         super().setUp()
 
     def test_FM_05_FM_06_nothing_is_lost_when_the_disk_loses_power(self):
         trial = ledger.PowerTrial(self.world)
         self.addCleanup(trial.close)
-        self.judge(trial.run_cuts(5))
+        self.expect_clean(trial.run_cuts(5))
 
 
 class TheJudge(EndToEnd):
@@ -47,13 +49,13 @@ class TheJudge(EndToEnd):
     def setUp(self):
         super().setUp()
         self.folder = self.world.directory
-        self.load = ledger.Load("x", 100, 1, recipients=2, body_sha256=self.BODY, ledger=self.folder / "source")
-        self.ambiguity = ledger.Ambiguity()
+        self.load = judge.Load("x", 100, 1, recipients=2, body_sha256=self.BODY, ledger=self.folder / "source")
+        self.ambiguity = judge.Ambiguity(250)
         self.events = []
 
     def copy(self, number, to=None, time="2026-11-20T10:00:00.000Z", **changes):
         both = self.load.recipients_of(f"x-{number}")
-        return {"time": time, "id": f"x-{number}", "from": ledger.SENDER, "to": to or both, "body_sha256": self.BODY, "size": 9,
+        return {"time": time, "id": f"x-{number}", "from": judge.SENDER, "to": to or both, "body_sha256": self.BODY, "size": 9,
                 "answer": "250 ok", "message_id": f"<{number}@x>", **changes}
 
     def dsn(self, address, ident, message_id="<dsn@x>"):
@@ -62,13 +64,13 @@ class TheJudge(EndToEnd):
                  "--b", "Content-Type: text/rfc822-headers", "", f"X-Ledger-Id: {ident}", "", "--b--", ""]
         count = len(list(self.folder.glob("*.eml"))) + 1
         (self.folder / f"{count}.eml").write_text("\r\n".join(lines))
-        return self.copy(0, to=[ledger.SENDER], message_id=message_id)
+        return self.copy(0, to=[judge.SENDER], message_id=message_id)
 
     def findings(self, acked, copies, dsns=(), queued=()):
         lines = [json.dumps({"id": f"x-{n}", "to": self.load.recipients_of(f"x-{n}")}) + "\n" for n in acked]
         self.load.ledger.write_text("".join(lines))
-        judge = ledger.Judge([self.load], copies, list(dsns), self.folder, queued, self.ambiguity, self.events)
-        return judge.verdict().findings
+        return judge.Judge(
+            [self.load], copies, list(dsns), self.folder, queued, self.ambiguity, self.events).verdict().findings
 
     def finds(self, words, *arguments, **named):
         found = self.findings(*arguments, **named)
@@ -106,14 +108,14 @@ class TheJudge(EndToEnd):
         self.assertEqual(len(self.findings([0], [self.copy(0, answer="")])), 2)
 
     def test_a_second_copy_is_excused_by_a_death_at_that_time_only(self):
-        died = ledger.milliseconds("2026-11-20T10:00:00.100Z")
+        died = judge.milliseconds("2026-11-20T10:00:00.100Z")
         self.ambiguity.died(died, died + 1)
         self.assertEqual(self.findings([0], [self.copy(0), self.copy(0, time="2026-11-20T10:00:09.000Z")]), [])
         early = self.copy(0, time="2026-11-20T09:59:58.000Z")
         self.assertEqual(len(self.findings([0], [early, self.copy(0, time="2026-11-20T10:00:09.000Z")])), 2)
 
     def test_a_bounce_of_a_delivered_recipient_is_found(self):
-        self.finds("and a DSN was sent", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
+        self.finds("and a DSN was sent at", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
 
     def test_a_bounce_that_is_told_twice_is_found(self):
         dsns = [self.dsn("x1@d1.test", "x-0"), self.dsn("x1@d1.test", "x-0", "<other@x>")]

@@ -8,7 +8,7 @@ import ssl
 import time
 import unittest
 
-import ledger
+import judge
 from world import SLUICE, EndToEnd, wait_for
 
 WITHIN = 1.0  # seconds from a change of a file until it is in force
@@ -172,7 +172,7 @@ class LiveReload(ReloadTest):
     @staticmethod
     def delay(event):
         """Seconds from the failure to the next attempt."""
-        return (ledger.milliseconds(event["next"]) - ledger.milliseconds(event["time"])) / 1000
+        return (judge.milliseconds(event["next"]) - judge.milliseconds(event["time"])) / 1000
 
     def test_a_broken_file_keeps_the_old_settings_and_names_the_line(self):
         self.engine.start()
@@ -233,13 +233,13 @@ class Restarts(ReloadTest):
                 engine = self.engine_with_a_busy_peer(end, temp_fail_intervals="5s,1h").start()
                 self.send(engine, f"{end}@late.test")
                 deferred = engine.wait_event("deferred", recipients=[f"{end}@late.test"])[0]
-                due = ledger.milliseconds(deferred["next"])
+                due = judge.milliseconds(deferred["next"])
                 getattr(engine.process, end)()
                 self.make_peer_friendly()
                 engine.start()
                 item = engine.api("GET", "/v1/queue")[1]["items"][0]
                 self.assertEqual((item["next"], item["attempts"]), (deferred["next"], 1))
-                came = ledger.milliseconds(self.busy.wait(1)[0]["time"])
+                came = judge.milliseconds(self.busy.wait(1)[0]["time"])
                 self.assertGreaterEqual(came, due - 10)
                 self.assertLess(came, due + 1500, "tried at its time, not later")
                 engine.wait_empty()
@@ -248,13 +248,13 @@ class Restarts(ReloadTest):
     def test_a_time_that_passed_while_the_engine_was_down_is_due_at_once(self):
         engine = self.engine_with_a_busy_peer(temp_fail_intervals="5s,1h").start()
         self.send(engine, "b@late.test")
-        due = ledger.milliseconds(engine.wait_event("deferred")[0]["next"])
+        due = judge.milliseconds(engine.wait_event("deferred")[0]["next"])
         engine.process.kill()
         self.make_peer_friendly()
         wait_for(lambda: time.time() * 1000 > due, "its time")
         started = time.time() * 1000
         engine.start()
-        self.assertLess(ledger.milliseconds(self.busy.wait(1)[0]["time"]), started + 2000)
+        self.assertLess(judge.milliseconds(self.busy.wait(1)[0]["time"]), started + 2000)
 
     def test_attempts_and_age_are_kept_across_a_kill(self):
         engine = self.engine_with_a_busy_peer(temp_fail_intervals="1h*3").start()
@@ -296,7 +296,7 @@ class Restarts(ReloadTest):
             [SLUICE, "blast", "--target", f"127.0.0.1:{engine.port}", "--messages", "1000000", "--sessions", "8", "--rate", "2000",
              "--to", "u%n@d%d.test", "--domains", "20", "--ledger", source, "--keep-going"], self.world.directory / "blast.log")
         for round_number in range(3):
-            wait_for(lambda: len(ledger.load_ledger(source)) > 200 * (round_number + 1), "load")
+            wait_for(lambda: len(judge.load_ledger(source)) > 200 * (round_number + 1), "load")
             with socket.create_connection(("127.0.0.1", engine.port), timeout=20) as idle:
                 idle.recv(1000)
                 engine.process.child.send_signal(signal.SIGTERM)
@@ -304,10 +304,10 @@ class Restarts(ReloadTest):
             self.assertEqual(engine.process.child.wait(20), 0)
             engine.cli("journal", "verify", engine.directory)
             engine.start()
-        wait_for(lambda: len(ledger.load_ledger(source)) > 1000, "load")
+        wait_for(lambda: len(judge.load_ledger(source)) > 1000, "load")
         load.kill()
         engine.wait_empty()
-        acked = {to for line in ledger.load_ledger(source) for to in line["to"]}
+        acked = {to for line in judge.load_ledger(source) for to in line["to"]}
         came = self.recipients(self.sink)
         self.assertEqual(len(came), len(set(came)), "nothing is delivered again after an orderly stop")
         self.assertEqual(acked - set(came), set())

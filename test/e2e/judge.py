@@ -1,0 +1,252 @@
+"""The judge: was anything lost, doubled, altered or invented? (conformance 4.3)
+
+Three ledgers are compared. The *source* ledger holds each message that was answered 250, written by the client after the
+answer. The *sink* ledger holds each message that a peer took, written before the peer answers. The *DSN* ledger holds the
+notifications that came to the sender. `Judge` reads them and returns findings; none means that every promise was kept.
+"""
+
+import bisect
+import collections
+import dataclasses
+import datetime
+import email
+import email.policy
+import json
+import os
+
+SENDER = "blast@src.test"
+DOMAINS = 20
+# Lines of the event file that a killed engine had not yet written.
+EVENTS_BUFFERED_MS = 1500
+
+
+def milliseconds(text):
+    return int(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def load_ledger(file):
+    if not os.path.exists(file):
+        return []
+    with open(file, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+@dataclasses.dataclass
+class Load:
+    """One kind of message, so that a body can be told from another: `name` begins ids and addresses, `size` is the body's."""
+
+    name: str
+    size: int
+    rate: float
+    recipients: int = 1
+    body_sha256: str = ""
+    ledger: str = ""
+
+    def arguments(self, target, messages, ledger):
+        return ["--target", target, "--from", SENDER, "--to", self.name + "%n@d%d.test", "--domains", str(DOMAINS),
+                "--recipients", str(self.recipients), "--size", str(self.size), "--id-prefix", self.name + "-",
+                "--messages", str(messages), "--ledger", ledger]
+
+    def recipients_of(self, ident):
+        """The addresses of a message, or None when no such message can have been sent."""
+        prefix, _, number = ident.rpartition("-")
+        if prefix != self.name or not number.isdigit():
+            return None
+        first = int(number) * self.recipients
+        return [f"{self.name}{n}@d{n % DOMAINS}.test" for n in range(first, first + self.recipients)]
+
+
+class Ambiguity:
+    """When the engine died. What a peer took just before, within `window_ms`, may come again, once for each death: its outcome
+    was not yet recorded."""
+
+    def __init__(self, window_ms):
+        self.window_ms = window_ms
+        self.deaths = []
+
+    def died(self, began_ms, ended_ms):
+        self.deaths.append((began_ms - self.window_ms, ended_ms + 20))
+
+    def excuses(self, copy):
+        """How many further copies this one excuses: its answer was never sent, or the engine died with it unrecorded."""
+        if copy["answer"] == "":
+            return 1
+        at = bisect.bisect_right(self.deaths, (copy["at"], float("inf"))) - 1
+        # Deaths can follow each other within one window.
+        return 1 if any(begin <= copy["at"] <= end for begin, end in self.deaths[max(0, at - 4):at + 1]) else 0
+
+    def near_death(self, at, before_ms):
+        return any(begin + self.window_ms - before_ms <= at <= end for begin, end in self.deaths)
+
+
+class Notifications:
+    """The DSNs that came: by recipient, which messages said what."""
+
+    def __init__(self, sink_ledger, folder):
+        self.by_recipient = collections.defaultdict(set)
+        self.returned = {}
+        self.copies = collections.defaultdict(list)
+        for number, line in enumerate(sink_ledger, 1):
+            with open(os.path.join(folder, f"{number}.eml"), "rb") as file:
+                message = email.message_from_binary_file(file, policy=email.policy.SMTP)
+            self.copies[line["message_id"]].append(line)
+            for address, action in self.recipients(message):
+                self.by_recipient[address].add((line["message_id"], action))
+                self.returned[address] = self.original_id(message)
+
+    @staticmethod
+    def recipients(message):
+        for part in message.walk():
+            if part.get_content_type() != "message/delivery-status":
+                continue
+            for block in part.get_payload():
+                if block["Final-Recipient"]:
+                    yield block["Final-Recipient"].partition(";")[2].strip(), block["Action"].strip()
+
+    @staticmethod
+    def original_id(message):
+        for part in message.walk():
+            if part.get_content_type() == "message/rfc822":
+                return part.get_payload(0)["X-Ledger-Id"]
+            if part.get_content_type() == "text/rfc822-headers":
+                return email.message_from_string(part.get_content())["X-Ledger-Id"]
+        return None
+
+
+@dataclasses.dataclass
+class Verdict:
+    findings: list
+    figures: dict
+
+
+class Judge:
+    """Reads all ledgers once; each check appends sentences to `findings`."""
+
+    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, doubtful=()):
+        self.loads = {load.name: load for load in loads}
+        self.findings = []
+        self.ambiguity = ambiguity
+        self.queued = set(queued)
+        self.events = events
+        self.doubtful = doubtful
+        self.doubtful_and_gone = 0
+        self.acked = {}
+        for load in loads:
+            for line in load_ledger(load.ledger):
+                for to in line["to"]:
+                    self.acked[to] = line["id"]
+        self.copies = collections.defaultdict(list)
+        for line in sink_lines:
+            line["at"] = milliseconds(line["time"])
+            self.check_identity(line)
+            for to in line["to"]:
+                self.copies[to].append(line)
+        for line in dsn_lines:
+            line["at"] = milliseconds(line["time"])
+        self.dsn = Notifications(dsn_lines, dsn_folder)
+
+    def check_identity(self, line):
+        """Only what was sent arrives, to whom it was sent, as it was sent."""
+        load = self.loads.get(line["id"].rpartition("-")[0])
+        meant = load.recipients_of(line["id"]) if load else None
+        if meant is None:
+            self.findings.append(f"arrived but never sent: {line}")
+        elif not set(line["to"]) <= set(meant):
+            self.findings.append(f"{line['id']} went to {line['to']}, not to {meant}")
+        elif line["body_sha256"] != load.body_sha256:
+            self.findings.append(f"{line['id']}: the body changed ({line['size']} octets)")
+        elif line["from"] != SENDER:
+            self.findings.append(f"{line['id']}: the sender changed: {line['from']}")
+
+    def check_nothing_lost(self):
+        for to, ident in self.acked.items():
+            if to in self.copies or to in self.dsn.by_recipient or to in self.queued:
+                continue
+            if to in self.doubtful:
+                self.doubtful_and_gone += 1
+            else:
+                self.findings.append(f"lost: {ident} to {to} was answered 250")
+
+    def check_copies(self, copies, what):
+        extra = len(copies) - 1
+        excused = sum(self.ambiguity.excuses(copy) for copy in copies[:-1])
+        if extra > excused:
+            times = [f"{copy['time']} {copy['answer']!r}" for copy in copies]
+            self.findings.append(f"{what}: {extra} extra copies, {excused} excused: {times}")
+        return extra
+
+    def check_notifications(self):
+        for to, said in self.dsn.by_recipient.items():
+            ident = self.dsn.returned[to]
+            load = self.loads.get((ident or "").rpartition("-")[0])
+            if load is None or to not in (load.recipients_of(ident) or []):
+                self.findings.append(f"a DSN names {to} and returns {ident}")
+            if len(said) != 1:
+                times = [f"{self.dsn.copies[message][0]['time']} {message}" for message, _ in sorted(said)]
+                self.findings.append(f"{len(said)} different DSNs for {to}: {times}; {self.deaths_near(to)}")
+            if any(action != "failed" for _, action in said):
+                self.findings.append(f"DSN for {to}: {sorted(said)}")
+            certain = [copy for copy in self.copies.get(to, []) if not self.ambiguity.excuses(copy)]
+            if certain:
+                message = sorted(said)[0][0]
+                self.findings.append(f"{to} got the message at {certain[0]['time']}, and a DSN was sent at "
+                                     f"{self.dsn.copies[message][0]['time']}; {self.deaths_near(to)}")
+
+    def deaths_near(self, to):
+        """For whoever looks into a finding: when the engine died about that time."""
+        message = sorted(self.dsn.by_recipient[to])[0][0]
+        at = self.dsn.copies[message][0]["at"]
+        near = [(begin + self.ambiguity.window_ms - at, end - at) for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
+        return f"the engine died (ms from the first DSN): {near}"
+
+    def check_duplicates_were_announced(self):
+        """A lost answer is logged as a possible duplicate, unless the log's last lines died with the engine."""
+        announced = {to for event in self.events if event["event"] == "possible_duplicate" for to in event["recipients"]}
+        for to, copies in self.copies.items():
+            lost = [copy for copy in copies if copy["answer"] == "" and
+                    not self.ambiguity.near_death(copy["at"], EVENTS_BUFFERED_MS)]
+            if lost and to not in announced:
+                self.findings.append(f"no possible_duplicate event for {to}, whose answer was lost at {lost[0]['time']}")
+
+    def check_outcomes_agree(self):
+        """The event log knows one final outcome of a recipient, except that one which was not recorded comes again."""
+        for event in self.events:
+            if event["event"] == "delivered":
+                for to in event["recipients"]:
+                    if to not in self.copies and not to == SENDER:
+                        self.findings.append(f"the log says delivered, no peer took it: {to}")
+
+    def verdict(self):
+        self.check_nothing_lost()
+        extra = sum(self.check_copies(copies, to) for to, copies in self.copies.items())
+        extra_dsn = sum(self.check_copies(copies, f"DSN {ident}") for ident, copies in self.dsn.copies.items())
+        self.check_notifications()
+        self.check_duplicates_were_announced()
+        self.check_outcomes_agree()
+        lost_answers = sum(1 for copies in self.copies.values() for copy in copies if copy["answer"] == "")
+        figures = {
+            "acked": len(self.acked),
+            "delivered": len(self.copies),
+            "delivered_but_not_acked": len(set(self.copies) - set(self.acked)),
+            "bounced_with_dsn": len(self.dsn.by_recipient),
+            "still_queued": len(self.queued),
+            "doubtful_and_gone": self.doubtful_and_gone,
+            "extra_copies": extra,
+            "extra_dsn_copies": extra_dsn,
+            "answers_lost_by_peers": lost_answers,
+            "possible_duplicate_events": sum(event["event"] == "possible_duplicate" for event in self.events),
+            "deferrals": sum(event["event"] == "deferred" for event in self.events),
+            "unrecorded_ms_max": self.unrecorded_age(),
+        }
+        return Verdict(self.findings, figures)
+
+    def unrecorded_age(self):
+        """How long before a death a copy was taken, at most, that came again because of that death."""
+        worst = 0
+        for copies in self.copies.values():
+            for copy in copies[:-1]:
+                ages = [max(0, begin + self.ambiguity.window_ms - copy["at"]) for begin, end in self.ambiguity.deaths
+                        if begin <= copy["at"] <= end]
+                if copy["answer"] != "" and ages:
+                    worst = max(worst, min(ages))
+        return worst
