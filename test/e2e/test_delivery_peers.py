@@ -1,5 +1,6 @@
 """Mail goes out: to the servers that people run, in clear and encrypted, with and without credentials."""
 
+import base64
 import hashlib
 import ssl
 import unittest
@@ -258,6 +259,70 @@ class Encrypted(Delivery):
         self.assertEqual(len(peer.resumed), 1)
         self.end_clean(engine)
 
+    def after_lax_mail(self, peer, **outbound):
+        """Mail for dst.test goes as it can; then mail for strict.test, which demands a verified host, to the same one."""
+        engine = self.engine(peer.endpoint, **outbound).route("strict.test", peer.endpoint)
+        engine.set("tls.ini", "outbound", ca=self.cert, force_tls_hosts="strict.test")
+        engine.start()
+        submit(engine, "b@dst.test", self.message())
+        engine.wait_event("delivered")
+        if outbound:
+            wait_for(lambda: engine.api("GET", "/v1/status")[1]["queue"]["sessions"] == 0, "the session to end")
+        submit(engine, "b@strict.test", self.message())
+        decided = wait_for(
+            lambda: engine.events("deferred", domain="strict.test") + engine.events("delivered", domain="strict.test"), "a decision")
+        self.assertEqual(decided[0]["event"], "deferred", decided)
+        self.assertEqual([recipients for _, recipients, _ in peer.messages], [["RCPT TO:<b@dst.test>"]])
+        self.end_clean(engine)
+
+    def test_ST_10_an_unverified_connection_is_not_used_for_mail_that_demands_more(self):
+        self.after_lax_mail(Scripted(self, tls=server_tls(*certificate_for(self.world, "stranger.test"))))
+
+    def test_ST_10_a_connection_in_clear_is_not_used_for_mail_that_demands_tls(self):
+        self.after_lax_mail(Scripted(self))
+
+    def test_ST_10_a_kept_connection_does_not_survive_a_stricter_setting(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint, pool_timeout="60").start()
+        submit(engine, "b@dst.test", self.message())
+        engine.wait_event("delivered")
+        engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").write()
+        wait_for(lambda: "settings reloaded" in engine.process.output(), "the settings to be in force")
+        submit(engine, "c@dst.test", self.message())
+        engine.wait_event("deferred", recipients=["c@dst.test"])
+        self.assertEqual(len(peer.messages), 1)
+        self.end_clean(engine)
+
+    def test_TLS_I8_an_unverified_session_is_not_resumed_for_mail_that_demands_more(self):
+        """Resumption skips the certificate, so a session of the lax policy must not serve the strict one."""
+        stranger = server_tls(*certificate_for(self.world, "stranger.test"))
+        self.after_lax_mail(Scripted(self, tls=stranger), pool_timeout="0")
+
+    def test_rejectUnauthorized_asks_everybody_for_a_good_certificate(self):
+        """Haraka: a failed verification ends the session with that host; the mail does not go in clear instead."""
+        stranger = Scripted(self, tls=server_tls(*certificate_for(self.world, "stranger.test")))
+        good = Scripted(self, tls=self.tls)
+        engine = self.engine(stranger.endpoint).route("good.test", good.endpoint)
+        engine.set("tls.ini", "outbound", ca=self.cert, rejectUnauthorized="true")
+        engine.start()
+        submit(engine, "b@good.test", self.message())
+        self.assertTrue(engine.wait_event("delivered", domain="good.test")[0]["tls_verified"])
+        submit(engine, "b@dst.test", self.message())
+        wait_for(lambda: engine.events("deferred", domain="dst.test") + engine.events("delivered", domain="dst.test"), "a decision")
+        self.assertEqual(stranger.messages, [])
+        engine.wait_event("deferred", domain="dst.test")
+        self.end_clean(engine)
+
+    def test_TLS_I5_PL_4_only_what_is_offered_inside_counts(self):
+        peer = Scripted(
+            self, {"EHLO": ["250-x\r\n250-PIPELINING\r\n250-DSN\r\n250-CHUNKING\r\n250-SIZE 1\r\n250 STARTTLS", "250 x"]}, tls=self.tls)
+        engine = self.engine(peer.endpoint).start()
+        submit(engine, "b@dst.test", self.message(), mail_options=["RET=HDRS"], rcpt_options={"b@dst.test": ["NOTIFY=NEVER"]})
+        sender, recipients, _ = peer.wait(1)[0]
+        self.assertEqual((sender, recipients), ("MAIL FROM:<a@src.test>", ["RCPT TO:<b@dst.test>"]))
+        self.assertEqual(len(peer.commands("EHLO")), 2)
+        self.end_clean(engine)
+
     def test_TLS_1_2_is_spoken_and_older_versions_are_not(self):
         new, old = server_tls(self.cert, self.key), server_tls(self.cert, self.key)
         new.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -322,6 +387,22 @@ class Smarthost(Delivery):
         engine.route("dst.test", f"smtp://{self.WORDS}@{allowed.endpoint}").start()
         submit(engine, "c@dst.test", self.message())
         self.assertEqual(allowed.wait(1)[0].login, self.LOGIN[0])
+        self.end_clean(engine)
+
+    def test_a_login_is_used_for_its_own_route_only(self):
+        """Two routes to one host with different logins, and one without: every connection carries its own mail."""
+        peer = Scripted(self, ehlo=("AUTH PLAIN",))
+        engine = self.engine(peer.endpoint, auth_cleartext="true")
+        for user in ("anna", "bert"):
+            engine.route(f"{user}.test", f"smtp://{user}:secret@{peer.endpoint}")
+        engine.start()
+        for at, domain in enumerate(("anna.test", "bert.test", "dst.test") * 3):
+            submit(engine, f"b@{domain}", self.message())
+            peer.wait(at + 1)
+        for session in peer.sessions:
+            login = [base64.b64decode(line.split()[2]).split(b"\0")[1].decode() for line in session if line.startswith("AUTH")]
+            domains = {line.split("@")[1].rstrip(">") for line in session if line.startswith("RCPT")}
+            self.assertEqual(domains, {f"{login[0]}.test"} if login else {"dst.test"}, session)
         self.end_clean(engine)
 
     def test_AU_8_auth_not_offered_defers(self):
@@ -461,6 +542,47 @@ class Extensions(Delivery):
                 self.assertNotIn("BODY", "".join(peer.commands("MAIL")))
                 self.end_clean(engine)
 
+    def test_F5322_07_downgrading_keeps_parts_and_leaves_signed_ones_alone(self):
+        inner = ("--i\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße = ja\r\n--i\r\n"
+                 "Content-Type: image/gif\r\nContent-Transfer-Encoding: base64\r\n\r\nR0lGODlhAQABAAAAACw=\r\n--i\r\n"
+                 "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<p>Straße</p>\r\n--i--\r\n")
+        head = "From: <a@src.test>\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
+        mixed = head + 'Content-Type: multipart/mixed; boundary="i"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n' + inner
+        signed = head + ('Content-Type: multipart/signed; boundary="o"; micalg=sha-256; protocol="application/x"\r\n\r\n--o\r\n'
+                         'Content-Type: multipart/mixed; boundary="i"\r\n\r\n' + inner
+                         + "--o\r\nContent-Type: application/x\r\n\r\nsignature\r\n--o--\r\n")
+        peer = Scripted(self, ehlo=())
+        engine = self.engine(peer.endpoint, eight_bit="downgrade").start()
+        submit(engine, "mixed@dst.test", mixed)
+        content = peer.wait(1)[0][2]
+        self.assertTrue(content.isascii())
+        parts = [part for part in parse(content).walk() if not part.is_multipart()]
+        self.assertEqual([part.get_content() if part.get_content_maintype() == "image" else part.get_content().strip()
+                          for part in parts], ["Grüße = ja", base64.b64decode("R0lGODlhAQABAAAAACw="), "<p>Straße</p>"])
+        submit(engine, "signed@dst.test", signed)
+        wait_for(lambda: engine.events("bounced") or len(peer.messages) == 2, "what becomes of the signed one")
+        for _, recipients, content in peer.messages:
+            if "signed" in recipients[0]:
+                self.assertIn(inner.encode(), content)
+        self.end_clean(engine)
+
+    def test_F5322_04_a_raw_8bit_header_never_reaches_a_host_without_smtputf8(self):
+        peer = Scripted(self)
+        engine = self.engine(peer.endpoint).start()
+        with Raw(engine.port) as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            client.ask("RCPT TO:<b@dst.test>")
+            client.ask("DATA")
+            client.send("From: <a@src.test>\r\nSubject: Grüße\r\n\r\nhello\r\n".encode())
+            code, text = client.ask(".")
+        if code == 250:
+            wait_for(lambda: engine.events("bounced") or peer.messages, "a decision")
+        else:
+            self.assertEqual(code // 100, 5, text)
+        for _, _, content in peer.messages:
+            self.assertTrue(content.isascii(), content)
+        self.end_clean(engine)
+
     def test_EA_3_utf8_for_a_host_that_does_not_know_it(self):
         peer = Scripted(self)
         engine = self.engine(peer.endpoint).start()
@@ -537,6 +659,53 @@ class Extensions(Delivery):
         self.assertEqual(engine.events("possible_duplicate") + engine.events("deferred"), [])
         self.end_clean(engine)
         peer.stop()
+
+    def test_routes_to_ipv6_and_to_a_socket_that_is_not_there(self):
+        peer = Scripted(self, address="::1")
+        engine = self.engine(f"[::1]:{peer.port}").route("nowhere.test", str(self.world.directory / "no.sock")).start()
+        submit(engine, ["b@dst.test", "b@nowhere.test"], self.message())
+        peer.wait(1)
+        self.assertEqual(engine.wait_event("delivered")[0]["remote"], f"[::1]:{peer.port}")
+        self.assertRegex(engine.wait_event("deferred", domain="nowhere.test")[0]["status"], r"^4\.4\.")
+        self.end_clean(engine)
+
+    def test_messages_per_connection(self):
+        peer = self.world.sink()
+        engine = self.engine(peer.endpoint, messages_per_connection="3", destination_concurrency="1").start()
+        for _ in range(10):
+            submit(engine, "b@dst.test", self.message())
+        connections = [one["connection"] for one in peer.wait(10)]
+        self.assertEqual(max(connections.count(one) for one in connections), 3)
+        self.assertEqual(len(set(connections)), 4)
+        self.end_clean(engine)
+        peer.stop()
+
+    def test_B_16_one_message_to_five_thousand_people_in_a_thousand_domains(self):
+        peer = self.world.sink()
+        engine = self.world.engine().route("any", peer.endpoint).start()
+        self.reports = Reports(self.world)
+        everybody = [f"r{at}@d{at % 1000}.test" for at in range(5000)]
+        submit(engine, everybody, self.message())
+        engine.wait_empty()
+        ledger = peer.wait(1000)
+        self.assertEqual(sorted(to for one in ledger for to in one["to"]), sorted(everybody))
+        self.assertEqual(len(ledger), 1000)
+        self.assertEqual(engine.wait_event("accepted")[0]["items"], 1000)
+        self.end_clean(engine)
+        peer.stop()
+
+    def test_2_6_a_loop_ends_by_counting(self):
+        """The engine's mail for dst.test comes back to the engine itself: Received fields stop it, and the sender hears."""
+        engine = self.engine("127.0.0.1:1")
+        engine.route("dst.test", f"127.0.0.1:{engine.port}")
+        engine.set("connection.ini", "headers", max_received="12").start()
+        submit(engine, "b@dst.test", self.message())
+        report = self.reports.wait(1)[0]
+        self.assertEqual(report.recipients["b@dst.test"]["Status"], "5.4.6")
+        engine.wait_empty()
+        self.assertLessEqual(len(engine.events("accepted")), 13)
+        self.assertEqual(len(self.reports.all()), 1)
+        self.end_clean(engine)
 
     def test_S5321_10_a_very_long_line_is_not_broken(self):
         peer = Scripted(self)

@@ -301,6 +301,18 @@ class Routes(EndToEnd):
         self.assertEqual(six.wait(1)[0]["to"], ["b@[IPv6:::1]"])
         self.end_clean()
 
+    def test_domains_of_one_host_share_its_connection(self):
+        self.engine.start()
+        domains = ("implicit", "toalias", "mostly", "mixed", "case")
+        for domain in domains:
+            self.send(domain)
+            self.delivered(domain)
+        connections = {one["endpoint"]: set() for one in self.alive.ledger()}
+        for one in self.alive.ledger():
+            connections[one["endpoint"]].add(one["connection"])
+        self.assertEqual([len(each) for each in connections.values()], [1], self.alive.ledger())
+        self.end_clean()
+
     def test_NM_1_only_a_host_that_never_takes_mail_bounces(self):
         self.sink(GRUMPY, "--rule", "connect=521 5.3.2 no mail here")
         self.engine.start()

@@ -271,6 +271,27 @@ class Replies(Outcomes):
         wait_for(lambda: self.engine.api("GET", "/v1/status")[1]["queue"]["sending"] == 0, "free slots")
         self.end_clean()
 
+    def test_C5321_12_421_in_every_phase_defers_and_loses_nobody(self):
+        stages = {"mail": "MAIL", "rcpt": "RCPT r2@", "data": "DATA", "dot": "dot"}
+        ordinary = {"data": "354 go"}
+        peers = {name: Scripted(self, {verb: ["421 4.3.2 closing", ordinary.get(name, "250 ok")]}) for name, verb in stages.items()}
+        for name, peer in peers.items():
+            self.engine.route(f"{name}.test", peer.endpoint)
+        self.engine.start()
+        for name in peers:
+            submit(self.engine, [f"r{i}@{name}.test" for i in range(1, 4)], self.message())
+        everybody = {name: [f"r{i}@{name}.test" for i in range(1, 4)] for name in peers}
+        for name in peers:
+            self.wait_recipients("deferred", everybody[name], domain=f"{name}.test")
+        self.engine.cli("queue", "flush")
+        for name in peers:
+            self.wait_recipients("delivered", everybody[name], domain=f"{name}.test")
+        self.engine.wait_empty()
+        self.assertEqual(self.engine.events("bounced"), [])
+        self.assertEqual({name: sum(len(recipients) for _, recipients, _ in peer.messages) for name, peer in peers.items()},
+                         {"mail": 3, "rcpt": 3, "data": 3, "dot": 6})
+        self.end_clean()
+
     def test_C5321_12_421_is_not_charged_to_the_next_message(self):
         peer = Scripted(self, {"MAIL": ["421 4.3.2 closing", "250 ok"]})
         self.engine.route("dst.test", peer.endpoint).start()

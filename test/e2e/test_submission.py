@@ -372,6 +372,21 @@ class Relaying(Submission):
             self.assertEqual(client.ask("RCPT TO:<v@victim.test>")[0], 250)
         self.end_clean()
 
+    def test_destinations_with_actions(self):
+        """accept and continue take mail from strangers, as in Haraka; deny refuses it."""
+        rules = {"local.test": "accept", "never.test": "deny", "open.test": "continue"}
+        domains = {name: json.dumps({"action": action, "nexthop": self.sink.endpoint}) for name, action in rules.items()}
+        self.engine.set("relay_dest_domains.ini", "domains", **domains)
+        self.engine.start()
+        answers = {}
+        for source in ("127.0.0.1", "127.0.0.9"):
+            with Raw(self.engine.port, source=source) as client:
+                client.ask("MAIL FROM:<a@src.test>")
+                answers[source] = [client.ask(f"RCPT TO:<b@{name}>")[0] // 100 for name in rules]
+        self.assertEqual(answers["127.0.0.9"], [2, 5, 2])
+        self.assertEqual((answers["127.0.0.1"][0], answers["127.0.0.1"][2]), (2, 2))
+        self.end_clean()
+
     def test_2_4_the_proxy_header_of_an_untrusted_source_gives_no_rights(self):
         self.engine.start()
         with Raw(self.engine.port, source="127.0.0.9", greet=None) as client:
@@ -641,6 +656,58 @@ class Wire(Submission):
         ledger = self.sink.wait(taken)
         self.assertEqual({(one["from"], *one["to"]) for one in ledger}, {("a@src.test", "b@dst.test")})
         self.assertEqual(len(ledger), taken)
+        self.end_clean()
+
+    INNER = b"MAIL FROM:<smug@src.test>\r\nRCPT TO:<v@dst.test>\r\nDATA\r\nSubject: SMUGGLED\r\n\r\nx\r\n"
+
+    def assert_one_each(self, taken):
+        """So many messages leave, all with the outer envelope, and the sink finds nothing wrong with their lines."""
+        self.engine.wait_empty()
+        ledger = self.sink.wait(taken) if taken else self.sink.ledger()
+        self.assertEqual({(one["from"], *one["to"]) for one in ledger} - {("a@src.test", "b@dst.test")}, set())
+        self.assertEqual(len(ledger), taken)
+
+    def test_SMUG_I_by_chunks_and_inside_tls(self):
+        """The table once more by BDAT, where content has no terminator at all, inside TLS; the session stays in step."""
+        self.with_tls()
+        self.engine.set("connection.ini", "max", errors="100")
+        self.engine.start()
+        taken = 0
+        with Raw(self.engine.port) as client:
+            client.starttls()
+            client.ask("EHLO client.test")
+            for name, octets in self.SMUGGLING.items():
+                with self.subTest(name):
+                    content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
+                    client.send(b"RSET\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n")
+                    client.replies(3)
+                    client.send(f"BDAT {len(content)} LAST\r\n".encode() + content)
+                    code, text = client.reply()
+                    if code == 0:  # refused and closed, which is allowed; the next vector gets a new session
+                        client.__init__(self.engine.port)
+                        continue
+                    clean = name in ("I13", "I13tab", "I14", "I14utf8")
+                    self.assertEqual(code // 100, 2 if clean else 5, text)
+                    taken += code == 250
+                    if client.ask("NOOP")[0] == 0:
+                        client.close()
+                        client.__init__(self.engine.port)
+        self.assert_one_each(taken)
+        self.assertEqual(taken, 4)
+        self.end_clean()
+
+    def test_SMUG_I_by_the_api(self):
+        """What the API takes leaves as one clean message, whatever its line ends; the rest is refused."""
+        self.engine.start()
+        taken = 0
+        for name, octets in self.SMUGGLING.items():
+            with self.subTest(name):
+                content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
+                status, answer = self.engine.api("POST", "/v1/messages?from=a@src.test&to=b@dst.test", content, "message/rfc822")
+                self.assertIn(status, (202, 400, 422), answer)
+                taken += status == 202
+        self.assert_one_each(taken)
+        self.assertGreaterEqual(taken, 4)
         self.end_clean()
 
     def test_SMUG_O_normalised_content_leaves_clean(self):
