@@ -122,8 +122,8 @@ class Trial:
         self.recount()
         queued = self.drain()
         self.check_counters(queued)
-        events = self.engine.events()
         code = self.engine.stop()
+        events = self.engine.events()  # complete only now
         self.verify_journal()
         for sink in (self.peer, self.dsn_peer):
             sink.stop()
