@@ -196,7 +196,8 @@ class Judge:
         """For whoever looks into a finding: when the engine died about that time."""
         message = sorted(self.dsn.by_recipient[to])[0][0]
         at = self.dsn.copies[message][0]["at"]
-        near = [(begin + self.ambiguity.window_ms - at, end - at) for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
+        near = [(begin + self.ambiguity.window_ms - at, end - at)
+                for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
         return f"the engine died (ms from the first DSN): {near}"
 
     def check_duplicates_were_announced(self):

@@ -76,7 +76,8 @@ class Trial:
         folder = folder or self.engine.directory
         done = subprocess.run([SLUICE, "journal", "verify", folder], capture_output=True, text=True)
         if done.returncode != 0:
-            raise AssertionError(f"after death {self.figures['deaths']}: journal verify -> {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"after death {self.figures['deaths']}: journal verify -> {done.returncode}\n{done.stdout}{done.stderr}")
         self.figures["journals_verified"] += 1
 
     def start_engine(self):
