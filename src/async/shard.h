@@ -19,7 +19,7 @@ public:
     Shard(const Shard&) = delete;
     Shard& operator=(const Shard&) = delete;
 
-    void start();
+    void start();  // once; later calls do nothing
     // Lets the loop end once nothing is pending, and joins. Everything on the shard has been closed before.
     void stop();
 
@@ -37,6 +37,7 @@ private:
     boost::asio::io_context loop_{1};
     boost::asio::executor_work_guard<Executor> guard_{loop_.get_executor()};
     std::thread thread_;
+    bool started_ = false;
 };
 
 }  // namespace sluice::async

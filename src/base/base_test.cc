@@ -43,6 +43,13 @@ TEST(Text, JsonEscapingKeepsOneLineAndValidUtf8) {
     EXPECT_EQ(out, "a\\\"b\\\\c\\u000d\\u000a\\u001b[31m \xEF\xBF\xBD \xC3\xA9 \\u007f");
 }
 
+TEST(Text, LOG_1_NothingTurnsOrBreaksALine) {
+    std::string out;
+    append_json_escaped(out, "\xC2\x85|\xE2\x80\xA8|\xE2\x80\xAE|\xE2\x81\xA6|\xE2\x80\xA6|\xC2\xA0");
+    EXPECT_EQ(out, "\\u0085|\\u2028|\\u202e|\\u2066|\xE2\x80\xA6|\xC2\xA0");
+    EXPECT_EQ(printable("\xE2\x80\xAE"), "\\xe2\\x80\\xae");
+}
+
 TEST(Text, PrintableHidesTerminalControls) {
     EXPECT_EQ(printable("a\x1b[2J\r\n\xC2\x9B" "b\xC3\xA9"), "a\\x1b[2J\\x0d\\x0a\\xc2\\x9bb\xC3\xA9");
 }

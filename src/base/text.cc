@@ -32,6 +32,26 @@ std::size_t utf8_length(std::string_view text) {
     return 0;
 }
 
+// Whether a valid UTF-8 sequence could change how a terminal or a line reader shows the rest: C1 controls (U+0080..9F),
+// line and paragraph separators, and what turns the direction of text (U+2028..202E, U+2066..2069).
+bool is_disguise(std::string_view sequence) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(sequence[i]); };
+    if (sequence.size() == 2) return byte(0) == 0xC2 && byte(1) < 0xA0;
+    if (sequence.size() != 3 || byte(0) != 0xE2) return false;
+    return (byte(1) == 0x80 && byte(2) >= 0xA8 && byte(2) <= 0xAE) || (byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9);
+}
+
+void append_json_unit(std::string& out, unsigned code) {
+    out += "\\u";
+    for (const int shift : {12, 8, 4, 0}) out += hex_digits[(code >> shift) & 15];
+}
+
+unsigned code_point(std::string_view sequence) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned>(static_cast<unsigned char>(sequence[i])); };
+    if (sequence.size() == 2) return (byte(0) & 0x1F) << 6 | (byte(1) & 0x3F);
+    return (byte(0) & 0x0F) << 12 | (byte(1) & 0x3F) << 6 | (byte(2) & 0x3F);
+}
+
 }  // namespace
 
 std::string to_lower(std::string_view text) {
@@ -140,7 +160,12 @@ void append_json_escaped(std::string& out, std::string_view text) {
                 out += "\xEF\xBF\xBD";
                 text.remove_prefix(1);
             } else {
-                out.append(text.substr(0, length));
+                const std::string_view sequence = text.substr(0, length);
+                if (is_disguise(sequence)) {
+                    append_json_unit(out, code_point(sequence));
+                } else {
+                    out.append(sequence);
+                }
                 text.remove_prefix(length);
             }
             continue;
@@ -149,9 +174,7 @@ void append_json_escaped(std::string& out, std::string_view text) {
             out += '\\';
             out += c;
         } else {
-            out += "\\u00";
-            out += hex_digits[u >> 4];
-            out += hex_digits[u & 15];
+            append_json_unit(out, u);
         }
         text.remove_prefix(1);
     }
@@ -163,9 +186,7 @@ std::string printable(std::string_view text) {
     while (!text.empty()) {
         const auto u = static_cast<unsigned char>(text.front());
         const std::size_t length = utf8_length(text);
-        // U+0080..U+009F are terminal controls too.
-        const bool c1 = length == 2 && u == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0;
-        if (u < 0x20 || u == 0x7F || length == 0 || c1) {
+        if (u < 0x20 || u == 0x7F || length == 0 || is_disguise(text.substr(0, length))) {
             out += "\\x";
             out += hex_digits[u >> 4];
             out += hex_digits[u & 15];

@@ -90,10 +90,11 @@ void show_item(Session& session, const std::string& id) {
     const json::object& all = item->as_object();
     std::vector<std::vector<std::string>> rows;
     for (const char* key : {"id", "state", "domain", "sender", "recipients", "subject", "arrival", "next", "attempts", "size",
-                            "priority", "tenant"}) {
+                            "priority", "tenant", "problem"}) {
         if (all.contains(key)) rows.push_back({key, member(all, key)});
     }
     print_table(rows);
+    if (!all.contains("headers")) return;
     std::istringstream headers(text_of(all.at("headers")));
     std::puts("");
     for (std::string line; std::getline(headers, line);) std::puts(printable(trim(line)).c_str());

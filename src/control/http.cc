@@ -52,7 +52,6 @@ Result<HttpRequest> request_of(Parser& parser) {
     request.origin = text_of(message[http::field::origin]);
     request.idempotency_key = text_of(message["Idempotency-Key"]);
     request.keep_alive = message.keep_alive();
-    request.body = std::move(message.body());
     TRY_VOID(parse_target(text_of(message.target()), request));
     return request;
 }
@@ -90,24 +89,61 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
     return out;
 }
 
-Task<Result<HttpRequest>> read_request(net::Stream& stream, std::string& unread, std::uint64_t body_bytes_max) {
+struct RequestReader::Parsing {
     Parser parser;
-    parser.eager(true);
-    parser.header_limit(head_bytes_max);
-    parser.body_limit(body_bytes_max);
     std::array<char, read_bytes> buffer;
-    for (;;) {
-        boost::beast::error_code error;
-        const std::size_t used = parser.put(boost::asio::const_buffer(unread.data(), unread.size()), error);
-        unread.erase(0, used);
-        if (error == http::error::body_limit || error == http::error::header_limit) {
-            co_return fail(Errc::too_large, error.message());
-        }
-        if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
-        if (parser.is_done()) co_return request_of(parser);
-        CO_TRY(const std::size_t count, co_await stream.read_some(buffer));
-        unread.append(buffer.data(), count);
+};
+
+RequestReader::RequestReader(net::Stream& stream, std::string& unread, std::uint64_t body_bytes_max)
+    : stream_(stream), unread_(unread), parsing_(std::make_unique<Parsing>()) {
+    parsing_->parser.header_limit(head_bytes_max);
+    parsing_->parser.body_limit(body_bytes_max);
+}
+
+RequestReader::~RequestReader() = default;
+
+Task<Result<HttpRequest>> RequestReader::head() {
+    while (!parsing_->parser.is_header_done()) {
+        CO_TRY_VOID(co_await advance());
     }
+    co_return request_of(parsing_->parser);
+}
+
+std::optional<std::uint64_t> RequestReader::announced() const {
+    const Parser& parser = parsing_->parser;
+    if (parser.is_done()) return 0;
+    const auto length = parser.content_length();
+    return length ? std::optional<std::uint64_t>(*length) : std::nullopt;
+}
+
+Task<Result<>> RequestReader::body(HttpRequest& request) {
+    Parser& parser = parsing_->parser;
+    const bool waits = iequals(text_of(parser.get()[http::field::expect]), "100-continue");
+    if (waits && !parser.is_done() && unread_.empty()) {
+        CO_TRY_VOID(co_await stream_.write("HTTP/1.1 100 Continue\r\n\r\n"));
+    }
+    parser.eager(true);
+    while (!parser.is_done()) {
+        CO_TRY_VOID(co_await advance());
+    }
+    request.body = std::move(parser.get().body());
+    co_return Result<>();
+}
+
+// Parses what has arrived; waits for more when that was not enough.
+Task<Result<>> RequestReader::advance() {
+    Parser& parser = parsing_->parser;
+    boost::beast::error_code error;
+    const std::size_t used = parser.put(boost::asio::const_buffer(unread_.data(), unread_.size()), error);
+    unread_.erase(0, used);
+    if (error == http::error::body_limit || error == http::error::header_limit) {
+        co_return fail(Errc::too_large, error.message());
+    }
+    if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
+    if (parser.is_done() || (used > 0 && !error)) co_return Result<>();
+    CO_TRY(const std::size_t count, co_await stream_.read_some(parsing_->buffer));
+    unread_.append(parsing_->buffer.data(), count);
+    co_return Result<>();
 }
 
 Task<Result<>> write_reply(net::Stream& stream, const HttpReply& reply, bool keep_alive) {

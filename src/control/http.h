@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,9 +32,29 @@ struct HttpReply {
     std::string body;
 };
 
-// Reads one request, head and body bounded; what follows it stays in `unread` for the next call. Errors: link_closed at
-// the orderly end, bad_input for what is not HTTP (the peer gets 400), too_large (413), timed_out.
-Task<Result<HttpRequest>> read_request(net::Stream& stream, std::string& unread, std::uint64_t body_bytes_max);
+// Reads one request in two steps, so that nobody has to keep the body of a stranger: head() first, then body(). Both are
+// bounded. What follows the request stays in `unread` for the next one. Errors: link_closed at the orderly end,
+// bad_input for what is not HTTP (the peer gets 400), too_large (413), timed_out. Stream and `unread` outlive it.
+class RequestReader {
+public:
+    RequestReader(net::Stream& stream, std::string& unread, std::uint64_t body_bytes_max);
+    ~RequestReader();
+
+    // Everything but the body.
+    Task<Result<HttpRequest>> head();
+    // After head(): the length that the client has announced; nothing when it has not.
+    std::optional<std::uint64_t> announced() const;
+    // Tells a client that waits for it to go ahead, then reads the body into `request`.
+    Task<Result<>> body(HttpRequest& request);
+
+private:
+    struct Parsing;
+    Task<Result<>> advance();
+
+    net::Stream& stream_;
+    std::string& unread_;
+    std::unique_ptr<Parsing> parsing_;
+};
 
 // Writes the reply with the headers that keep browsers from guessing and caching.
 Task<Result<>> write_reply(net::Stream& stream, const HttpReply& reply, bool keep_alive);

@@ -14,7 +14,9 @@ namespace sluice::control {
 namespace {
 
 constexpr std::chrono::milliseconds request_timeout{60'000};
-constexpr std::size_t connections_max = 1000;
+constexpr std::chrono::milliseconds stranger_timeout{10'000};  // until a request was authorised
+constexpr std::size_t connections_max = 1000;                  // on the sockets, and again on TCP
+constexpr std::uint64_t refused_body_max = 64 * 1024;
 
 // The host of "name:port", "[v6]:port" or "name".
 std::string_view host_part(std::string_view host) {
@@ -59,46 +61,73 @@ public:
 
 private:
     void accept(net::StreamPtr stream, bool local) {
-        if (tasks_.closing() || tasks_.size() > connections_max) return;
+        // Strangers on TCP cannot take the places of the operator on the socket.
+        std::size_t& open = local ? open_local_ : open_remote_;
+        if (tasks_.closing() || open >= connections_max) return;
+        ++open;
         tasks_.spawn(serve(std::move(stream), local));
     }
 
     Task<> serve(net::StreamPtr stream, bool local) {
-        std::string unread;
-        for (bool open = true; open;) {
-            stream->set_timeout(request_timeout);
-            Result<HttpRequest> request = co_await read_request(*stream, unread, options_.body_bytes_max);
-            HttpReply reply;
-            if (request) {
-                open = request->keep_alive;
-                reply = co_await decide(std::move(*request), local);
-            } else {
-                open = false;
-                if (request.error().code != Errc::bad_input && request.error().code != Errc::too_large) co_return;
-                reply.status = request.error().code == Errc::too_large ? 413 : 400;
-                reply.body = "{\"error\":\"the request could not be read\"}\n";
-            }
-            stream->set_timeout(request_timeout);
-            const Result<> written = co_await write_reply(*stream, reply, open);
-            if (!written) co_return;
-        }
-        co_await stream->close();
+        co_await converse(*stream, local);
+        --(local ? open_local_ : open_remote_);
     }
 
-    Task<HttpReply> decide(HttpRequest request, bool local) {
+    Task<> converse(net::Stream& stream, bool local) {
+        std::string unread;
+        bool known = local;
+        for (bool open = true; open;) {
+            stream.set_timeout(known ? request_timeout : stranger_timeout);
+            RequestReader reader(stream, unread, options_.body_bytes_max);
+            Result<HttpReply> reply = co_await exchange(stream, reader, local, open);
+            if (!reply) co_return;
+            known = known || reply->status < 400;
+            stream.set_timeout(request_timeout);
+            const Result<> written = co_await write_reply(stream, *reply, open);
+            if (!written) co_return;
+        }
+        co_await stream.close();
+    }
+
+    // One request, up to its reply. `open`: the connection can go on afterwards.
+    Task<Result<HttpReply>> exchange(net::Stream& stream, RequestReader& reader, bool local, bool& open) {
+        open = false;
+        Result<HttpRequest> request = co_await reader.head();
+        if (!request) co_return reply_to(request.error());
+        std::optional<HttpReply> refusal = local ? std::nullopt : refuse(*request);
+        // The body of a refused request is read only when that is cheaper than a new connection.
+        const std::uint64_t announced = reader.announced().value_or(refused_body_max + 1);
+        if (refusal && announced > refused_body_max) co_return std::move(*refusal);
+        stream.set_timeout(request_timeout);
+        const Result<> body = co_await reader.body(*request);
+        if (!body) co_return reply_to(body.error());
+        open = request->keep_alive;
+        if (refusal) co_return std::move(*refusal);
+        co_return co_await answer(backend_, std::move(*request));
+    }
+
+    // What a client is told whose request could not be read; the error itself when there is nobody to tell.
+    static Result<HttpReply> reply_to(const Error& error) {
+        if (error.code != Errc::bad_input && error.code != Errc::too_large) return fail(error);
+        HttpReply reply;
+        reply.status = error.code == Errc::too_large ? 413 : 400;
+        reply.body = "{\"error\":\"the request could not be read\"}\n";
+        return reply;
+    }
+
+    // Who comes by TCP has to show, before anything is done for him, that he means us and may.
+    std::optional<HttpReply> refuse(const HttpRequest& request) {
         HttpReply refusal;
-        if (!local && !host_is_ours(request.host)) {
+        if (!host_is_ours(request.host)) {
             refusal.status = 421;
             refusal.body = "{\"error\":\"the Host is not this instance\",\"field\":\"Host\"}\n";
-            co_return refusal;
+            return refusal;
         }
-        if (!local && !authorised(request.authorization)) {
-            log_.warn("control", "request without a valid token refused", {{"path", request.path}});
-            refusal.status = 401;
-            refusal.body = "{\"error\":\"a valid bearer token is needed\",\"field\":\"Authorization\"}\n";
-            co_return refusal;
-        }
-        co_return co_await answer(backend_, std::move(request));
+        if (authorised(request.authorization)) return std::nullopt;
+        log_.warn("control", "request without a valid token refused", {{"path", request.path}});
+        refusal.status = 401;
+        refusal.body = "{\"error\":\"a valid bearer token is needed\",\"field\":\"Authorization\"}\n";
+        return refusal;
     }
 
     // A page on another site can make a browser send requests here, but under its own name (DNS rebinding).
@@ -121,6 +150,7 @@ private:
     event::Log& log_;
     Options options_;
     std::vector<std::unique_ptr<net::Listener>> listeners_;
+    std::size_t open_local_ = 0, open_remote_ = 0;
     async::TaskGroup tasks_;
 };
 

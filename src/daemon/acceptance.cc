@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 
 namespace sluice::daemon {
@@ -11,6 +12,12 @@ constexpr std::int64_t sample_every_ms = 1000;
 
 std::uint64_t physical_memory() {
     return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// Not the wall clock: that may be set back, and then nothing would be sampled for as long.
+std::int64_t steady_ms() {
+    const auto since_boot = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::milliseconds>(since_boot).count();
 }
 
 std::uint64_t read_resident() {
@@ -32,7 +39,7 @@ Pressure::Pressure(const config::SpoolSettings& settings)
 std::uint64_t Pressure::resident_bytes() const { return read_resident(); }
 
 std::optional<std::string> Pressure::reason(const spool::Spool& spool) const {
-    const std::int64_t now = wall_clock_ms();
+    const std::int64_t now = steady_ms();
     std::int64_t last = sampled_at_ms_.load(std::memory_order_relaxed);
     if (now - last >= sample_every_ms && sampled_at_ms_.compare_exchange_strong(last, now)) {
         resident_ = read_resident();
@@ -83,6 +90,15 @@ Task<Result<>> SpoolAcceptance::accept_with(mail::MessagePtr message, spool::Bat
     co_return std::move(waiting.result);
 }
 
+Task<Result<>> SpoolAcceptance::durable() {
+    // The writer keeps the order: an empty batch is done when all before it is.
+    Waiting waiting(nullptr, executor_);
+    spool::Batch nothing;
+    spool_.append(std::move(nothing), this, reinterpret_cast<std::uint64_t>(&waiting));
+    co_await waiting.done.wait();
+    co_return std::move(waiting.result);
+}
+
 std::optional<std::string> SpoolAcceptance::refusal() const {
     if (!spool_.accepting()) return spool_.status().why_not;
     return pressure_.reason(spool_);
@@ -96,7 +112,7 @@ void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
     for (spool::Committed& commit : commits) {
         auto* waiting = reinterpret_cast<Waiting*>(commit.ticket);
         waiting->result = std::move(commit.result);
-        if (waiting->result) {
+        if (waiting->result && waiting->message) {
             for (queue::Event& event : admissions(waiting->message)) events.push_back(std::move(event));
         }
         finished.push_back(waiting);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 
 #include "async/mailbox.h"
 #include "async/signal.h"
@@ -23,7 +24,7 @@ public:
 private:
     const std::uint64_t memory_bytes_max_;
     const std::uint64_t messages_max_;
-    mutable std::atomic<std::int64_t> sampled_at_ms_ = 0;
+    mutable std::atomic<std::int64_t> sampled_at_ms_ = std::numeric_limits<std::int64_t>::min() / 2;
     mutable std::atomic<std::uint64_t> resident_ = 0;
     mutable std::atomic<std::uint64_t> messages_ = 0;
 };
@@ -40,6 +41,8 @@ public:
     Task<Result<>> accept(mail::MessagePtr message) override;
     // The same with further records in the same batch (an idempotency key, say).
     Task<Result<>> accept_with(mail::MessagePtr message, spool::Batch batch);
+    // Returns when everything that anybody appended to the spool before is on stable storage.
+    Task<Result<>> durable();
     std::optional<std::string> refusal() const override;
     void committed(std::span<spool::Committed> commits) override;
 

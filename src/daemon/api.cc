@@ -1,7 +1,9 @@
 #include "daemon/api.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
+#include <span>
 
 #include "async/blocking.h"
 #include "base/text.h"
@@ -15,8 +17,9 @@ namespace {
 
 constexpr std::string_view key_prefix = "idempotency:";
 constexpr Duration key_lifetime{24 * 3'600'000};
-// A filter on addresses reads messages from disk: no more than this many for one answer.
-constexpr std::size_t examined_max = 20'000;
+constexpr std::chrono::milliseconds removal_poll{2};
+// A filter on addresses reads messages from disk, so many in one go.
+constexpr std::size_t loaded_at_once = 64;
 
 const char* name_of(queue::ItemState state) {
     switch (state) {
@@ -84,11 +87,15 @@ bool mentions(const std::string& text, const std::string& wanted) {
     return to_lower(text).find(to_lower(wanted)) != std::string::npos;
 }
 
-bool passes(const control::ItemDetail& item, const control::ItemFilter& filter) {
-    if (!filter.sender.empty() && !mentions(item.sender, filter.sender)) return false;
-    return filter.recipient.empty() || std::any_of(
-                                           item.recipients.begin(), item.recipients.end(),
-                                           [&](const std::string& one) { return mentions(one, filter.recipient); });
+bool passes(const mail::Message& message, ItemId id, const control::ItemFilter& filter) {
+    const mail::Envelope& envelope = message.envelope;
+    if (id.index >= message.items.size()) return false;
+    if (!filter.sender.empty() && !mentions(envelope.reverse_path.text(), filter.sender)) return false;
+    const std::vector<std::uint32_t>& recipients = message.items[id.index].recipients;
+    const auto wanted = [&](std::uint32_t index) {
+        return mentions(envelope.recipients[index].address.text(), filter.recipient);
+    };
+    return filter.recipient.empty() || std::any_of(recipients.begin(), recipients.end(), wanted);
 }
 
 // What the API calls a field of an injection: "recipients[1]" came in as "to".
@@ -160,23 +167,15 @@ Task<std::vector<control::DomainCount>> Api::domains() {
 }
 
 Task<std::vector<control::ItemDetail>> Api::list(control::ItemFilter filter) {
-    using Items = std::vector<control::ItemDetail>;
     const bool by_address = !filter.sender.empty() || !filter.recipient.empty();
-    const std::size_t examined = by_address ? examined_max : std::min(filter.limit, examined_max);
-    std::function<Items(const queue::Core&)> question = [&filter, examined](const queue::Core& core) {
-        Items items;
-        core.each(filter.domain, [&](const queue::ItemView& view) {
-            if (filter.state.empty() || filter.state == name_of(view.state)) items.push_back(detail_of(view));
-            return items.size() < examined;
-        });
-        return items;
-    };
-    Items candidates = co_await ask<Items>(std::move(question));
-    Items items;
-    for (control::ItemDetail& candidate : candidates) {
-        if (items.size() >= filter.limit) break;
-        Result<control::ItemDetail> item = co_await detail(std::move(candidate));
-        if (!item || !passes(*item, filter)) continue;
+    const std::size_t candidates_max = by_address ? std::numeric_limits<std::size_t>::max() : filter.limit;
+    std::vector<ItemId> candidates = co_await ids(filter, candidates_max);
+    if (by_address) candidates = co_await with_addresses(std::move(candidates), filter);
+    std::vector<control::ItemDetail> items;
+    for (const ItemId id : candidates) {
+        if (closing_) break;
+        Result<control::ItemDetail> item = co_await show(id);
+        if (!item) continue;  // it has left the queue meanwhile
         item->headers.clear();
         items.push_back(std::move(*item));
     }
@@ -184,13 +183,54 @@ Task<std::vector<control::ItemDetail>> Api::list(control::ItemFilter filter) {
     co_return items;
 }
 
+// The items that domain and state select.
+Task<std::vector<ItemId>> Api::ids(const control::ItemFilter& filter, std::size_t count_max) {
+    using Ids = std::vector<ItemId>;
+    std::function<Ids(const queue::Core&)> question = [&filter, count_max](const queue::Core& core) {
+        Ids ids;
+        core.each(filter.domain, [&](const queue::ItemView& view) {
+            if (filter.state.empty() || filter.state == name_of(view.state)) ids.push_back(view.id);
+            return ids.size() < count_max;
+        });
+        return ids;
+    };
+    co_return co_await ask<Ids>(std::move(question));
+}
+
+// Those of the items that the filter's addresses select, as many as its limit. However many have to be read.
+Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, const control::ItemFilter& filter) {
+    std::vector<ItemId> matching;
+    for (std::size_t from = 0; from < candidates.size() && matching.size() < filter.limit && !closing_;) {
+        const std::size_t count = std::min(loaded_at_once, candidates.size() - from);
+        const std::span<const ItemId> some(&candidates[from], count);
+        const auto read = [this, some, &filter] {
+            std::vector<ItemId> found;
+            for (const ItemId id : some) {
+                const Result<mail::MessagePtr> message = engine_.spool_->load(id.message);
+                if (message && passes(**message, id, filter)) found.push_back(id);
+            }
+            return found;
+        };
+        const std::vector<ItemId> found = co_await async::blocking(engine_.disk_pool_, executor_, read);
+        matching.insert(matching.end(), found.begin(), found.end());
+        from += count;
+    }
+    if (matching.size() > filter.limit) matching.resize(filter.limit);
+    co_return matching;
+}
+
 Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
     const auto load = [this, id = item.id.message] { return engine_.spool_->load(id); };
     const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.disk_pool_, executor_, load);
-    if (!loaded) co_return fail(loaded.error());
+    if (!loaded) {
+        if (loaded.error().code == Errc::not_found) co_return fail(loaded.error());  // decided meanwhile
+        // A damaged message is shown too: the operator has to find it.
+        item.problem = loaded.error().text();
+        co_return item;
+    }
     const mail::Message& message = **loaded;
     item.sender = message.envelope.reverse_path.text();
-    if (item.id.index >= message.items.size()) co_return fail(Errc::not_found, "no such item");
+    ASSERT(item.id.index < message.items.size());
     for (const std::uint32_t index : message.items[item.id.index].recipients) {
         item.recipients.push_back(message.envelope.recipients[index].address.text());
     }
@@ -218,9 +258,13 @@ Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Select
     if (which.item && count == 0) co_return fail(Errc::not_found, "no such item in a state that this concerns");
     queue::Event event = event_of(command, std::move(which));
     engine_.core_->push(std::move(event));
-    // The answer comes after the core has taken the command.
+    // The answer comes after the core has taken the command, and after a crash would not undo it. Core and writer
+    // keep the order; removals may wait for the disk to name their recipients.
     std::function<bool(const queue::Core&)> barrier = [](const queue::Core&) { return true; };
     co_await ask<bool>(std::move(barrier));
+    while (engine_.removals_under_way_ > 0 && co_await async::sleep_for(removal_poll)) {
+    }
+    CO_TRY_VOID(co_await acceptance_.durable());
     co_return count;
 }
 
@@ -246,7 +290,7 @@ Task<Result<control::InjectReply>> Api::inject_once(control::InjectRequest reque
     const auto pending = std::make_shared<Pending>();
     pending_[key] = pending;
     Result<control::InjectReply> reply = co_await queue(std::move(request));
-    if (reply) seen_[key] = Seen{reply->id, engine_.clock_.now()};
+    if (reply) remember_key(key, Seen{reply->id, engine_.clock_.now()});
     pending_.erase(key);
     pending->reply = reply;
     for (async::Signal* waiting : pending->waiting) waiting->set();
@@ -302,6 +346,11 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     return fail(Errc::bad_input, fields);
 }
 
+void Api::remember_key(const std::string& key, Seen seen) {
+    seen_[key] = seen;
+    key_ages_.emplace_back(seen.at, key);
+}
+
 void Api::recover_keys() {
     for (const spool::PolicyRecord& record : engine_.recovery_.policies) {
         if (!record.key.starts_with(key_prefix)) continue;
@@ -309,18 +358,22 @@ void Api::recover_keys() {
         if (parts.size() != 2) continue;
         const auto id = MessageId::parse(parts[0]);
         const auto at = parse_number<std::int64_t>(parts[1]);
-        if (id && at) seen_[record.key.substr(key_prefix.size())] = Seen{*id, instant_from_ms(*at)};
+        if (!id || !at) continue;
+        const std::string key = record.key.substr(key_prefix.size());
+        remember_key(key, Seen{*id, instant_from_ms(*at)});
     }
+    std::sort(key_ages_.begin(), key_ages_.end());
 }
 
+// Costs what it forgets, not what it keeps: there may be a day's worth of keys.
 void Api::forget_old_keys() {
     const Instant limit = engine_.clock_.now() - key_lifetime;
     spool::Batch erased;
-    for (auto entry = seen_.begin(); entry != seen_.end() && erased.size() < 1000;) {
-        const auto current = entry++;
-        if (current->second.at >= limit) continue;
-        erased.emplace_back(spool::PolicyRecord{std::string(key_prefix) + current->first, ""});
-        seen_.erase(current);
+    while (!key_ages_.empty() && key_ages_.front().first < limit && erased.size() < 1000) {
+        const std::string key = std::move(key_ages_.front().second);
+        key_ages_.pop_front();
+        erased.emplace_back(spool::PolicyRecord{std::string(key_prefix) + key, ""});
+        seen_.erase(key);
     }
     if (!erased.empty()) engine_.spool_->append(std::move(erased), nullptr, 0);
 }
@@ -363,6 +416,7 @@ Task<std::string> Api::metrics() {
 }
 
 void Api::close(control::Server& server, std::function<void()> closed) {
+    closing_ = true;
     tasks_.spawn(close_server(server, std::move(closed)));
 }
 

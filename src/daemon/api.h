@@ -2,6 +2,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -55,6 +56,9 @@ private:
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<Result<control::ItemDetail>> detail(control::ItemDetail item);
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
+    Task<std::vector<ItemId>> ids(const control::ItemFilter& filter, std::size_t count_max);
+    Task<std::vector<ItemId>> with_addresses(std::vector<ItemId> candidates, const control::ItemFilter& filter);
+    void remember_key(const std::string& key, Seen seen);
     void recover_keys();
     void forget_old_keys();
 
@@ -66,6 +70,8 @@ private:
     async::Executor executor_;
     SpoolAcceptance acceptance_;
     absl::flat_hash_map<std::string, Seen> seen_;
+    std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
+    bool closing_ = false;
     absl::flat_hash_map<std::string, PendingPtr> pending_;
     async::TaskGroup tasks_;
 };

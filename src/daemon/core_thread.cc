@@ -94,11 +94,11 @@ void CoreThread::run() {
         const Instant now = clock_.now();
         for (queue::Event& event : events) core_.handle(std::move(event), now, actions_);
         if (core_.next_timer() <= now) core_.handle(queue::Tick{}, now, actions_);
+        if (!actions_.empty()) on_actions_(actions_);
+        actions_.clear();
         for (const Question& question : questions) question(core_);
         events.clear();
         questions.clear();
-        if (!actions_.empty()) on_actions_(actions_);
-        actions_.clear();
 
         lock.lock();
     }

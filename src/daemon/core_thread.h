@@ -31,7 +31,8 @@ public:
     // Thread-safe.
     void push(queue::Event event);
     void push_all(std::vector<queue::Event>& events);  // leaves it empty
-    // Runs `question` on the core's thread between events; it must be quick.
+    // Runs `question` on the core's thread between events; it must be quick. The actions of events that were pushed
+    // before have been handed out then.
     void ask(Question question);
 
 private:

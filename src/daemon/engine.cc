@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 #include <latch>
+#include <limits>
 #include <thread>
 
 #include "base/random.h"
@@ -40,6 +42,16 @@ queue::Admit admit_of(const spool::RecoveredItem& item) {
     admit.delay_notified = item.delay_notified;
     if (item.pending.size() != item.recipient_count) admit.pending.assign(item.pending.begin(), item.pending.end());
     return admit;
+}
+
+// Clients may not take all descriptors: deliveries, DNS, the spool and the control API need some too (DoS-8). With few,
+// half are for clients; with many, all but a few thousand.
+std::uint32_t clients_max() {
+    constexpr rlim_t kept_max = 4096;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<std::uint32_t>::max();
+    const rlim_t clients = limit.rlim_cur - std::min(limit.rlim_cur / 2, kept_max);
+    return static_cast<std::uint32_t>(std::min<rlim_t>(clients, std::numeric_limits<std::uint32_t>::max()));
 }
 
 Result<> make_folder(const std::string& path) {
@@ -139,6 +151,11 @@ Result<> Engine::start_shards() {
     const config::SettingsPtr settings = settings_.get();
     const Common common{clock_, *spool_, *ids_,    disk_pool_,             *core_, *pressure_,
                         *events_, *log_, census_, net::local_addresses()};
+    census_.cap(clients_max());
+    if (settings->smtp.connections_max > clients_max()) {
+        log_->warn(
+            "core", "the descriptor limit allows fewer clients than connections_max", {{"clients", clients_max()}});
+    }
     for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
         shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
     }
@@ -181,11 +198,13 @@ Result<> Engine::drop_privileges() {
 
     for (const std::string& folder :
          {settings->spool.directory, settings->directory + "/log", settings->directory + "/run"}) {
-        std::error_code error;
         if (::chown(folder.c_str(), uid, gid) != 0) return fail(Errc::disk_failed, folder + ": " + std::strerror(errno));
-        for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, error)) {
-            if (::lchown(entry.path().c_str(), uid, gid) != 0) {
-                return fail(Errc::disk_failed, entry.path().string() + ": " + std::strerror(errno));
+        // Files may go while we look: the spool works already.
+        std::error_code error;
+        using Walk = std::filesystem::recursive_directory_iterator;
+        for (Walk entry(folder, error); !error && entry != Walk(); entry.increment(error)) {
+            if (::lchown(entry->path().c_str(), uid, gid) != 0 && errno != ENOENT) {
+                return fail(Errc::disk_failed, entry->path().string() + ": " + std::strerror(errno));
             }
         }
     }
@@ -232,23 +251,29 @@ void Engine::record_hold(const queue::HoldChanged& change) {
 
 void Engine::record_removal(queue::Removed removed) {
     // Naming the recipients needs the message, which may have to be read from disk.
+    ++removals_under_way_;
     boost::asio::post(disk_pool_, [this, removed = std::move(removed)]() mutable {
-        const Result<mail::MessagePtr> message = spool_->load(removed.item.message);
-        if (!message) {
-            log_->warn("queue", "removed item has no message", {{"item", removed.item.text()}});
-            return;
-        }
-        const mail::Message& original = **message;
-        if (removed.pending.empty()) removed.pending = original.items[removed.item.index].recipients;
-        spool::Batch batch;
-        batch.emplace_back(spool::OutcomeRecord{
-            removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
-        event::Removed fact{event::ItemFact{original, removed.item, removed.pending}};
-        fact.by = "operator";
-        fact.since_arrival = clock_.now() - original.arrival;
-        spool_->append(std::move(batch), nullptr, 0);
-        events_->record(fact);
+        write_removal(std::move(removed));
+        --removals_under_way_;
     });
+}
+
+void Engine::write_removal(queue::Removed removed) {
+    const Result<mail::MessagePtr> message = spool_->load(removed.item.message);
+    if (!message) {
+        log_->warn("queue", "removed item has no message", {{"item", removed.item.text()}});
+        return;
+    }
+    const mail::Message& original = **message;
+    if (removed.pending.empty()) removed.pending = original.items[removed.item.index].recipients;
+    spool::Batch batch;
+    batch.emplace_back(
+        spool::OutcomeRecord{removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
+    event::Removed fact{event::ItemFact{original, removed.item, removed.pending}};
+    fact.by = "operator";
+    fact.since_arrival = clock_.now() - original.arrival;
+    spool_->append(std::move(batch), nullptr, 0);
+    events_->record(fact);
 }
 
 void Engine::apply(const config::SettingsPtr& settings) {
@@ -273,6 +298,7 @@ void Engine::stop() {
     if (control_) {
         // The API stops first: nobody may ask parts that are going away.
         std::latch closed(1);
+        control_shard_->start();  // closing runs there, also when start() failed before it began
         control_shard_->post([&] { api_->close(*control_, [&] { closed.count_down(); }); });
         closed.wait();
         control_shard_->stop();

@@ -57,6 +57,7 @@ private:
     Result<> drop_privileges();
     void on_actions(std::vector<queue::Action>& actions);
     void record_removal(queue::Removed removed);
+    void write_removal(queue::Removed removed);
     void record_hold(const queue::HoldChanged& change);
     void write_run_files();
 
@@ -77,6 +78,7 @@ private:
     reception::Census census_;
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
+    std::atomic<std::uint64_t> removals_under_way_ = 0;  // not yet appended to the spool
     std::unique_ptr<async::Shard> control_shard_;
     std::unique_ptr<Api> api_;
     std::unique_ptr<control::Server> control_;

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/json/object.hpp>
@@ -117,6 +118,43 @@ TEST_F(Event, LOG_2_AStuckReaderNeverBlocksAndLossIsCounted) {
     EXPECT_GT(writer->dropped(), 0U);
     ::close(reader);  // the writer sees EPIPE and ends
     ::signal(SIGPIPE, SIG_IGN);
+}
+
+TEST_F(Event, LOG_2_AStuckReaderCannotKeepTheProcessFromEnding) {
+    const std::string fifo = folder_ + "/fifo";
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    const int reader = ::open(fifo.c_str(), O_RDWR | O_NONBLOCK);
+    LineTarget target;
+    target.path = fifo;
+    auto writer = std::move(LineWriter::open(target).value());
+    writer->append(std::string(200'000, 'x') + "\n");
+    writer.reset();
+    ::close(reader);
+}
+
+TEST_F(Event, LOG_1_ALineThatDidNotFitLeavesNoHalf) {
+    const auto writer = open();
+    ::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+    const rlimit tight{1000, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
+    const std::string line = "{" + std::string(398, 'x');
+    for (int i = 0; i < 3; ++i) writer->append(line + "\n");
+    writer->flush(5000);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    writer->append("{}\n");
+    writer->flush(5000);
+    EXPECT_THAT(lines(), ElementsAre(line, line, "{}", HasSubstr("\"event\":\"lines_lost\"")));
+    EXPECT_NO_THROW(boost::json::parse(lines().back()));
+}
+
+TEST_F(Event, LOG_1_NoLineContinuesOneThatACrashCutShort) {
+    std::ofstream(folder_ + "/lines") << "whole\nha";
+    const auto writer = open();
+    writer->append("next\n");
+    writer->flush(5000);
+    EXPECT_THAT(lines(), ElementsAre("whole", "next"));
 }
 
 TEST_F(Event, FormatsOfTheLogAreHarakas) {

@@ -6,16 +6,49 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+
+#include "base/clock.h"
 
 namespace sluice::event {
 namespace {
 
 // Lines gather this long before they are written together, so that a busy engine makes few system calls.
 constexpr std::chrono::milliseconds gather_time{10};
+
+// A pipe that has room takes so much at once without waiting (PIPE_BUF).
+constexpr std::size_t pipe_piece = 4096;
+constexpr std::uint64_t half_line_max = 1 << 20;
+
+// A line that says how many were lost, in the format of those before it: who reads JSON expects nothing else.
+std::string lost_note(std::string_view before, std::uint64_t count) {
+    const std::string number = std::to_string(count);
+    if (before.starts_with('{')) {
+        return "{\"time\":\"" + rfc3339(wall_clock_ms()) +
+               "\",\"event\":\"lines_lost\",\"level\":\"WARN\",\"message\":\"log lines dropped\",\"count\":" + number + "}\n";
+    }
+    if (before.starts_with("level=")) return "level=WARN source=core message=\"log lines dropped\" count=" + number + "\n";
+    return "[WARN] [-] [core] log lines dropped count=" + number + "\n";
+}
+
+// Cuts off the half line that a crash left at the end, so that no new line continues it. The size that is left.
+std::uint64_t cut_half_line(const std::string& path, std::uint64_t size) {
+    const std::uint64_t start = size - std::min(size, half_line_max);
+    std::string tail(static_cast<std::size_t>(size - start), '\0');
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return size;
+    const ssize_t count = ::pread(fd, tail.data(), tail.size(), static_cast<off_t>(start));
+    ::close(fd);
+    if (count != static_cast<ssize_t>(tail.size()) || tail.empty() || tail.back() == '\n') return size;
+    const std::size_t newline = tail.rfind('\n');
+    if (newline == std::string::npos && start > 0) return size;
+    const std::uint64_t whole = newline == std::string::npos ? 0 : start + newline + 1;
+    return ::truncate(path.c_str(), static_cast<off_t>(whole)) == 0 ? whole : size;
+}
 
 int open_for_append(const std::string& path) {
     return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
@@ -26,17 +59,19 @@ int open_for_append(const std::string& path) {
 Result<std::unique_ptr<LineWriter>> LineWriter::open(const LineTarget& target) {
     int fd = STDOUT_FILENO;
     std::uint64_t size = 0;
+    bool regular = false;
     if (!target.path.empty()) {
         fd = open_for_append(target.path);
         if (fd < 0) return fail(Errc::disk_failed, target.path + ": " + std::strerror(errno));
         struct stat status{};
-        if (::fstat(fd, &status) == 0) size = static_cast<std::uint64_t>(status.st_size);
+        regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+        if (regular) size = cut_half_line(target.path, static_cast<std::uint64_t>(status.st_size));
     }
-    return std::unique_ptr<LineWriter>(new LineWriter(target, fd, size));
+    return std::unique_ptr<LineWriter>(new LineWriter(target, fd, size, regular));
 }
 
-LineWriter::LineWriter(const LineTarget& target, int fd, std::uint64_t size)
-    : target_(target), fd_(fd), size_(size), thread_([this] { run(); }) {}
+LineWriter::LineWriter(const LineTarget& target, int fd, std::uint64_t size, bool regular)
+    : target_(target), fd_(fd), size_(size), whole_(size), regular_(regular), thread_([this] { run(); }) {}
 
 LineWriter::~LineWriter() {
     flush(2000);
@@ -84,7 +119,7 @@ void LineWriter::run() {
         if (!stopping_) wake_.wait_for(lock, gather_time, [this] { return stopping_; });
         batch.swap(waiting_);
         if (dropped_ != dropped_told_) {
-            batch += "[WARN] [-] [core] log lines dropped count=" + std::to_string(dropped_ - dropped_told_) + "\n";
+            batch += lost_note(batch, dropped_ - dropped_told_);
             dropped_told_ = dropped_;
         }
         writing_ = true;
@@ -99,22 +134,16 @@ void LineWriter::run() {
 
 void LineWriter::write_out(std::string_view text) {
     while (!text.empty()) {
-        const ssize_t count = ::write(fd_, text.data(), text.size());
+        if (!wait_for_reader()) return;
+        const ssize_t count = ::write(fd_, text.data(), regular_ ? text.size() : std::min(text.size(), pipe_piece));
         if (count > 0) {
-            size_ += static_cast<std::uint64_t>(count);
+            note_written(text.substr(0, static_cast<std::size_t>(count)));
             text.remove_prefix(static_cast<std::size_t>(count));
             continue;
         }
-        if (errno == EINTR) continue;
-        if (errno == EAGAIN) {
-            pollfd waiting{fd_, POLLOUT, 0};
-            const std::scoped_lock lock(mutex_);
-            if (stopping_) return;
-            ::poll(&waiting, 1, 0);
-            std::this_thread::sleep_for(gather_time);
-            continue;
-        }
+        if (errno == EINTR || errno == EAGAIN) continue;
         // A full or failing log disk: these lines are lost, mail goes on.
+        take_back_half_a_line();
         const std::scoped_lock lock(mutex_);
         ++dropped_;
         return;
@@ -122,15 +151,45 @@ void LineWriter::write_out(std::string_view text) {
     if (target_.rotate_bytes != 0 && size_ >= target_.rotate_bytes) rotate();
 }
 
+// A write to a pipe or terminal that nobody reads would never return, and then nobody could stop us. False when we are
+// to stop and the reader still does not read.
+bool LineWriter::wait_for_reader() {
+    if (regular_) return true;
+    for (;;) {
+        pollfd waiting{fd_, POLLOUT, 0};
+        const int ready = ::poll(&waiting, 1, static_cast<int>(gather_time.count()));
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
+        const std::scoped_lock lock(mutex_);
+        if (stopping_) return false;
+    }
+}
+
+void LineWriter::note_written(std::string_view text) {
+    size_ += text.size();
+    const std::size_t newline = text.rfind('\n');
+    if (newline != std::string_view::npos) whole_ = size_ - (text.size() - newline - 1);
+}
+
+// The next line that fits again must not continue the one that did not (LOG-1).
+void LineWriter::take_back_half_a_line() {
+    if (!regular_ || whole_ == size_) return;
+    if (::ftruncate(fd_, static_cast<off_t>(whole_)) == 0) size_ = whole_;
+}
+
 void LineWriter::rotate() {
     const auto numbered = [this](std::uint32_t n) { return target_.path + "." + std::to_string(n); };
     for (std::uint32_t n = target_.files_max; n > 1; --n) std::rename(numbered(n - 1).c_str(), numbered(n).c_str());
     std::rename(target_.path.c_str(), numbered(1).c_str());
+    size_ = 0;  // also when no new file can be made: the next try comes after as many octets, not with every write
+    whole_ = 0;
     const int fresh = open_for_append(target_.path);
-    if (fresh < 0) return;  // keep writing to the renamed file
+    if (fresh < 0) {
+        regular_ = false;  // keep writing to the renamed file, whose size is not counted any more
+        return;
+    }
     ::close(fd_);
     fd_ = fresh;
-    size_ = 0;
+    regular_ = true;
 }
 
 }  // namespace sluice::event

@@ -21,7 +21,8 @@ struct LineTarget {
 };
 
 // Takes whole lines from any thread and writes them on a thread of its own, many in one write. A reader that blocks or a
-// full disk never stops mail: what does not fit in the bound is dropped and counted, and a line says how many. Thread-safe.
+// full disk never stops mail, nor the end of the process: what does not fit in the bound is dropped and counted, and a line
+// says how many. A line is in the file whole or not at all, also after a crash. Thread-safe.
 class LineWriter {
 public:
     static Result<std::unique_ptr<LineWriter>> open(const LineTarget& target);
@@ -36,14 +37,19 @@ public:
     std::uint64_t dropped() const;
 
 private:
-    LineWriter(const LineTarget& target, int fd, std::uint64_t size);
+    LineWriter(const LineTarget& target, int fd, std::uint64_t size, bool regular);
     void run();
     void write_out(std::string_view text);
+    bool wait_for_reader();
+    void note_written(std::string_view text);
+    void take_back_half_a_line();
     void rotate();
 
     const LineTarget target_;
     int fd_;
     std::uint64_t size_;
+    std::uint64_t whole_;  // size_ up to and including the last newline
+    bool regular_;         // our own file: not a pipe, terminal or whatever standard output is
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable written_;

@@ -77,6 +77,7 @@ public:
             closers.push_back(std::make_unique<async::TaskGroup>(thread->shard.executor()));
             async::TaskGroup* closer = closers.back().get();
             SinkThread* own = thread.get();
+            own->shard.start();  // closing runs there, also when open() failed
             own->shard.post([own, closer, &closed] { closer->spawn(close(*own, closed)); });
         }
         closed.wait();

@@ -4,9 +4,14 @@
 
 namespace sluice::reception {
 
+void Census::cap(std::uint32_t total_max) {
+    counts_.with([&](Counts& counts) { counts.cap = total_max; });
+}
+
 Census::Admission Census::enter(
     const net::IpAddress& client, std::uint32_t total_max, std::uint32_t per_client_max) {
     return counts_.with([&](Counts& counts) {
+        if (counts.total >= counts.cap) return Admission::too_many;
         if (total_max != 0 && counts.total >= total_max) return Admission::too_many;
         const auto known = counts.by_client.find(client);
         const std::uint32_t of_client = known == counts.by_client.end() ? 0 : known->second;

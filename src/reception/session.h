@@ -72,6 +72,7 @@ private:
 
     // session_commands.cc: what each command does
     Next dispatch(smtp::Command command);
+    Next answer_idle(const smtp::Reply& reply);
     Next refuse_line(const smtp::Refusal& refusal);
     Next hello(const smtp::Command& command);
     Next mail(const smtp::MailFrom& mail);
@@ -151,6 +152,7 @@ private:
     net::Deadline deadline_;     // of what we wait to read; the stream's own is a little later
     async::TaskGroup goodbyes_;
     std::uint32_t errors_ = 0, auth_failures_ = 0;
+    std::uint32_t idle_commands_ = 0;   // since the last message
     std::uint32_t transactions_ = 0, recipients_ = 0, messages_ = 0;
     std::uint64_t content_octets_ = 0;  // of the content under way, on the wire
     TimePoint content_began_;

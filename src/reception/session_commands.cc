@@ -10,6 +10,12 @@ namespace sluice::reception {
 using smtp::Reply;
 using smtp::Verb;
 
+namespace {
+
+constexpr std::uint32_t idle_commands_max = 1000;  // between two messages
+
+}  // namespace
+
 Session::Next Session::dispatch(smtp::Command command) {
     switch (command.verb) {
         case Verb::helo:
@@ -26,17 +32,14 @@ Session::Next Session::dispatch(smtp::Command command) {
         case Verb::rset:
             return reset();
         case Verb::noop:
-            say(250, "2.0.0", "OK");
-            return Next::command;
+            return answer_idle(Reply(250, "2.0.0", "OK"));
         case Verb::vrfy:
             // Says nothing about who exists, to anybody (RFC 5321 §7.3).
-            say(252, "2.1.5", "Just try if you do a mail transaction");
-            return Next::command;
+            return answer_idle(Reply(252, "2.1.5", "Just try if you do a mail transaction"));
         case Verb::expn:
             return refuse(Reply(502, "5.5.1", "Command is not supported"), "command");
         case Verb::help:
-            say(214, "2.0.0", "See RFC 5321; ask the postmaster of " + settings().me + " for more");
-            return Next::command;
+            return answer_idle(Reply(214, "2.0.0", "See RFC 5321; ask the postmaster of " + settings().me + " for more"));
         case Verb::quit:
             return quit();
         case Verb::starttls:
@@ -49,6 +52,16 @@ Session::Next Session::dispatch(smtp::Command command) {
             return unknown(command.as<smtp::Words>());
     }
     UNREACHABLE();
+}
+
+// Answers a command that brings no mail closer. A client with nothing else to say is sent away (DoS-4).
+Session::Next Session::answer_idle(const Reply& reply) {
+    if (++idle_commands_ <= idle_commands_max) {
+        say(reply);
+        return Next::command;
+    }
+    refuse(Reply(421, "4.7.0", "Too many commands without a message; goodbye"), "command");
+    return Next::hang_up;
 }
 
 Session::Next Session::refuse_line(const smtp::Refusal& refusal) {
@@ -66,8 +79,7 @@ Session::Next Session::hello(const smtp::Command& command) {
     const std::string& told = settings().connection.helo_message;
     const std::string greeting =
         settings().me + " Hello " + printable(helo_) + " [" + client_text_ + "]" + (told.empty() ? "" : ", " + told);
-    say(extended_ ? smtp::format_extensions(offered_, greeting) : Reply(250, "", greeting));
-    return Next::command;
+    return answer_idle(extended_ ? smtp::format_extensions(offered_, greeting) : Reply(250, "", greeting));
 }
 
 smtp::Extensions Session::extensions() const {
@@ -166,8 +178,7 @@ Session::Next Session::chunk(const smtp::Bdat& chunk) {
 
 Session::Next Session::reset() {
     transaction_.reset();
-    say(250, "2.0.0", "OK");
-    return Next::command;
+    return answer_idle(Reply(250, "2.0.0", "OK"));
 }
 
 Session::Next Session::quit() {

@@ -155,6 +155,8 @@ Task<Result<>> Session::accept_message() {
     Parts parts;
     parts.envelope = transaction_->take_envelope();
     parts.content = std::move(transaction_->content);
+    // It may wait in memory for long, and the bound on that counts its octets: no room twice its size stays with it.
+    if (parts.content.capacity() > 2 * parts.content.size()) parts.content.shrink_to_fit();
     const mail::ReceivedWith with{extended_, false, tls != nullptr, !auth_user_.empty(), parts.envelope.smtputf8};
     Bearer bearer;
     bearer.client_ip = client_text_;
@@ -190,6 +192,7 @@ Task<Result<>> Session::make_durable(mail::MessagePtr message, std::string ciphe
     }
     transaction_.reset();
     ++messages_;
+    idle_commands_ = 0;
     event::Accepted fact{*message, client_text_, helo_, cipher};
     fact.took = std::chrono::duration_cast<Duration>(steady_clock::now() - content_began_);
     around_.events.record(fact);

@@ -58,14 +58,19 @@ class Load:
 
 class Ambiguity:
     """When the engine died. What a peer took just before, within `window_ms`, may come again, once for each death: its outcome
-    was not yet recorded."""
+    was not yet recorded. So may what a busy peer took from its socket until the engine was started again: only the dead one can
+    have sent it."""
 
     def __init__(self, window_ms):
         self.window_ms = window_ms
         self.deaths = []
 
-    def died(self, began_ms, ended_ms):
-        self.deaths.append((began_ms - self.window_ms, ended_ms + 20))
+    def died(self, at_ms):
+        self.deaths.append((at_ms - self.window_ms, float("inf")))
+
+    def starts_again(self, at_ms):
+        if self.deaths and self.deaths[-1][1] == float("inf"):
+            self.deaths[-1] = (self.deaths[-1][0], at_ms)
 
     def excuses(self, copy):
         """How many further copies this one excuses: its answer was never sent, or the engine died with it unrecorded."""
@@ -196,7 +201,8 @@ class Judge:
         """For whoever looks into a finding: when the engine died about that time."""
         message = sorted(self.dsn.by_recipient[to])[0][0]
         at = self.dsn.copies[message][0]["at"]
-        near = [(begin + self.ambiguity.window_ms - at, end - at) for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
+        near = [(begin + self.ambiguity.window_ms - at, end - at)
+                for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
         return f"the engine died (ms from the first DSN): {near}"
 
     def check_duplicates_were_announced(self):

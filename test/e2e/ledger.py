@@ -76,10 +76,12 @@ class Trial:
         folder = folder or self.engine.directory
         done = subprocess.run([SLUICE, "journal", "verify", folder], capture_output=True, text=True)
         if done.returncode != 0:
-            raise AssertionError(f"after death {self.figures['deaths']}: journal verify -> {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"after death {self.figures['deaths']}: journal verify -> {done.returncode}\n{done.stdout}{done.stderr}")
         self.figures["journals_verified"] += 1
 
     def start_engine(self):
+        self.ambiguity.starts_again(now_ms())
         began = time.monotonic()
         self.engine.start()
         self.figures["recovery_ms_max"] = max(self.figures["recovery_ms_max"], int((time.monotonic() - began) * 1000))
@@ -91,13 +93,13 @@ class Trial:
         wait_for(lambda: self.acked() > before, "the load to be accepted")
 
     def kill_engine(self):
-        began = now_ms()
+        self.ambiguity.died(now_ms())
         self.engine.process.kill()
-        self.ambiguity.died(began, now_ms())
         self.figures["deaths"] += 1
 
     def kill_while_starting(self):
         """A second death within the recovery of the first."""
+        self.ambiguity.starts_again(now_ms())
         self.engine.start(wait=False)
         time.sleep(self.random.uniform(0, 0.15))
         self.kill_engine()
@@ -122,8 +124,8 @@ class Trial:
         self.recount()
         queued = self.drain()
         self.check_counters(queued)
-        events = self.engine.events()
         code = self.engine.stop()
+        events = self.engine.events()  # complete only now
         self.verify_journal()
         for sink in (self.peer, self.dsn_peer):
             sink.stop()
@@ -195,14 +197,13 @@ class PowerTrial(Trial):
         """Cuts the power. The cut itself takes a millisecond, in which the kernel may still call a sync good whose transaction
         it then drops; a real machine would not live to tell. Answers of that moment are therefore in doubt, no others."""
         before = self.ledger_sizes()
-        began = now_ms()
+        self.ambiguity.died(now_ms())
         self.disk.cut_power()
         time.sleep(0.02)  # answers that were on their way
         self.note_doubtful(before, self.ledger_sizes())
         # The engine now runs on a dead disk for a moment: it must not acknowledge anything.
         time.sleep(self.random.uniform(0, 0.2))
         self.engine.process.kill()
-        self.ambiguity.died(began, now_ms())
         self.figures["deaths"] += 1
         self.disk.unmount()
         self.disk.mount()
@@ -226,6 +227,7 @@ class PowerTrial(Trial):
             self.cut()
             self.verify_journal()
             if self.random.random() < 0.2:  # a second cut within the recovery of the first
+                self.ambiguity.starts_again(now_ms())
                 self.engine.start(wait=False)
                 time.sleep(self.random.uniform(0, 0.15))
                 self.cut()

@@ -56,8 +56,8 @@ class FullDisk(DiskTest):
         self.addCleanup(self.disk.close)
         self.sink = self.world.sink()
         self.engine = self.engine_on(
-            self.disk.folder, self.sink, segment_bytes="4M", reserve_bytes="4M", free_bytes_min="12M").set("outbound.ini", disabled="true")
-        self.engine.start()
+            self.disk.folder, self.sink, segment_bytes="4M", reserve_bytes="4M", free_bytes_min="12M")
+        self.engine.set("outbound.ini", disabled="true").start()
 
     def send_until_refused(self):
         """Sends messages; returns the addresses of those that were taken, and the refusal."""
@@ -141,7 +141,7 @@ class FailedSync(DiskTest):
     def under_strace(self, engine, inject):
         """Starts the engine so that the kernel's answer to one call is an error. strace's -D keeps the engine our child."""
         trace = self.world.directory / "strace.out"
-        engine.start(command=["strace", "-D", "-f", "-q", "-e", "trace=fdatasync,pwritev,pwrite64,pwritev2", "-e", f"inject={inject}", "-o", trace])
+        engine.start(command=["strace", "-D", "-f", "-q", "-e", "trace=fdatasync,pwritev", "-e", f"inject={inject}", "-o", trace])
         return trace
 
     def run_with(self, inject, answer=None):

@@ -109,8 +109,11 @@ class TheJudge(EndToEnd):
 
     def test_a_second_copy_is_excused_by_a_death_at_that_time_only(self):
         died = judge.milliseconds("2026-11-20T10:00:00.100Z")
-        self.ambiguity.died(died, died + 1)
+        self.ambiguity.died(died)
+        self.ambiguity.starts_again(died + 300)
         self.assertEqual(self.findings([0], [self.copy(0), self.copy(0, time="2026-11-20T10:00:09.000Z")]), [])
+        between = self.copy(0, time="2026-11-20T10:00:00.350Z")  # taken from the socket of the dead engine
+        self.assertEqual(self.findings([0], [between, self.copy(0, time="2026-11-20T10:00:09.000Z")]), [])
         early = self.copy(0, time="2026-11-20T09:59:58.000Z")
         self.assertEqual(len(self.findings([0], [early, self.copy(0, time="2026-11-20T10:00:09.000Z")])), 2)
 

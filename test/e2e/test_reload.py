@@ -156,7 +156,8 @@ class LiveReload(ReloadTest):
         self.engine.wait_event("delivered", recipients=[to])
         # The line of a delivery is written before or after its event: one more command gives it time.
         self.engine.api("GET", "/v1/status")
-        return "delivered file=" not in self.engine.process.output()[before:] and "connect ip=" not in self.engine.process.output()[before:]
+        said = self.engine.process.output()[before:]
+        return "delivered file=" not in said and "connect ip=" not in said
 
     def test_retry_schedule(self):
         busy = self.world.sink("--rule", "rcpt=451 4.2.0 busy", name="busy")

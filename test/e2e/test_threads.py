@@ -44,6 +44,7 @@ class Busy(EndToEnd):
     def look(self):
         for path in ("/v1/status", "/metrics", "/v1/queue/stats", "/v1/queue?limit=50", "/v1/queue?recipient=u1&limit=5", "/health"):
             self.expect(self.engine.api("GET", path)[0], 200)
+        time.sleep(0.02)
 
     def show(self):
         for item in self.engine.api("GET", "/v1/queue?limit=3")[1]["items"]:
@@ -66,7 +67,7 @@ class Busy(EndToEnd):
         self.engine.set("outbound.ini", destination_concurrency=random.choice([2, 20, 50]), enable_tls=random.choice(["true", "false"]))
         self.engine.set("log.ini", level=random.choice(["info", "notice", "debug"])).write()
         self.expect(self.engine.api("POST", "/v1/reload", {})[0], 200)
-        time.sleep(0.1)
+        time.sleep(0.5)
 
     def come_and_go(self):
         with contextlib.suppress(smtplib.SMTPException, OSError), smtplib.SMTP("127.0.0.1", self.engine.port, timeout=20) as client:
@@ -101,12 +102,19 @@ class Busy(EndToEnd):
         self.drain()
         self.engine.wait_empty()
         acked = {to for line in source.read_text().splitlines() for to in json.loads(line)["to"]}
-        self.assertGreater(len(acked), 100)
+        self.assertGreater(len(acked), 50)
         self.assertGreater(len(self.injected), 10)
-        decided = {to for event in self.engine.events() if event["event"] in ("delivered", "bounced") for to in event["recipients"]}
-        self.assertEqual(acked - decided, set())
         self.assertEqual(self.engine.stop(), 0)
+        self.check_everybody_is_decided(acked)
         subprocess.run([SLUICE, "journal", "verify", self.engine.directory], check=True, capture_output=True)
+
+    def check_everybody_is_decided(self, acked):
+        events = self.engine.events()
+        decided = {to for event in events if event["event"] in ("delivered", "bounced") for to in event["recipients"]}
+        arrived = {to for line in self.sink.ledger() for to in line["to"]}
+        for to in sorted(acked - decided)[:3]:
+            known = [event for event in events if to in event.get("recipients", ())]
+            self.fail(f"{to} was accepted and not decided; arrived: {to in arrived}; events: {known}")
 
     def drain(self):
         def empty():
