@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import warnings
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, SMTP
@@ -307,6 +308,7 @@ class Aiosmtpd:
 
         class Server(Controller):
             def factory(self):
+                warnings.simplefilter("ignore")  # it warns of AUTH without TLS, which is what some tests are about
                 return SMTP(self.handler, hostname="aio.test", ident="aiosmtpd", tls_context=tls, **options)
 
         self.controller = Server(self.mailbox, hostname=host, port=self.port)
@@ -397,14 +399,14 @@ class Scripted:
             self.sessions.append(lines)
             self.open_links += 1
             self.busiest = max(self.busiest, self.open_links)
-        with contextlib.suppress(OSError, ssl.SSLError, Closed):
-            self.converse(link, lines)
-        with self.lock:
-            self.open_links -= 1
-        with contextlib.suppress(OSError):
-            link.close()
+        with contextlib.ExitStack() as links:  # the socket, and the TLS one that may take its place
+            links.callback(link.close)
+            with contextlib.suppress(OSError, ssl.SSLError, Closed):
+                self.converse(link, lines, links)
+            with self.lock:
+                self.open_links -= 1
 
-    def converse(self, link, lines):
+    def converse(self, link, lines, links):
         reader = link.makefile("rb")
 
         def say(text):
@@ -428,6 +430,7 @@ class Scripted:
                 say(answer)
                 if answer.startswith("220"):
                     link = self.tls.wrap_socket(link, server_side=True)
+                    links.callback(link.close)
                     self.resumed.append(link.session_reused)
                     reader = link.makefile("rb")
             elif verb == "AUTH":

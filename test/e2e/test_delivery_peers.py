@@ -4,6 +4,7 @@ import base64
 import hashlib
 import ssl
 import unittest
+import warnings
 from urllib.parse import quote
 
 from clients import Raw, submit
@@ -326,8 +327,9 @@ class Encrypted(Delivery):
     def test_TLS_1_2_is_spoken_and_older_versions_are_not(self):
         new, old = server_tls(self.cert, self.key), server_tls(self.cert, self.key)
         new.maximum_version = ssl.TLSVersion.TLSv1_2
-        old.minimum_version = ssl.TLSVersion.TLSv1
-        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that they are old is the point
+            old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
         peers = {"new": Scripted(self, tls=new), "old": Scripted(self, tls=old)}
         engine = self.engine("127.0.0.1:1")

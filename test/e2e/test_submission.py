@@ -4,6 +4,7 @@ import json
 import smtplib
 import ssl
 import unittest
+import warnings
 
 from clients import Raw, smtp_source, swaks
 from peers import certificate_for, parse
@@ -261,7 +262,9 @@ class Encryption(Submission):
             self.assertEqual(client.ask("STARTTLS")[0], 220)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # that it is old is the point
+                context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
             context.set_ciphers("DEFAULT:@SECLEVEL=0")
             with self.assertRaises((ssl.SSLError, ConnectionError)):
                 context.wrap_socket(client.link)
