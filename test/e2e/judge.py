@@ -127,13 +127,14 @@ class Verdict:
 class Judge:
     """Reads all ledgers once; each check appends sentences to `findings`."""
 
-    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, doubtful=()):
+    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, doubtful=(), moments=()):
         self.loads = {load.name: load for load in loads}
         self.findings = []
         self.ambiguity = ambiguity
         self.queued = set(queued)
         self.events = events
-        self.doubtful = doubtful
+        self.doubtful = doubtful  # recipients whose 250 came while the power failed
+        self.moments = moments  # when that was: (begin, end) in milliseconds
         self.doubtful_and_gone = 0
         self.acked = {}
         for load in loads:
@@ -181,7 +182,8 @@ class Judge:
         return extra
 
     def check_notifications(self):
-        for to, said in self.dsn.by_recipient.items():
+        for to, every in self.dsn.by_recipient.items():
+            said = {one for one in every if not self.in_doubt(one[0])} or every
             ident = self.dsn.returned[to]
             load = self.loads.get((ident or "").rpartition("-")[0])
             if load is None or to not in (load.recipients_of(ident) or []):
@@ -191,11 +193,18 @@ class Judge:
                 self.findings.append(f"{len(said)} different DSNs for {to}: {times}; {self.deaths_near(to)}")
             if any(action != "failed" for _, action in said):
                 self.findings.append(f"DSN for {to}: {sorted(said)}")
+            if self.in_doubt(sorted(said)[0][0]):
+                continue
             certain = [copy for copy in self.copies.get(to, []) if not self.ambiguity.excuses(copy)]
             if certain:
                 message = sorted(said)[0][0]
                 self.findings.append(f"{to} got the message at {certain[0]['time']}, and a DSN was sent at "
                                      f"{self.dsn.copies[message][0]['time']}; {self.deaths_near(to)}")
+
+    def in_doubt(self, message):
+        """The DSN went out while the power failed: it was called durable and then dropped."""
+        at = self.dsn.copies[message][0]["at"]
+        return any(begin <= at <= end for begin, end in self.moments)
 
     def deaths_near(self, to):
         """For whoever looks into a finding: when the engine died about that time."""

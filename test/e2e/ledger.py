@@ -45,7 +45,7 @@ class Trial:
         rates = {"small": 0.6, "middle": 0.3, "large": 0.1}
         self.loads = [Load(name, size, rate * rates[name], recipients) for name, size, recipients in self.LOADS]
         self.sources = []
-        self.doubtful = set()
+        self.doubtful, self.moments = set(), []
         self.figures = {"seed": self.seed, "deaths": 0, "recovery_ms_max": 0, "journals_verified": 0}
 
     def measure_bodies(self):
@@ -130,7 +130,7 @@ class Trial:
         for sink in (self.peer, self.dsn_peer):
             sink.stop()
         judge = Judge(self.loads, self.peer.ledger(), self.dsn_peer.ledger(), self.dsn_folder, queued, self.ambiguity, events,
-                      self.doubtful)
+                      self.doubtful, self.moments)
         verdict = judge.verdict()
         if code != 0:
             verdict.findings.append(f"the engine ended with {code}")
@@ -197,10 +197,12 @@ class PowerTrial(Trial):
         """Cuts the power. The cut itself takes a millisecond, in which the kernel may still call a sync good whose transaction
         it then drops; a real machine would not live to tell. Answers of that moment are therefore in doubt, no others."""
         before = self.ledger_sizes()
-        self.ambiguity.died(now_ms())
+        began = now_ms()
+        self.ambiguity.died(began)
         self.disk.cut_power()
         time.sleep(0.02)  # answers that were on their way
         self.note_doubtful(before, self.ledger_sizes())
+        self.moments.append((began, now_ms()))
         # The engine now runs on a dead disk for a moment: it must not acknowledge anything.
         time.sleep(self.random.uniform(0, 0.2))
         self.engine.process.kill()

@@ -66,11 +66,12 @@ class TheJudge(EndToEnd):
         (self.folder / f"{count}.eml").write_text("\r\n".join(lines))
         return self.copy(0, to=[judge.SENDER], message_id=message_id)
 
-    def findings(self, acked, copies, dsns=(), queued=()):
+    def findings(self, acked, copies, dsns=(), queued=(), moments=()):
         lines = [json.dumps({"id": f"x-{n}", "to": self.load.recipients_of(f"x-{n}")}) + "\n" for n in acked]
         self.load.ledger.write_text("".join(lines))
         return judge.Judge(
-            [self.load], copies, list(dsns), self.folder, queued, self.ambiguity, self.events).verdict().findings
+            [self.load], copies, list(dsns), self.folder, queued, self.ambiguity, self.events,
+            moments=moments).verdict().findings
 
     def finds(self, words, *arguments, **named):
         found = self.findings(*arguments, **named)
@@ -119,6 +120,12 @@ class TheJudge(EndToEnd):
 
     def test_a_bounce_of_a_delivered_recipient_is_found(self):
         self.finds("and a DSN was sent at", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
+
+    def test_a_bounce_told_while_the_power_failed_is_in_doubt(self):
+        at = judge.milliseconds("2026-11-20T10:00:00.000Z")
+        dsn = self.dsn("x1@d1.test", "x-0")
+        self.assertEqual(self.findings([0], [self.copy(0)], [dsn], moments=[(at - 5, at + 5)]), [])
+        self.assertEqual(len(self.findings([0], [self.copy(0)], [dsn], moments=[(at + 5, at + 15)])), 1)
 
     def test_a_bounce_that_is_told_twice_is_found(self):
         dsns = [self.dsn("x1@d1.test", "x-0"), self.dsn("x1@d1.test", "x-0", "<other@x>")]
