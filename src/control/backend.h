@@ -24,7 +24,6 @@ struct ItemDetail {
     std::uint8_t priority = 4;
     std::string subject;  // show only
     std::string headers;  // show only: the header section
-    std::string problem;  // why the message cannot be read; then sender and recipients are unknown
     std::string problem;  // why the message cannot be read; then only what the queue knows is here
 };
 

@@ -73,7 +73,6 @@ json::value to_json(const ItemDetail& item) {
     if (!item.subject.empty()) out["subject"] = item.subject;
     if (!item.problem.empty()) out["problem"] = item.problem;
     if (!item.headers.empty()) out["headers"] = item.headers;
-    if (!item.problem.empty()) out["problem"] = item.problem;
     return out;
 }
 
