@@ -364,11 +364,21 @@ class Routes(Operator):
         for change in ({"color": "red"}, {"to": [7]}, {"priority": 8}):
             self.assertEqual(self.post("/v1/messages", {**good, **change})[0], 422, change)
 
+    def test_what_was_injected_can_be_seen_at_once(self):
+        self.engine.start()
+        good = {"from": "a@src.test", "to": ["b@dst.test"], "message": "Subject: x\r\n\r\nbody\r\n"}
+        for number in range(200):
+            status, answer = self.post("/v1/messages", good)
+            self.assertEqual(status, 202)
+            status, _ = self.engine.api("GET", f"/v1/queue/items/{answer['id']}.1")
+            self.assertEqual(status, 200, f"injection {number} was confirmed but its item is not there")
+
     def test_percent_escapes(self):
         self.engine.start()
         path = "/v1/messages?from=a%2Btag%40src.test&to=%22b%20c%22%40dst.test"
         self.assertEqual(self.post(path, self.message(), content_type="message/rfc822")[0], 202)
-        item = self.engine.api("GET", "/v1/queue?recipient=%22b%20c%22&sender=a%2Btag")[1]["items"][0]
+        found = "/v1/queue?recipient=%22b%20c%22&sender=a%2Btag"
+        item = wait_for(lambda: self.engine.api("GET", found)[1]["items"], "the item")[0]
         self.assertEqual((item["sender"], item["recipients"]), ("a+tag@src.test", ['"b c"@dst.test']))
         for path in ("/v1/queue?domain=%", "/v1/queue?domain=%4", "/v1/queue?domain=%zz", "/v1/%gg"):
             self.assertEqual(self.engine.api("GET", path)[0], 400, path)

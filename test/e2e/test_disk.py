@@ -36,6 +36,11 @@ class DiskTest(EndToEnd):
                 code, reply = error.smtp_code, error.smtp_error
             return "content", code, reply.decode()
 
+    def wait_recorded(self, engine):
+        """Nothing is queued any more, and the journal knows it: the last outcomes may wait for their write."""
+        engine.wait_empty()
+        wait_for(lambda: engine.api("GET", "/v1/status")[1]["journal"]["live_messages"] == 0, "the outcomes to be recorded")
+
     def recipients(self, sink):
         return sorted(to for line in sink.ledger() for to in line["to"])
 
@@ -103,7 +108,7 @@ class FullDisk(DiskTest):
         self.assertEqual((code, reply.split()[0]), (452, "4.3.1"))
         self.disk.fill()
         self.disable_outbound(self.engine, False)
-        self.engine.wait_empty()
+        self.wait_recorded(self.engine)
         self.assertEqual(self.recipients(self.sink), sorted(taken + more))
 
         self.engine.restart_after_kill()  # still full: what was delivered is known
@@ -167,7 +172,7 @@ class FailedSync(DiskTest):
         self.disable_outbound(engine, False)
         engine.wait_event("delivered", recipients=["after@dst.test"])
         engine.api("POST", "/v1/queue/flush", {"all": True})
-        engine.wait_empty()
+        self.wait_recorded(engine)
         self.assertEqual(self.recipients(sink), sorted(acked | {"after@dst.test"}), "what was refused is not delivered")
         self.assertEqual(engine.api("GET", "/v1/status")[1]["journal"]["sync_failures"], 1)
         engine.restart_after_kill()

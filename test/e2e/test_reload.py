@@ -62,7 +62,7 @@ class LiveReload(ReloadTest):
         self.reloaded(1)
         for number in range(5):
             self.send(self.engine, f"held{number}@dst.test")
-        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 5)
+        wait_for(lambda: self.engine.api("GET", "/v1/status")[1]["queue"]["items"] == 5, "5 queued items")
         self.assertEqual(len(self.sink.ledger()), 1)
         changed = self.change(self.engine, "outbound.ini", disabled="false")
         self.in_force(changed, lambda: len(self.sink.ledger()) == 6, "deliveries")
