@@ -71,8 +71,8 @@ json::value to_json(const ItemDetail& item) {
                      {"priority", static_cast<int>(item.priority)}};
     if (!item.tenant.empty()) out["tenant"] = item.tenant;
     if (!item.subject.empty()) out["subject"] = item.subject;
-    if (!item.headers.empty()) out["headers"] = item.headers;
     if (!item.problem.empty()) out["problem"] = item.problem;
+    if (!item.headers.empty()) out["headers"] = item.headers;
     return out;
 }
 

@@ -7,6 +7,7 @@
 
 #include "async/blocking.h"
 #include "base/text.h"
+#include "config/changes.h"
 #include "config/load.h"
 #include "daemon/engine.h"
 #include "mail/header.h"
@@ -383,7 +384,7 @@ Task<control::ReloadReport> Api::reload() {
     control::ReloadReport report;
     for (const config::Problem& problem : loaded.problems) report.problems.push_back(problem.text());
     report.applied = loaded.settings != nullptr;
-    if (report.applied) engine_.apply(loaded.settings);
+    if (report.applied && config::compare(*engine_.settings(), *loaded.settings).any()) engine_.apply(loaded.settings);
     co_return report;
 }
 

@@ -12,6 +12,7 @@ void ShardInbox::push(queue::Event event) {
 ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::SettingsPtr& settings)
     : index_(index),
       log_(common.log),
+      settings_(settings),
       shard_("sluice-io-" + std::to_string(index)),
       inbox_(shard_.executor(), common.core),
       acceptance_(shard_.executor(), common.spool, common.core, common.pressure),
@@ -64,7 +65,9 @@ void ShardUnit::apply(config::SettingsPtr settings) {
     report(reception_->configure(settings));
     report(courier_->configure(settings));
     router_.configure(settings);
-    resolver_->configure(settings->dns);
+    // A resolver that is made anew has lost its cache and every question under way.
+    if (settings->dns != settings_->dns) resolver_->configure(settings->dns);
+    settings_ = std::move(settings);
 }
 
 void ShardUnit::close(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped) {

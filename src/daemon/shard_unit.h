@@ -74,6 +74,7 @@ private:
 
     const std::uint32_t index_;
     event::Log& log_;
+    config::SettingsPtr settings_;
     async::Shard shard_;
     ShardInbox inbox_;
     SpoolAcceptance acceptance_;

@@ -67,6 +67,8 @@ public:
     Task<> quit();
     // The link is known to be dead: nothing more is said on it.
     void forget() { broken_ = untouched_ = true; }
+    // The item at hand goes another way: nothing of it was said here.
+    void pass_over() { untouched_ = true; }
     // Breaks off whatever is under way.
     void abort() { dialogue_.stream().abort(); }
 

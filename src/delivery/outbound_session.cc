@@ -109,6 +109,10 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     } else if (client_->stream().idle_link_is_dead()) {
         opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection had been closed"};
         client_->forget();
+    } else if (!owner_.tls().may_carry(tls_state_, *deliver.route, candidate_, surroundings_.clock.now())) {
+        opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection has another TLS policy"};
+        client_->pass_over();
+        close_asked_ = true;
     }
     if (!opening.failure) co_await deliver_all(deliver, **message, opening);
     if (opening.failure) decide_rest(verdicts_, *opening.failure);
@@ -190,6 +194,7 @@ Task<> OutboundSession::greet(
         co_return;
     }
     local_ = stream->local().text();
+    tls_state_ = owner_.tls().state_of(terms.tls);
     client_ = std::make_unique<ClientSession>(
         std::move(stream), std::move(terms), owner_.settings(), surroundings_.log, name_);
     opening.failure = co_await client_->open();

@@ -9,11 +9,11 @@
 #include "delivery/client_session.h"
 #include "delivery/connecting.h"
 #include "delivery/courier.h"
+#include "delivery/tls_policy.h"
 
 namespace sluice::delivery {
 
 class Settlement;
-class TlsPolicy;
 
 // What sessions of one courier share. Shard-owned; outlives them.
 class SessionOwner {
@@ -70,6 +70,7 @@ private:
     std::unique_ptr<ClientSession> client_;
     queue::Candidate candidate_;  // the one we are connected to
     std::string local_;           // our end, as text
+    TlsState tls_state_;          // how it was opened
     std::vector<std::uint32_t> recipients_;  // of the attempt under way
     Verdicts verdicts_;
 };

@@ -50,6 +50,7 @@ bool TlsPolicy::HostList::has(const queue::Route& route, const queue::Candidate&
 }
 
 Result<> TlsPolicy::configure(const config::Settings& settings) {
+    if (opportunistic_ && settings.outbound_tls == applied_ && settings.outbound.enable_tls == enabled_) return {};
     net::TlsOptions options = client_options(settings.outbound_tls);
     TRY(auto opportunistic, net::TlsContext::client(options));
     options.verify_peer = true;
@@ -60,7 +61,17 @@ Result<> TlsPolicy::configure(const config::Settings& settings) {
     never_.assign(settings.outbound_tls.no_tls_hosts);
     always_.assign(settings.outbound_tls.force_tls_hosts);
     broken_expiry_ = settings.outbound_tls.broken_tls_expiry;
+    applied_ = settings.outbound_tls;
+    ++generation_;
     return {};
+}
+
+bool TlsPolicy::may_carry(
+    const TlsState& state, const queue::Route& route, const queue::Candidate& candidate, Instant now) const {
+    if (state.generation != generation_) return false;
+    const TlsMode wanted = mode_for(route, candidate, now);
+    // Verified TLS is good enough for whoever would have taken any.
+    return wanted == state.mode || (wanted == TlsMode::opportunistic && state.mode == TlsMode::mandatory);
 }
 
 TlsMode TlsPolicy::mode_for(const queue::Route& route, const queue::Candidate& candidate, Instant now) const {

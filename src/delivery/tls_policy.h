@@ -16,6 +16,12 @@
 
 namespace sluice::delivery {
 
+// Under which policy a connection was opened. Value.
+struct TlsState {
+    TlsMode mode = TlsMode::off;
+    std::uint64_t generation = 0;
+};
+
 // Whether mail to a host goes in TLS, with which context, and which hosts' TLS is known to be broken. Shard-owned.
 //
 // Mandatory and verified: the route demands it, or force_tls_hosts names the address, MX host or recipient domain. Off:
@@ -28,6 +34,12 @@ public:
 
     TlsMode mode_for(const queue::Route& route, const queue::Candidate& candidate, Instant now) const;
     std::shared_ptr<net::TlsContext> context_for(TlsMode mode) const;
+    // For a new connection of this mode.
+    TlsState state_of(TlsMode mode) const { return {mode, generation_}; }
+    // Whether mail on this route may use a connection that was opened in that state, to that host: only when nothing
+    // that it demands is missing, and the settings are still the same (ST-10).
+    bool may_carry(
+        const TlsState& state, const queue::Route& route, const queue::Candidate& candidate, Instant now) const;
     // The handshake failed where it was opportunistic: this host gets mail in clear for broken_tls_expiry (TL-3).
     void remember_broken(const queue::Candidate& candidate, Instant now);
 
@@ -39,6 +51,8 @@ private:
         bool has(const queue::Route& route, const queue::Candidate& candidate) const;
     };
 
+    config::OutboundTlsSettings applied_;
+    std::uint64_t generation_ = 0;  // of the settings
     bool enabled_ = true;
     HostList never_, always_;
     Duration broken_expiry_{0};

@@ -55,7 +55,7 @@ Result<> Reception::Impl::ensure_rules() {
 }
 
 Result<> Reception::Impl::configure(config::SettingsPtr settings) {
-    TRY(RulesPtr rules, make_rules(settings));
+    TRY(RulesPtr rules, make_rules(settings, rules_));
     settings_ = std::move(settings);
     rules_ = std::move(rules);
     return {};

@@ -45,6 +45,7 @@ struct Rules {
 using RulesPtr = std::shared_ptr<const Rules>;
 
 // Errors: config, when an address range does not parse or a certificate cannot be used.
-Result<RulesPtr> make_rules(config::SettingsPtr settings);
+// `before`: the rules in force, whose TLS context is kept when its settings did not change; may be null.
+Result<RulesPtr> make_rules(config::SettingsPtr settings, const RulesPtr& before = nullptr);
 
 }  // namespace sluice::reception

@@ -83,7 +83,7 @@ class FullDisk(DiskTest):
         filled = time.monotonic()
         taken, (stage, code, reply) = self.send_until_refused()
         self.assertEqual((stage, code, reply.split()[0]), ("envelope", 452, "4.3.1"))
-        self.assertLess(time.monotonic() - filled, 1, "space is looked at in time")
+        self.assertLess(time.monotonic() - filled, 10, "space is looked at in time")
         health = self.engine.api("GET", "/health")
         self.assertEqual(health[0], 503)
         self.assertNotEqual(health[1]["why_not"], "")
