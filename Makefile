@@ -43,6 +43,7 @@ fuzz: deps
 	@tools/run-fuzz
 
 bench: build
+	@command -v npm >/dev/null || tools/install-packages packages.txt bench
 	@bench/run
 
 format:

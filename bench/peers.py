@@ -17,7 +17,7 @@ import machine
 
 HERE = pathlib.Path(__file__).resolve().parent
 SESSIONS_MAX = 200  # inbound connections that a peer must be ready for
-RETRY_SECONDS = 1   # after a temporary failure, for every peer
+RETRY_SECONDS = 5   # after a temporary failure, for every peer: the least that Haraka takes
 
 
 class Unavailable(Exception):

@@ -65,6 +65,7 @@ struct InboundTlsSettings {
     std::uint32_t files_crc = 0;  // of the files named above: differs when one was renewed in place
     std::vector<std::uint16_t> no_starttls_ports;
     std::vector<std::string> no_tls_hosts;  // CIDRs: STARTTLS is not offered to them
+    friend bool operator==(const InboundTlsSettings&, const InboundTlsSettings&) = default;
 };
 
 // tls.ini [outbound]
@@ -77,6 +78,7 @@ struct OutboundTlsSettings {
     Milliseconds broken_tls_expiry{604'800'000};  // how long a host with broken TLS is remembered
     std::string ca_file;
     std::uint32_t files_crc = 0;  // as above
+    friend bool operator==(const OutboundTlsSettings&, const OutboundTlsSettings&) = default;
 };
 
 // auth_flat_file.ini
@@ -156,6 +158,7 @@ struct DnsSettings {
     Milliseconds cache_ttl_max{3'600'000};
     Milliseconds cache_ttl_min{1'000};
     std::string trust_anchor_file;  // DS or DNSKEY records to validate from; empty: the servers validate
+    friend bool operator==(const DnsSettings&, const DnsSettings&) = default;
 };
 
 // http.ini

@@ -61,12 +61,17 @@ bool Rules::submission_port(const net::Endpoint& listener) const {
     return listener.port == 587 || listener.port == 465;
 }
 
-Result<RulesPtr> make_rules(config::SettingsPtr settings) {
+Result<RulesPtr> make_rules(config::SettingsPtr settings, const RulesPtr& before) {
     auto rules = std::make_shared<Rules>();
     TRY(rules->relay_allow, parse_ranges(settings->relay.acl_allow, "relay_acl_allow"));
     TRY(rules->proxy_hosts, parse_ranges(settings->connection.proxy_hosts, "connection.ini"));
     TRY(rules->no_tls_hosts, parse_ranges(settings->tls.no_tls_hosts, "tls.ini"));
-    TRY(rules->tls, make_tls(settings->tls));
+    // Reading certificates takes long enough for clients to notice: only when they changed.
+    if (before && before->settings->tls == settings->tls) {
+        rules->tls = before->tls;
+    } else {
+        TRY(rules->tls, make_tls(settings->tls));
+    }
     for (const auto& [domain, rule] : settings->relay.domains) {
         TRY(std::string key, mail::normalise_domain(domain));
         rules->destinations[std::move(key)] = rule.action.empty() ? "accept" : rule.action;
