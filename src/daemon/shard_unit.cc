@@ -20,7 +20,8 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       router_(*resolver_, common.clock, settings, common.ourselves),
       actions_(shard_.executor(), [this](std::vector<queue::Action>& actions) { take(actions); }),
       resolving_(shard_.executor()),
-      closing_(shard_.executor()) {
+      closing_(shard_.executor()),
+      newest_(settings) {
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, inbox_, common.events, common.log,
         common.ids.next().value};
@@ -54,7 +55,11 @@ Task<> ShardUnit::resolve(std::string key) {
 }
 
 void ShardUnit::configure(config::SettingsPtr settings) {
-    shard_.post([this, settings = std::move(settings)] { apply(settings); });
+    newest_.set(settings);
+    // Settings that were overtaken while they waited here are never used.
+    shard_.post([this, settings = std::move(settings)] {
+        if (settings == newest_.get()) apply(settings);
+    });
 }
 
 void ShardUnit::apply(config::SettingsPtr settings) {

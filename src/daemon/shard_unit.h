@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "async/mailbox.h"
+#include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "config/settings.h"
@@ -85,6 +86,7 @@ private:
     async::Mailbox<queue::Action> actions_;
     async::TaskGroup resolving_;
     async::TaskGroup closing_;
+    async::Published<config::Settings> newest_;
     bool started_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "delivery/courier_test_support.h"
+#include "delivery/tls_policy.h"
 #include "net/tls_test_support.h"
 
 namespace sluice::delivery {
@@ -52,6 +53,19 @@ TEST_F(TlsDeliveryTest, TL_1_OpportunisticTlsNeedsNoTrust) {
     courier().carry_out(deliver(make_message({"b@example.test"})));
     EXPECT_EQ(ended().verdict, Ended::done);
     EXPECT_NE(log_.starting_with("delivered").find("tls=Y"), std::string::npos);
+}
+
+TEST(TlsPolicy, NewSettingsKeepTheContextsUnlessTlsChanged) {
+    config::Settings settings;
+    TlsPolicy policy;
+    ASSERT_TRUE(policy.configure(settings));
+    const auto first = policy.context_for(TlsMode::opportunistic);
+    settings.outbound.concurrency_max = 7;
+    ASSERT_TRUE(policy.configure(settings));
+    EXPECT_EQ(policy.context_for(TlsMode::opportunistic), first);
+    settings.outbound_tls.files_crc = 1;
+    ASSERT_TRUE(policy.configure(settings));
+    EXPECT_NE(policy.context_for(TlsMode::opportunistic), first);
 }
 
 TEST_F(TlsDeliveryTest, TLS_I5_WhatWasOfferedInClearIsForgotten) {

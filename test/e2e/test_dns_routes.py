@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 import unittest
 
 from clients import submit
@@ -21,6 +22,8 @@ prefer MX 20 alive
 prefer MX 10 dead
 *.equal MX 10 alive
 *.equal MX 10 other
+*.pair MX 10 grumpy
+*.pair MX 10 alive
 implicit A {ALIVE}
 null MX 0 .
 null A {ALIVE}
@@ -290,6 +293,48 @@ class Routes(EndToEnd):
         self.send("two")
         self.assertEqual(self.delivered("two")["mx"], "alive.cases.test")
         self.assertEqual((len(grumpy.sessions), self.engine.events("deferred")), (1, []))
+        self.end_clean()
+
+    def blackhole(self, address):
+        """A listener whose queue is full: the kernel drops further SYNs, as a host behind a silent firewall does."""
+        listener = socket.create_server((address, self.port), backlog=0)
+        self.addCleanup(listener.close)
+        for _ in range(4):
+            filler = socket.socket()
+            self.addCleanup(filler.close)
+            filler.setblocking(False)
+            filler.connect_ex((address, self.port))
+        probe = socket.socket()
+        self.addCleanup(probe.close)
+        probe.settimeout(0.3)
+        with self.assertRaises(TimeoutError):
+            probe.connect((address, self.port))
+
+    def test_RFC_8305_a_silent_address_does_not_hold_up_its_equal(self):
+        """Two hosts of one preference, one of which never answers a SYN: nobody waits for connect_timeout."""
+        self.blackhole(GRUMPY)
+        self.engine.set("outbound.ini", connect_timeout="60", pool_timeout="0").start()
+        domains = [f"d{i}.pair.cases.test" for i in range(8)]
+        begun = time.monotonic()
+        self.send(*domains)
+        self.engine.wait_event("delivered", len(domains), patience=20)
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertEqual(self.engine.events("deferred"), [])
+        self.end_clean()
+
+    def test_connect_timeout_is_for_connecting_and_then_the_next_host_comes(self):
+        self.blackhole(GRUMPY)
+        self.engine.set("outbound.ini", connect_timeout="1").start()
+        self.send("two")
+        self.assertEqual(self.delivered("two")["mx"], "alive.cases.test")
+        self.assertEqual(self.engine.events("deferred"), [])
+        self.end_clean()
+
+    def test_RFC_8305_a_dead_family_costs_nothing(self):
+        self.engine.start()
+        self.send("both")  # nobody listens on its IPv6 address
+        self.assertTrue(self.delivered("both")["remote"].startswith(ALIVE))
+        self.assertEqual(self.engine.events("deferred"), [])
         self.end_clean()
 
     def test_S5321_18_address_literals_need_no_name(self):

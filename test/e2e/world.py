@@ -310,6 +310,7 @@ class EndToEnd(unittest.TestCase):
 
     def setUp(self):
         self.world = World()
+        self.addCleanup(self.world.close)  # also when the setUp of a derived class fails
 
     def tearDown(self):
         failures = self.world.close()
