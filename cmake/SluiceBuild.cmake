@@ -6,6 +6,7 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
 option(SLUICE_TESTS "Build the tests" ON)
+option(SLUICE_BENCH "Build the micro benchmarks" OFF)
 option(SLUICE_WERROR "Treat warnings as errors" OFF)
 option(SLUICE_FUZZ "Build the libFuzzer targets" OFF)
 set(SLUICE_SANITIZE "" CACHE STRING "Sanitizers to compile with, as in -fsanitize=")

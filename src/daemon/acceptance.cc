@@ -117,9 +117,9 @@ void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
         }
         finished.push_back(waiting);
     }
-    // The clients first: their 250 is due, and the core then finds more at once.
-    finished_.push_all(finished);
+    // The core first: whoever was told 250 finds the message in the queue.
     core_.push_all(events);
+    finished_.push_all(finished);
 }
 
 }  // namespace sluice::daemon

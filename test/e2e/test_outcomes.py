@@ -225,7 +225,7 @@ class Replies(Outcomes):
     def test_C5321_04_every_phase_has_its_own_deadline(self):
         """A peer that falls silent in a phase costs one deferral, on time; only after the dot may it be a duplicate."""
         phases = {"greeting": "greeting", "EHLO": "helo", "MAIL": "mail", "RCPT": "rcpt", "DATA": "data", "body": "body", "dot": "dot"}
-        limits = {f"{stage}_timeout": "1" for stage in ("greeting", "helo", "mail", "rcpt", "data", "block", "dot")}
+        limits = {f"{stage}_timeout": "3" for stage in ("greeting", "helo", "mail", "rcpt", "data", "block", "dot")}
         self.engine.set("outbound.ini", **limits)
         self.engine.set("connection.ini", "max", bytes="40M")
         silence = threading.Event()
@@ -236,7 +236,7 @@ class Replies(Outcomes):
         self.assertEqual({name: (event["event"], event["stage"]) for name, event in events.items()},
                          {name: ("deferred", name) for name in table})
         for name, event in events.items():
-            self.assertLess(event["attempt_ms"], 8000, name)
+            self.assertLess(event["attempt_ms"], 30_000, name)
         duplicates = {event["domain"] for event in self.engine.events("possible_duplicate")}
         self.assertEqual(duplicates, {"dot.test"})
         self.end_clean()
