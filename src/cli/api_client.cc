@@ -127,7 +127,9 @@ Result<boost::json::value> json_of(const Result<ApiReply>& reply) {
     std::string sentence = "status " + std::to_string(reply->status);
     if (const auto* object = value.if_object()) {
         if (const auto* text = object->if_contains("error")) sentence = text->as_string().c_str();
-        if (const auto* field = object->if_contains("field")) sentence = std::string(field->as_string()) + ": " + sentence;
+        const auto* field = object->if_contains("field");
+        const std::string name = field != nullptr ? std::string(field->as_string()) + ": " : std::string();
+        if (!sentence.starts_with(name)) sentence = name + sentence;
     }
     return fail(reply->status == 404 ? Errc::not_found : Errc::bad_input, sentence);
 }

@@ -87,6 +87,7 @@ void add_journal_commands(CLI::App& app, Session& session) {
         const Result<spool::JournalSurvey> survey =
             spool::dump_journal(journal_folder(*directory), [](const std::string& line) { std::puts(line.c_str()); });
         if (!survey) session.fail_with(survey.error());
+        else if (survey->segments == 0) session.fail_with(Error(Errc::not_found, "no journal in " + *directory));
         else if (!survey->sound()) session.exit_code = exit_failed;
     });
     CLI::App* verify = journal->add_subcommand("verify", "checks every checksum; exit code 1 when something is wrong");
@@ -94,6 +95,7 @@ void add_journal_commands(CLI::App& app, Session& session) {
     verify->callback([directory, &session] {
         const Result<spool::JournalSurvey> survey = spool::verify_journal(journal_folder(*directory));
         if (!survey) return session.fail_with(survey.error());
+        if (survey->segments == 0) return session.fail_with(Error(Errc::not_found, "no journal in " + *directory));
         if (!survey->sound()) session.exit_code = exit_failed;
         print_survey(session, *survey);
     });

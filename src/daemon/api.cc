@@ -220,7 +220,7 @@ Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, co
     co_return matching;
 }
 
-Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
+Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item, std::vector<std::uint32_t> pending) {
     const auto load = [this, id = item.id.message] { return engine_.spool_->load(id); };
     const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.disk_pool_, executor_, load);
     if (!loaded) {
@@ -232,7 +232,8 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
     const mail::Message& message = **loaded;
     item.sender = message.envelope.reverse_path.text();
     ASSERT(item.id.index < message.items.size());
-    for (const std::uint32_t index : message.items[item.id.index].recipients) {
+    if (pending.empty()) pending = message.items[item.id.index].recipients;
+    for (const std::uint32_t index : pending) {
         item.recipients.push_back(message.envelope.recipients[index].address.text());
     }
     item.headers = message.trace + message.content.substr(0, message.traits.header_size);
@@ -241,14 +242,14 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item) {
 }
 
 Task<Result<control::ItemDetail>> Api::show(ItemId id) {
-    using Found = std::optional<control::ItemDetail>;
+    using Found = std::optional<std::pair<control::ItemDetail, std::vector<std::uint32_t>>>;
     std::function<Found(const queue::Core&)> question = [id](const queue::Core& core) -> Found {
         const auto view = core.find(id);
-        return view ? Found(detail_of(*view)) : std::nullopt;
+        return view ? Found(std::pair(detail_of(*view), core.pending(id))) : std::nullopt;
     };
     Found found = co_await ask<Found>(std::move(question));
     if (!found) co_return fail(Errc::not_found, "no queued item " + id.text());
-    co_return co_await detail(std::move(*found));
+    co_return co_await detail(std::move(found->first), std::move(found->second));
 }
 
 Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Selection which) {

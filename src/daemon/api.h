@@ -54,7 +54,8 @@ private:
     Task<Result<control::InjectReply>> wait_for(PendingPtr pending);
     Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
-    Task<Result<control::ItemDetail>> detail(control::ItemDetail item);
+    // Adds what the message says; `pending` as Core::pending().
+    Task<Result<control::ItemDetail>> detail(control::ItemDetail item, std::vector<std::uint32_t> pending);
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
     Task<std::vector<ItemId>> ids(const control::ItemFilter& filter, std::size_t count_max);
     Task<std::vector<ItemId>> with_addresses(std::vector<ItemId> candidates, const control::ItemFilter& filter);

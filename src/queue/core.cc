@@ -21,6 +21,7 @@ void Core::handle(Event event, Instant now, std::vector<Action>& actions) {
 Instant Core::next_timer() const { return impl_->next_timer(); }
 Stats Core::stats() const { return impl_->stats(); }
 std::optional<ItemView> Core::find(ItemId id) const { return impl_->find(id); }
+std::vector<std::uint32_t> Core::pending(ItemId id) const { return impl_->pending(id); }
 void Core::each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const {
     impl_->each(domain, visit);
 }

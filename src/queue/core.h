@@ -214,6 +214,8 @@ public:
 
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
+    // Recipients of an item that are still undecided; empty: all that it was accepted with.
+    std::vector<std::uint32_t> pending(ItemId id) const;
     // Visits items until `visit` returns false, in no particular order; with a domain only its items.
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     // Visits the domains that have items or sessions, until `visit` returns false.

@@ -131,6 +131,7 @@ public:
     Instant next_timer() const { return wheel_.next(); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
+    std::vector<std::uint32_t> pending(ItemId id) const;
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
     void audit() const;

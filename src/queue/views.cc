@@ -39,6 +39,11 @@ std::optional<ItemView> Core::Impl::find(ItemId id) const {
     return view(items_[at]);
 }
 
+std::vector<std::uint32_t> Core::Impl::pending(ItemId id) const {
+    const Index at = items_.find(id);
+    return at == none ? std::vector<std::uint32_t>() : pending_of(at);
+}
+
 void Core::Impl::each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const {
     if (domain.empty()) {
         for (Index at = 0; at < items_.end(); ++at) {

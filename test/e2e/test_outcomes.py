@@ -48,6 +48,8 @@ class PerRecipient(Outcomes):
         self.wait_recipients("bounced", ["r2@dst.test", "r5@dst.test"])
         self.wait_recipients("deferred", ["r3@dst.test"])
         first = self.reports.wait(1)[0]
+        left = [item["recipients"] for item in self.engine.api("GET", "/v1/queue?domain=dst.test")[1]["items"]]
+        self.assertEqual(left, [["r3@dst.test"]], "only who is still undecided is shown")
         self.engine.restart_after_kill()
         self.wait_recipients("bounced", ["r2@dst.test", "r3@dst.test", "r5@dst.test"])
         second = self.reports.wait(2)[1]
