@@ -23,7 +23,7 @@ struct BlastOptions {
     std::uint32_t recipients = 1;           // per message
     double rate = 0;                        // messages per second, open loop; 0: as fast as answers come
     enum class Protocol { plain, pipelining, chunking } protocol = Protocol::pipelining;
-    std::uint32_t window = 1;               // messages on their way per connection (chunking, pipelining)
+    std::uint32_t window = 1;               // messages on their way per connection; plain: always one
     bool starttls = false;
     bool implicit_tls = false;
     std::string user, password;             // AUTH PLAIN when set

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "async/blocking.h"
+#include "base/assert.h"
 #include "base/text.h"
 
 namespace sluice::peer {
@@ -92,9 +93,7 @@ private:
 
     Task<> send_messages() {
         for (;;) {
-            const bool may_send = flights_.size() < options_.window &&
-                                  (options_.per_connection == 0 || sent_here_ < options_.per_connection);
-            if (may_send && !exhausted_) {
+            if (may_begin() && !exhausted_) {
                 const bool begun = co_await begin_message();
                 if (!begun && !stream_) co_return;
                 if (begun) continue;
@@ -103,6 +102,19 @@ private:
             const bool alive = co_await progress();
             if (!alive) co_return;
         }
+    }
+
+    bool may_begin() const {
+        if (options_.per_connection != 0 && sent_here_ >= options_.per_connection) return false;
+        if (flights_.empty()) return true;
+        if (flights_.size() >= options_.window) return false;
+        switch (options_.protocol) {
+            case BlastOptions::Protocol::plain: return false;
+            // Nothing may follow DATA before its content (RFC 2920 §3.1).
+            case BlastOptions::Protocol::pipelining: return flights_.back().replies_left == 0;
+            case BlastOptions::Protocol::chunking: return true;
+        }
+        UNREACHABLE();
     }
 
     // Takes the next number and sends what can be sent of that message at once.

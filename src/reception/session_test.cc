@@ -107,6 +107,7 @@ protected:
         std::filesystem::remove(directory_ / "key.pem");
         net::append_certificate(directory_ / "cert.pem", identity);
         net::write_key(directory_ / "key.pem", identity);
+        ++settings_.tls.files_crc;  // as the configuration notices it
         const Result<> configured = reception_->configure(std::make_shared<const config::Settings>(settings_));
         ASSERT_TRUE(configured) << configured.error().text();
     }
