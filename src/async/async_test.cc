@@ -107,9 +107,9 @@ Task<> add_on_pool(boost::asio::thread_pool& pool, Executor executor, int& resul
 }
 
 TEST(Blocking, ResumesOnTheLoopWithTheResult) {
-    boost::asio::thread_pool pool(1);
     Shard shard("test");
     TaskGroup group(shard.executor());
+    boost::asio::thread_pool pool(1);  // ends before the loop that it posts to
     int result = 0;
     group.spawn(add_on_pool(pool, shard.executor(), result));
     shard.start();
