@@ -39,6 +39,7 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     serve_command->add_option("DIR", serve_directory, "instance directory");
     add_instance_commands(app, session);
     add_engine_commands(app, session);
+    add_policy_commands(app, session);
     add_peer_commands(app, session);
 
     try {

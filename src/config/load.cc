@@ -5,9 +5,9 @@
 #include <filesystem>
 #include <set>
 
+#include "base/nearest.h"
 #include "base/text.h"
 #include "config/checks.h"
-#include "config/nearest.h"
 #include "config/schema.h"
 #include "config/sources.h"
 #include "config/tls_files.h"

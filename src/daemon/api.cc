@@ -383,7 +383,7 @@ void Api::forget_old_keys() {
 Task<control::ReloadReport> Api::reload() {
     const config::Loaded loaded = config::load(engine_.settings()->directory);
     control::ReloadReport report;
-    for (const config::Problem& problem : loaded.problems) report.problems.push_back(problem.text());
+    for (const Problem& problem : loaded.problems) report.problems.push_back(problem.text());
     report.applied = loaded.settings != nullptr;
     if (report.applied && config::compare(*engine_.settings(), *loaded.settings).any()) engine_.apply(loaded.settings);
     co_return report;

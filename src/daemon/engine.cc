@@ -81,7 +81,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
 }
 
 Engine::Engine(config::Loaded loaded) : settings_(std::move(loaded.settings)), started_(clock_.now()) {
-    for (const config::Problem& problem : loaded.problems) warnings_.push_back(problem.text());
+    for (const Problem& problem : loaded.problems) warnings_.push_back(problem.text());
 }
 
 Engine::~Engine() { stop(); }

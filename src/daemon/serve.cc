@@ -38,13 +38,13 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void print_problems(const std::vector<config::Problem>& problems) {
-    for (const config::Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
+void print_problems(const std::vector<Problem>& problems) {
+    for (const Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
 }
 
 // Applies changed settings; a broken file keeps the old ones and says so.
 void reload(Engine& engine, const config::Reload& reload) {
-    for (const config::Problem& problem : reload.problems) engine.log().warn("config", problem.text());
+    for (const Problem& problem : reload.problems) engine.log().warn("config", problem.text());
     for (const std::string& key : reload.needs_restart) {
         engine.log().warn("config", "takes effect after a restart", {{"setting", key}});
     }
@@ -57,7 +57,7 @@ void reload(Engine& engine, const config::Reload& reload) {
 }
 
 // Waits for signals and changed files. Returns when asked to stop.
-void watch(Engine& engine, int signals, std::vector<config::Problem> problems) {
+void watch(Engine& engine, int signals, std::vector<Problem> problems) {
     auto files = config::Watch::open(engine.settings(), std::move(problems), [&](const config::Reload& change) {
         reload(engine, change);
     });
@@ -93,7 +93,7 @@ int serve(const std::string& directory) {
     }
     const int signals = open_signals();
     raise_descriptor_limit();
-    const std::vector<config::Problem> problems = loaded.problems;
+    const std::vector<Problem> problems = loaded.problems;
     Engine engine(std::move(loaded));
     if (const Result<> started = engine.start(); !started) {
         std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());

@@ -261,8 +261,8 @@ private:
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
-    void apply_policies(std::vector<policy::Policy> policies);
-    void rebuild_buckets(std::vector<policy::Policy> policies);
+    void apply_policies(std::vector<policy::WindowPolicy> policies);
+    void rebuild_buckets(std::vector<policy::WindowPolicy> policies);
     void close_excess();
     void refresh_routes();
     void relane_all();

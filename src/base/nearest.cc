@@ -1,10 +1,10 @@
-#include "config/nearest.h"
+#include "base/nearest.h"
 
 #include <algorithm>
 
 #include "base/text.h"
 
-namespace sluice::config {
+namespace sluice {
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
     // Three rows of the usual table suffice: a swap of neighbours looks two rows back.
@@ -42,4 +42,4 @@ std::string nearest(std::string_view name, const std::vector<std::string>& candi
     return best;
 }
 
-}  // namespace sluice::config
+}  // namespace sluice

@@ -1,8 +1,8 @@
-#include "config/problem.h"
+#include "base/problem.h"
 
 #include <algorithm>
 
-namespace sluice::config {
+namespace sluice {
 
 std::string Problem::text() const {
     std::string out = severity == Severity::error ? "error: " : "warning: ";
@@ -27,4 +27,4 @@ void Problems::add(Problem problem) {
     if (std::find(all_.begin(), all_.end(), problem) == all_.end()) all_.push_back(std::move(problem));
 }
 
-}  // namespace sluice::config
+}  // namespace sluice

@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
-namespace sluice::config {
+namespace sluice {
 
 enum class Severity { error, warning };
 
-// What is wrong with an instance directory, in words for the person who wrote it. Value.
+// What is wrong with a file of an instance directory, in words for the person who wrote it. Value.
 // An error keeps the settings from being used; a warning says what was assumed instead.
 struct Problem {
     Severity severity = Severity::error;
@@ -38,4 +38,4 @@ private:
     bool any_error_ = false;
 };
 
-}  // namespace sluice::config
+}  // namespace sluice

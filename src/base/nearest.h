@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-namespace sluice::config {
+namespace sluice {
 
 // How many letters must be added, removed, replaced or swapped with their neighbour; case does not count.
 std::size_t edit_distance(std::string_view a, std::string_view b);
@@ -13,4 +13,4 @@ std::size_t edit_distance(std::string_view a, std::string_view b);
 // equals. Empty when none is near.
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
 
-}  // namespace sluice::config
+}  // namespace sluice
