@@ -111,7 +111,7 @@ std::string api_name(const std::string& field) {
 Api::Api(Engine& engine, async::Executor executor)
     : engine_(engine),
       executor_(executor),
-      acceptance_(executor, *engine.spool_, *engine.core_, *engine.pressure_),
+      acceptance_(executor, engine.machinery_->spool(), engine.machinery_->core(), engine.machinery_->pressure()),
       tasks_(executor) {
     recover_keys();
 }
@@ -120,7 +120,7 @@ template <class Answer>
 Task<Answer> Api::ask(std::function<Answer(const queue::Core&)> question) {
     std::optional<Answer> answer;
     async::Signal answered(executor_);
-    engine_.core_->ask([&](const queue::Core& core) {
+    engine_.machinery_->core().ask([&](const queue::Core& core) {
         answer.emplace(question(core));
         boost::asio::post(executor_, [&answered] { answered.set(); });
     });
@@ -134,14 +134,14 @@ Task<control::EngineStatus> Api::status() {
     const config::SettingsPtr settings = engine_.settings();
     status.me = settings->me;
     status.directory = settings->directory;
-    status.uptime_ms = (engine_.clock_.now() - engine_.started_).count();
+    status.uptime_ms = (engine_.machinery_->clock().now() - engine_.machinery_->started()).count();
     for (const net::Endpoint& endpoint : engine_.endpoints()) status.listeners.push_back(endpoint.text());
-    status.connections_in = engine_.census_.total();
-    status.spool = engine_.spool_->status();
+    status.connections_in = engine_.machinery_->census().total();
+    status.spool = engine_.machinery_->spool().status();
     const auto refusal = acceptance_.refusal();
     status.accepting = !refusal.has_value();
     status.why_not = refusal.value_or("");
-    status.resident_bytes = engine_.pressure_->resident_bytes();
+    status.resident_bytes = engine_.machinery_->pressure().resident_bytes();
     status.warnings = engine_.warnings_;
     std::function<queue::Stats(const queue::Core&)> question = [](const queue::Core& core) { return core.stats(); };
     status.queue = co_await ask<queue::Stats>(std::move(question));
@@ -207,12 +207,12 @@ Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, co
         const auto read = [this, some, &filter] {
             std::vector<ItemId> found;
             for (const ItemId id : some) {
-                const Result<mail::MessagePtr> message = engine_.spool_->load(id.message);
+                const Result<mail::MessagePtr> message = engine_.machinery_->spool().load(id.message);
                 if (message && passes(**message, id, filter)) found.push_back(id);
             }
             return found;
         };
-        const std::vector<ItemId> found = co_await async::blocking(engine_.disk_pool_, executor_, read);
+        const std::vector<ItemId> found = co_await async::blocking(engine_.machinery_->workers(), executor_, read);
         matching.insert(matching.end(), found.begin(), found.end());
         from += count;
     }
@@ -221,8 +221,8 @@ Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, co
 }
 
 Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item, std::vector<std::uint32_t> pending) {
-    const auto load = [this, id = item.id.message] { return engine_.spool_->load(id); };
-    const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.disk_pool_, executor_, load);
+    const auto load = [this, id = item.id.message] { return engine_.machinery_->spool().load(id); };
+    const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.machinery_->workers(), executor_, load);
     if (!loaded) {
         if (loaded.error().code == Errc::not_found) co_return fail(loaded.error());  // decided meanwhile
         // A damaged message is shown too: the operator has to find it.
@@ -259,12 +259,12 @@ Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Select
     const std::uint64_t count = co_await ask<std::uint64_t>(std::move(question));
     if (which.item && count == 0) co_return fail(Errc::not_found, "no such item in a state that this concerns");
     queue::Event event = event_of(command, std::move(which));
-    engine_.core_->push(std::move(event));
+    engine_.machinery_->core().push(std::move(event));
     // The answer comes after the core has taken the command, and after a crash would not undo it. Core and writer
     // keep the order; removals may wait for the disk to name their recipients.
     std::function<bool(const queue::Core&)> barrier = [](const queue::Core&) { return true; };
     co_await ask<bool>(std::move(barrier));
-    while (engine_.removals_under_way_ > 0 && co_await async::sleep_for(removal_poll)) {
+    while (engine_.machinery_->removals_under_way() > 0 && co_await async::sleep_for(removal_poll)) {
     }
     CO_TRY_VOID(co_await acceptance_.durable());
     co_return count;
@@ -292,7 +292,7 @@ Task<Result<control::InjectReply>> Api::inject_once(control::InjectRequest reque
     const auto pending = std::make_shared<Pending>();
     pending_[key] = pending;
     Result<control::InjectReply> reply = co_await queue(std::move(request));
-    if (reply) remember_key(key, Seen{reply->id, engine_.clock_.now()});
+    if (reply) remember_key(key, Seen{reply->id, engine_.machinery_->clock().now()});
     pending_.erase(key);
     pending->reply = reply;
     for (async::Signal* waiting : pending->waiting) waiting->set();
@@ -315,12 +315,12 @@ Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
     spool::Batch batch;
     if (!key.empty()) {
         batch.emplace_back(spool::PolicyRecord{
-            std::string(key_prefix) + key, message->id.text() + " " + std::to_string(to_ms(engine_.clock_.now()))});
+            std::string(key_prefix) + key, message->id.text() + " " + std::to_string(to_ms(engine_.machinery_->clock().now()))});
     }
     const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
     if (!accepted) co_return fail(accepted.error());
     const event::Accepted fact{
-        .message = *message, .client = message->origin, .took = engine_.clock_.now() - message->arrival};
+        .message = *message, .client = message->origin, .took = engine_.machinery_->clock().now() - message->arrival};
     engine_.events_->record(fact);
     control::InjectReply reply;
     reply.id = message->id;
@@ -337,7 +337,7 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     injection.origin = request.client.empty() ? "http" : request.client;
     injection.tenant = std::move(request.tenant);
     injection.priority = request.priority;
-    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.clock_, *engine_.ids_);
+    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.machinery_->clock(), engine_.machinery_->ids());
     if (message) return std::move(*message);
     const auto& errors = message.error();
     if (errors.size() == 1 && errors[0].field == "content" && too_large) return fail(Errc::too_large, errors[0].reason);
@@ -354,7 +354,7 @@ void Api::remember_key(const std::string& key, Seen seen) {
 }
 
 void Api::recover_keys() {
-    for (const spool::PolicyRecord& record : engine_.recovery_.policies) {
+    for (const spool::PolicyRecord& record : engine_.machinery_->recovery().policies) {
         if (!record.key.starts_with(key_prefix)) continue;
         const auto parts = split(record.value, ' ');
         if (parts.size() != 2) continue;
@@ -369,7 +369,7 @@ void Api::recover_keys() {
 
 // Costs what it forgets, not what it keeps: there may be a day's worth of keys.
 void Api::forget_old_keys() {
-    const Instant limit = engine_.clock_.now() - key_lifetime;
+    const Instant limit = engine_.machinery_->clock().now() - key_lifetime;
     spool::Batch erased;
     while (!key_ages_.empty() && key_ages_.front().first < limit && erased.size() < 1000) {
         const std::string key = std::move(key_ages_.front().second);
@@ -377,7 +377,7 @@ void Api::forget_old_keys() {
         erased.emplace_back(spool::PolicyRecord{std::string(key_prefix) + key, ""});
         seen_.erase(key);
     }
-    if (!erased.empty()) engine_.spool_->append(std::move(erased), nullptr, 0);
+    if (!erased.empty()) engine_.machinery_->spool().append(std::move(erased), nullptr, 0);
 }
 
 Task<control::ReloadReport> Api::reload() {

@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <boost/asio/thread_pool.hpp>
 #include <map>
 #include <string>
 #include <vector>
