@@ -9,10 +9,14 @@ import struct
 import subprocess
 import tempfile
 
+from judge import PowerCut
 from world import wait_for
 
 # ioctl of ext4 and xfs: _IOR('X', 125, __u32), and its flag that drops the file system's own journal as well.
 SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2
+
+EXT4 = ("mkfs.ext4", "-q", "-F")
+XFS = ("mkfs.xfs", "-q", "-f")  # 300 MB and more
 
 
 class SmallDisk:
@@ -58,7 +62,7 @@ class SmallDisk:
 class LoopDisk:
     """A file system of its own whose power can be cut: what was not synced is gone. Needs root and loop devices."""
 
-    def __init__(self, megabytes=256, make=("mkfs.ext4", "-q", "-F")):
+    def __init__(self, megabytes=256, make=EXT4):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sluice-disk-"))
         self.image, self.mount_point = self.folder / "disk.img", self.folder / "disk"
         self.mount_point.mkdir()
@@ -104,9 +108,11 @@ class LoopDisk:
         return False
 
     def cut_power(self):
-        """Drops dirty pages and the uncommitted journal of the file system, at once: what `xfs_io -c shutdown` asks for."""
+        """Returns the PowerCut that began. Drops dirty pages and the uncommitted journal of the file system, at once: what `xfs_io -c shutdown` asks for."""
         folder = os.open(self.mount_point, os.O_RDONLY)
         try:
+            cut = PowerCut.now()
             fcntl.ioctl(folder, SHUTDOWN, struct.pack("I", WITHOUT_FLUSHING))
         finally:
             os.close(folder)
+        return cut
