@@ -21,11 +21,11 @@ class Trial:
     WINDOW_MS = 250
     LOADS = [("small", 700, 1), ("middle", 4000, 3), ("large", 70000, 2)]
 
-    def __init__(self, world, rate=250, seed=None):
+    def __init__(self, world, rate=250, seed=None, window_ms=None):
         self.world = world
         self.seed = seed if seed is not None else random.SystemRandom().randrange(1 << 30)
         self.random = random.Random(self.seed)
-        self.ambiguity = Ambiguity(self.WINDOW_MS)
+        self.ambiguity = Ambiguity(window_ms or self.WINDOW_MS)
         self.dsn_folder = world.directory / "dsn"
         self.dsn_folder.mkdir()
         rules = ["rcpt%5=550 5.1.1 no such user", "rcpt%10=451 4.2.0 later", "dot%1.5=drop", "dot%1.5=drop-after"]
@@ -93,6 +93,19 @@ class Trial:
         self.engine.process.kill()
         self.figures["deaths"] += 1
 
+    def start_until_killed(self, command, killed=lambda: False, patience=6):
+        """Starts the engine under a `command` that kills it, or that shows in killed() when to do so. Tells whether it came to
+        that while patience lasted; afterwards it is dead anyhow."""
+        self.starts_again()
+        self.engine.start(wait=False, command=command)
+        # The end of the wait is a death at a random time.
+        end = time.monotonic() + patience
+        while time.monotonic() < end and self.engine.process.running() and not killed():
+            time.sleep(0.005)
+        came_to_it = not self.engine.process.running() or killed()
+        self.kill_engine()
+        return came_to_it
+
     def kill_while_starting(self):
         """A second death within the recovery of the first."""
         self.starts_again()
@@ -100,10 +113,13 @@ class Trial:
         time.sleep(self.random.uniform(0, 0.15))
         self.kill_engine()
 
-    def run_kills(self, count):
+    def begin(self):
         self.measure_bodies()
         self.start_engine()
         self.start_sources()
+
+    def run_kills(self, count):
+        self.begin()
         while self.figures["deaths"] < count:
             self.let_work()
             self.kill_engine()
@@ -205,15 +221,14 @@ class PowerTrial(Trial):
         if self.cuts:
             self.cuts[-1].over()
 
-    def run_cuts(self, count):
-        self.measure_bodies()
-        self.start_engine()
-        self.start_sources()
+    def run_cuts(self, count, second_cut=0.2):
+        """`second_cut` is the part of the cuts that are followed by another within the recovery."""
+        self.begin()
         while self.figures["deaths"] < count:
             self.let_work()
             self.cut()
             self.verify_journal()
-            if self.random.random() < 0.2:  # a second cut within the recovery of the first
+            if self.random.random() < second_cut:
                 self.starts_again()
                 self.engine.start(wait=False)
                 time.sleep(self.random.uniform(0, 0.15))

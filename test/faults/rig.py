@@ -15,6 +15,7 @@ import importlib
 import pathlib
 import random
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -119,6 +120,13 @@ class Run:
         complaints = world.close()
         if not expects_errors:
             self.findings.extend(complaints)
+
+    def keep_busy(self, processes):
+        """So many processes that only use the processors, until the end."""
+        for _ in range(processes):
+            child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            self.defer(child.wait)
+            self.defer(child.kill)
 
     def unittests(self, *names):
         """Runs test cases by name, MODULE.Class[.test_name], from this folder or test/e2e. A skipped one is left out."""
