@@ -5,7 +5,6 @@ import random
 import subprocess
 import time
 
-from disks import LoopDisk
 from judge import Ambiguity, Judge, Load
 from world import SLUICE, wait_for
 
@@ -21,14 +20,16 @@ class Trial:
     WINDOW_MS = 250
     LOADS = [("small", 700, 1), ("middle", 4000, 3), ("large", 70000, 2)]
 
-    def __init__(self, world, rate=250, seed=None, window_ms=None):
+    RULES = ["rcpt%5=550 5.1.1 no such user", "rcpt%10=451 4.2.0 later", "dot%1.5=drop", "dot%1.5=drop-after"]
+
+    def __init__(self, world, rate=250, seed=None, window_ms=None, rules=None):
         self.world = world
         self.seed = seed if seed is not None else random.SystemRandom().randrange(1 << 30)
         self.random = random.Random(self.seed)
         self.ambiguity = Ambiguity(window_ms or self.WINDOW_MS)
         self.dsn_folder = world.directory / "dsn"
         self.dsn_folder.mkdir()
-        rules = ["rcpt%5=550 5.1.1 no such user", "rcpt%10=451 4.2.0 later", "dot%1.5=drop", "dot%1.5=drop-after"]
+        rules = self.RULES if rules is None else rules
         self.peer = world.sink("--seed", str(self.seed), *[word for rule in rules for word in ("--rule", rule)], name="peer")
         self.dsn_peer = world.sink("--dir", self.dsn_folder, name="dsn")
         self.engine = world.engine().route("src.test", self.dsn_peer.endpoint).route("any", self.peer.endpoint)
@@ -82,10 +83,14 @@ class Trial:
         self.engine.start()
         self.figures["recovery_ms_max"] = max(self.figures["recovery_ms_max"], int((time.monotonic() - began) * 1000))
 
+    def linger(self, *range):
+        """When something breaks is chance: that is the test, nothing is waited for here."""
+        time.sleep(self.random.uniform(*range))
+
     def let_work(self):
         """Some time under load, at least until the source got further answers."""
         before = self.acked()
-        time.sleep(self.random.uniform(0.05, 0.8))  # when it dies is chance: that is the test, nothing is waited for here
+        self.linger(0.05, 0.8)
         wait_for(lambda: self.acked() > before, "the load to be accepted")
 
     def kill_engine(self):
@@ -198,9 +203,9 @@ class PowerTrial(Trial):
 
     WINDOW_MS = 500  # the sync counts here, and a busy loop device takes its time
 
-    def __init__(self, world, rate=250, seed=None, disk=None):
-        super().__init__(world, rate, seed)
-        self.disk = disk or LoopDisk()
+    def __init__(self, world, disk, **options):
+        super().__init__(world, **options)
+        self.disk = disk
         self.queue = self.disk.mount_point / "queue"
         self.engine.files["queue_dir"] = f"{self.queue}\n"
         self.engine.set("spool.ini", reserve_bytes="4M", free_bytes_min="16M")
@@ -238,7 +243,7 @@ class PowerTrial(Trial):
         return self.finish()
 
     def verify_journal(self, folder=None):
-        super().verify_journal(self.queue)
+        super().verify_journal(folder or self.queue)
 
     def close(self):
         self.disk.close()

@@ -13,7 +13,7 @@ def cut_power(run, make, count, **shape):
     """Cuts the power of a disk under load `count` times; figures are added up over several calls."""
     disk = LoopDisk(320, make)
     run.defer(disk.close)
-    trial = PowerTrial(run.world(expects_errors=True), seed=run.seed, disk=disk)
+    trial = PowerTrial(run.world(expects_errors=True), disk, seed=run.seed)
     verdict = trial.run_cuts(count, **shape)
     judge(run, verdict)
     return verdict

@@ -41,6 +41,19 @@ def xfs():
 
 
 @functools.lru_cache(None)
+def reflinks():
+    """Snapshots of an image: an xfs with reflink, and a loop mount within."""
+    return xfs() or loop_mounts()
+
+
+@functools.lru_cache(None)
+def served_disk():
+    from disks import ServedDisk
+    missing = root() or _tool("nbdkit") or _tool("nbdfuse") or loop_mounts()
+    return missing or _possible(lambda: ServedDisk(16), "nbdfuse does not work here")
+
+
+@functools.lru_cache(None)
 def strace():
     if reason := _tool("strace"):
         return reason
