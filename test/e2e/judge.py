@@ -67,6 +67,7 @@ class Ambiguity:
         self.deaths = []
 
     def died(self, at_ms):
+        """Also: nothing could be recorded from then on."""
         self.deaths.append((at_ms - self.window_ms, float("inf")))
 
     def starts_again(self, at_ms):
