@@ -27,7 +27,7 @@ struct BlastOptions {
     bool starttls = false;
     bool implicit_tls = false;
     std::string user, password;             // AUTH PLAIN when set
-    std::string ledger;                     // one JSON line for each message that was answered 250, after the answer
+    std::string ledger;                     // one JSON line for each message that was answered 250, with the instant at which that was read
     std::string id_prefix = "m";            // of X-Ledger-Id
     std::uint64_t seed = 1;
     bool keep_going = false;                // reconnect after lost links (for fault tests) until all messages were tried

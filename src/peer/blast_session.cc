@@ -203,7 +203,7 @@ private:
         const std::chrono::duration<float, std::milli> took = SteadyClock::now() - flight.began;
         result_.latencies_ms.push_back(took.count());
         ++shared_.accepted;
-        if (shared_.ledger_fd >= 0) write_ledger(flight.number);
+        if (shared_.ledger_fd >= 0) write_ledger(flight.number, SteadyClock::now());
     }
 
     bool note_refusal(int code) {
@@ -295,12 +295,14 @@ private:
                "\r\n\r\n";
     }
 
-    void write_ledger(std::uint64_t number) const {
+    // `read_ns` is the monotonic clock, by which whoever cuts the power tells the answers before the cut from those after it.
+    void write_ledger(std::uint64_t number, SteadyClock::time_point read) const {
         std::string line = "{\"id\":\"" + id_of(number) + "\",\"to\":[";
         for (std::uint32_t i = 0; i < options_.recipients; ++i) {
             line += (i > 0 ? ",\"" : "\"") + recipient_of(number, i) + "\"";
         }
-        line += "]}\n";
+        const std::chrono::nanoseconds read_ns = read.time_since_epoch();
+        line += "],\"read_ns\":" + std::to_string(read_ns.count()) + "}\n";
         // One write a line: lines of several threads do not mix, and what was written survives our own death.
         [[maybe_unused]] const ssize_t written = ::write(shared_.ledger_fd, line.data(), line.size());
     }

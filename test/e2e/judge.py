@@ -1,7 +1,7 @@
 """The judge: was anything lost, doubled, altered or invented? (conformance 4.3)
 
 Three ledgers are compared. The *source* ledger holds each message that was answered 250, written by the client after the
-answer. The *sink* ledger holds each message that a peer took, written before the peer answers. The *DSN* ledger holds the
+answer, with the instant at which it read it. The *sink* ledger holds each message that a peer took, written before the peer answers. The *DSN* ledger holds the
 notifications that came to the sender. `Judge` reads them and returns findings; none means that every promise was kept.
 """
 
@@ -13,6 +13,7 @@ import email
 import email.policy
 import json
 import os
+import time
 
 SENDER = "blast@src.test"
 DOMAINS = 20
@@ -66,6 +67,7 @@ class Ambiguity:
         self.deaths = []
 
     def died(self, at_ms):
+        """Also: nothing could be recorded from then on."""
         self.deaths.append((at_ms - self.window_ms, float("inf")))
 
     def starts_again(self, at_ms):
@@ -82,6 +84,34 @@ class Ambiguity:
 
     def near_death(self, at, before_ms):
         return any(begin + self.window_ms - before_ms <= at <= end for begin, end in self.deaths)
+
+
+@dataclasses.dataclass
+class PowerCut:
+    """From the call that cut the power until the engine was started again. What it called durable in between may
+    be lost: the kernel may call a sync good whose transaction it then drops; a real machine would not live to tell. An answer that
+    the client read before the call must not be lost."""
+
+    called_ns: int  # monotonic, as `read_ns` of the source ledger
+    called_ms: int  # of the wall clock, as the ledgers of the sinks
+    over_ns: int = 0
+    over_ms: int = 0
+
+    @staticmethod
+    def now():
+        return PowerCut(time.monotonic_ns(), time.time_ns() // 1_000_000)
+
+    def over(self):
+        """Unless it was over before."""
+        if self.over_ns:
+            return
+        self.over_ns, self.over_ms = time.monotonic_ns(), time.time_ns() // 1_000_000
+
+    def covers_answer(self, line):
+        return self.called_ns < line["read_ns"] <= self.over_ns
+
+    def covers_copy(self, line):
+        return self.called_ms <= line["at"] <= self.over_ms
 
 
 class Notifications:
@@ -127,20 +157,19 @@ class Verdict:
 class Judge:
     """Reads all ledgers once; each check appends sentences to `findings`."""
 
-    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, doubtful=(), moments=()):
+    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, cuts=()):
         self.loads = {load.name: load for load in loads}
         self.findings = []
         self.ambiguity = ambiguity
         self.queued = set(queued)
         self.events = events
-        self.doubtful = doubtful  # recipients whose 250 came while the power failed
-        self.moments = moments  # when that was: (begin, end) in milliseconds
-        self.doubtful_and_gone = 0
+        self.cuts = cuts
+        self.doubtful_and_gone = []  # how long after the call that cut the power they were answered, in ms
         self.acked = {}
         for load in loads:
             for line in load_ledger(load.ledger):
                 for to in line["to"]:
-                    self.acked[to] = line["id"]
+                    self.acked[to] = line
         self.copies = collections.defaultdict(list)
         for line in sink_lines:
             line["at"] = milliseconds(line["time"])
@@ -165,13 +194,16 @@ class Judge:
             self.findings.append(f"{line['id']}: the sender changed: {line['from']}")
 
     def check_nothing_lost(self):
-        for to, ident in self.acked.items():
+        for to, line in self.acked.items():
             if to in self.copies or to in self.dsn.by_recipient or to in self.queued:
                 continue
-            if to in self.doubtful:
-                self.doubtful_and_gone += 1
+            cut = next((cut for cut in self.cuts if cut.covers_answer(line)), None)
+            if cut:
+                self.doubtful_and_gone.append((line["read_ns"] - cut.called_ns) / 1e6)
             else:
-                self.findings.append(f"lost: {ident} to {to} was answered 250")
+                before = [(cut.called_ns - line["read_ns"]) / 1e6 for cut in self.cuts if cut.called_ns >= line["read_ns"]]
+                when = f", {min(before):.3f} ms before a cut" if before else ""
+                self.findings.append(f"lost: {line['id']} to {to} was answered 250{when}")
 
     def check_copies(self, copies, what):
         extra = len(copies) - 1
@@ -203,8 +235,7 @@ class Judge:
 
     def in_doubt(self, message):
         """The DSN went out while the power failed: it was called durable and then dropped."""
-        at = self.dsn.copies[message][0]["at"]
-        return any(begin <= at <= end for begin, end in self.moments)
+        return any(cut.covers_copy(self.dsn.copies[message][0]) for cut in self.cuts)
 
     def deaths_near(self, to):
         """For whoever looks into a finding: when the engine died about that time."""
@@ -245,7 +276,8 @@ class Judge:
             "delivered_but_not_acked": len(set(self.copies) - set(self.acked)),
             "bounced_with_dsn": len(self.dsn.by_recipient),
             "still_queued": len(self.queued),
-            "doubtful_and_gone": self.doubtful_and_gone,
+            "doubtful_and_gone": len(self.doubtful_and_gone),
+            "doubtful_ms_max": round(max(self.doubtful_and_gone, default=0), 3),
             "extra_copies": extra,
             "extra_dsn_copies": extra_dsn,
             "answers_lost_by_peers": lost_answers,

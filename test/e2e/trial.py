@@ -1,21 +1,12 @@
-#!/usr/bin/env python3
-"""Trials: an engine under load dies again and again, then the judge compares the ledgers.
+"""Trials: an engine under load dies again and again, then the judge compares the ledgers. The faults of test/faults use it."""
 
-As a command it runs the long forms:  ledger.py --kills 200   or   ledger.py --power-cuts 300
-"""
-
-import argparse
-import json
 import os
 import random
-import shutil
 import subprocess
-import sys
 import time
 
-from disks import LoopDisk
 from judge import Ambiguity, Judge, Load
-from world import SLUICE, World, wait_for
+from world import SLUICE, wait_for
 
 
 def now_ms():
@@ -29,14 +20,16 @@ class Trial:
     WINDOW_MS = 250
     LOADS = [("small", 700, 1), ("middle", 4000, 3), ("large", 70000, 2)]
 
-    def __init__(self, world, rate=250, seed=None):
+    RULES = ["rcpt%5=550 5.1.1 no such user", "rcpt%10=451 4.2.0 later", "dot%1.5=drop", "dot%1.5=drop-after"]
+
+    def __init__(self, world, rate=250, seed=None, window_ms=None, rules=None):
         self.world = world
         self.seed = seed if seed is not None else random.SystemRandom().randrange(1 << 30)
         self.random = random.Random(self.seed)
-        self.ambiguity = Ambiguity(self.WINDOW_MS)
+        self.ambiguity = Ambiguity(window_ms or self.WINDOW_MS)
         self.dsn_folder = world.directory / "dsn"
         self.dsn_folder.mkdir()
-        rules = ["rcpt%5=550 5.1.1 no such user", "rcpt%10=451 4.2.0 later", "dot%1.5=drop", "dot%1.5=drop-after"]
+        rules = self.RULES if rules is None else rules
         self.peer = world.sink("--seed", str(self.seed), *[word for rule in rules for word in ("--rule", rule)], name="peer")
         self.dsn_peer = world.sink("--dir", self.dsn_folder, name="dsn")
         self.engine = world.engine().route("src.test", self.dsn_peer.endpoint).route("any", self.peer.endpoint)
@@ -45,7 +38,7 @@ class Trial:
         rates = {"small": 0.6, "middle": 0.3, "large": 0.1}
         self.loads = [Load(name, size, rate * rates[name], recipients) for name, size, recipients in self.LOADS]
         self.sources = []
-        self.doubtful, self.moments = set(), []
+        self.cuts = []
         self.figures = {"seed": self.seed, "deaths": 0, "recovery_ms_max": 0, "journals_verified": 0}
 
     def measure_bodies(self):
@@ -80,16 +73,24 @@ class Trial:
                 f"after death {self.figures['deaths']}: journal verify -> {done.returncode}\n{done.stdout}{done.stderr}")
         self.figures["journals_verified"] += 1
 
-    def start_engine(self):
+    def starts_again(self):
+        """What comes from now on does not come from the dead engine."""
         self.ambiguity.starts_again(now_ms())
+
+    def start_engine(self):
+        self.starts_again()
         began = time.monotonic()
         self.engine.start()
         self.figures["recovery_ms_max"] = max(self.figures["recovery_ms_max"], int((time.monotonic() - began) * 1000))
 
+    def linger(self, *range):
+        """When something breaks is chance: that is the test, nothing is waited for here."""
+        time.sleep(self.random.uniform(*range))
+
     def let_work(self):
         """Some time under load, at least until the source got further answers."""
         before = self.acked()
-        time.sleep(self.random.uniform(0.05, 0.8))  # when it dies is chance: that is the test, nothing is waited for here
+        self.linger(0.05, 0.8)
         wait_for(lambda: self.acked() > before, "the load to be accepted")
 
     def kill_engine(self):
@@ -97,17 +98,33 @@ class Trial:
         self.engine.process.kill()
         self.figures["deaths"] += 1
 
+    def start_until_killed(self, command, killed=lambda: False, patience=6):
+        """Starts the engine under a `command` that kills it, or that shows in killed() when to do so. Tells whether it came to
+        that while patience lasted; afterwards it is dead anyhow."""
+        self.starts_again()
+        self.engine.start(wait=False, command=command)
+        # The end of the wait is a death at a random time.
+        end = time.monotonic() + patience
+        while time.monotonic() < end and self.engine.process.running() and not killed():
+            time.sleep(0.005)
+        came_to_it = not self.engine.process.running() or killed()
+        self.kill_engine()
+        return came_to_it
+
     def kill_while_starting(self):
         """A second death within the recovery of the first."""
-        self.ambiguity.starts_again(now_ms())
+        self.starts_again()
         self.engine.start(wait=False)
         time.sleep(self.random.uniform(0, 0.15))
         self.kill_engine()
 
-    def run_kills(self, count):
+    def begin(self):
         self.measure_bodies()
         self.start_engine()
         self.start_sources()
+
+    def run_kills(self, count):
+        self.begin()
         while self.figures["deaths"] < count:
             self.let_work()
             self.kill_engine()
@@ -130,7 +147,7 @@ class Trial:
         for sink in (self.peer, self.dsn_peer):
             sink.stop()
         judge = Judge(self.loads, self.peer.ledger(), self.dsn_peer.ledger(), self.dsn_folder, queued, self.ambiguity, events,
-                      self.doubtful, self.moments)
+                      self.cuts)
         verdict = judge.verdict()
         if code != 0:
             verdict.findings.append(f"the engine ended with {code}")
@@ -186,50 +203,38 @@ class PowerTrial(Trial):
 
     WINDOW_MS = 500  # the sync counts here, and a busy loop device takes its time
 
-    def __init__(self, world, rate=250, seed=None):
-        super().__init__(world, rate, seed)
-        self.disk = LoopDisk()
+    def __init__(self, world, disk, **options):
+        super().__init__(world, **options)
+        self.disk = disk
         self.queue = self.disk.mount_point / "queue"
         self.engine.files["queue_dir"] = f"{self.queue}\n"
         self.engine.set("spool.ini", reserve_bytes="4M", free_bytes_min="16M")
 
     def cut(self):
-        """Cuts the power. The cut itself takes a millisecond, in which the kernel may still call a sync good whose transaction
-        it then drops; a real machine would not live to tell. Answers of that moment are therefore in doubt, no others."""
-        before = self.ledger_sizes()
-        began = now_ms()
-        self.ambiguity.died(began)
-        self.disk.cut_power()
-        time.sleep(0.1)  # answers that were on their way, on a machine that is busy with other tests
-        self.note_doubtful(before, self.ledger_sizes())
-        self.moments.append((began, now_ms()))
-        # The engine now runs on a dead disk for a moment: it must not acknowledge anything.
+        """Cuts the power. The engine then runs on a dead disk for a moment."""
+        self.ambiguity.died(now_ms())
+        cut = self.disk.cut_power()
         time.sleep(self.random.uniform(0, 0.2))
         self.engine.process.kill()
+        self.cuts.append(cut)
         self.figures["deaths"] += 1
         self.disk.unmount()
         self.disk.mount()
 
-    def ledger_sizes(self):
-        return {load.name: os.path.getsize(load.ledger) for load in self.loads}
+    def starts_again(self):
+        super().starts_again()
+        if self.cuts:
+            self.cuts[-1].over()
 
-    def note_doubtful(self, before, after):
-        for load in self.loads:
-            with open(load.ledger, "rb") as file:
-                file.seek(before[load.name])
-                for line in file.read(after[load.name] - before[load.name]).splitlines():
-                    self.doubtful.update(json.loads(line)["to"])
-
-    def run_cuts(self, count):
-        self.measure_bodies()
-        self.start_engine()
-        self.start_sources()
-        for _ in range(count):
+    def run_cuts(self, count, second_cut=0.2):
+        """`second_cut` is the part of the cuts that are followed by another within the recovery."""
+        self.begin()
+        while self.figures["deaths"] < count:
             self.let_work()
             self.cut()
             self.verify_journal()
-            if self.random.random() < 0.2:  # a second cut within the recovery of the first
-                self.ambiguity.starts_again(now_ms())
+            if self.random.random() < second_cut:
+                self.starts_again()
                 self.engine.start(wait=False)
                 time.sleep(self.random.uniform(0, 0.15))
                 self.cut()
@@ -238,53 +243,7 @@ class PowerTrial(Trial):
         return self.finish()
 
     def verify_journal(self, folder=None):
-        super().verify_journal(self.queue)
+        super().verify_journal(folder or self.queue)
 
     def close(self):
         self.disk.close()
-
-
-def report(verdict, out=sys.stdout):
-    for name, figure in verdict.figures.items():
-        print(f"{name:28} {figure}", file=out)
-    for finding in verdict.findings[:40]:
-        print("FINDING", finding, file=out)
-    print("clean" if not verdict.findings else f"{len(verdict.findings)} findings", file=out)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=0, help="kill -9 cycles")
-    parser.add_argument("--power-cuts", type=int, default=0, help="power cuts of a loop-mounted disk; needs root")
-    parser.add_argument("--rate", type=float, default=250, help="messages a second")
-    parser.add_argument("--seed", type=int)
-    options = parser.parse_args()
-    if not options.kills and not options.power_cuts:
-        parser.error("--kills or --power-cuts")
-    world = World()
-    print(f"in {world.directory}", flush=True)
-    trial = None
-    try:
-        if options.power_cuts:
-            if reason := LoopDisk.why_not():
-                print(f"not possible: {reason}")
-                return 2
-            trial = PowerTrial(world, options.rate, options.seed)
-            verdict = trial.run_cuts(options.power_cuts)
-        else:
-            trial = Trial(world, options.rate, options.seed)
-            verdict = trial.run_kills(options.kills)
-    finally:
-        complaints = world.close()
-        if options.power_cuts and trial:
-            complaints = []  # a dead disk makes error lines
-            trial.close()
-    verdict.findings.extend(complaints)
-    report(verdict)
-    if not verdict.findings:
-        shutil.rmtree(world.directory, ignore_errors=True)
-    return 1 if verdict.findings else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

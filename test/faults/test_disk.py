@@ -7,6 +7,7 @@ import time
 import unittest
 
 import judge
+import needs
 from disks import SmallDisk
 from world import SLUICE, EndToEnd, wait_for
 
@@ -54,7 +55,7 @@ class FullDisk(DiskTest):
     expects_errors = True  # a full disk is an error
 
     def setUp(self):
-        if reason := SmallDisk.why_not():
+        if reason := needs.memory_mounts():
             self.skipTest(reason)
         super().setUp()
         self.disk = SmallDisk(64)
@@ -137,10 +138,8 @@ class FailedSync(DiskTest):
     expects_errors = True  # a failed sync is an error
 
     def setUp(self):
-        try:
-            subprocess.run(["strace", "-D", "-q", "-o", "/dev/null", "true"], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.skipTest(f"strace does not work here: {error}")
+        if reason := needs.strace():
+            self.skipTest(reason)
         super().setUp()
 
     def under_strace(self, engine, inject):
