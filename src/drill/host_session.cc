@@ -30,7 +30,10 @@ HostSession::HostSession(Internet& internet, Internet::Host& host, Mood mood, Li
 
 Random& HostSession::random() { return internet_.random_; }
 
-void HostSession::violate(const std::string& what) { internet_.ledger_.violate(host_.name + ": " + what); }
+// Who forgets half of what it was told misunderstands the rest.
+void HostSession::violate(const std::string& what) {
+    if (!is(Mood::lies_about_pipelining)) internet_.ledger_.violate(host_.name + ": " + what);
+}
 
 Task<> HostSession::serve() {
     stream_->set_timeout(std::chrono::hours(2));
@@ -144,7 +147,7 @@ Task<bool> HostSession::obey(std::string line) {
         over_ = true;
         co_return co_await reply("221 2.0.0 bye");
     }
-    if (!is(Mood::lies_about_pipelining)) violate("not a command: " + printable(line.substr(0, 80)));
+    violate("not a command: " + printable(line.substr(0, 80)));
     co_return co_await reply("500 5.5.1 what?");
 }
 
