@@ -156,6 +156,7 @@ Task<bool> HostSession::hello(bool extended) {
     greeted_ = true;
     extended_ = extended;
     forget();
+    internet_.talks(link_);
     if (!extended) co_return co_await reply("250 " + host_.name);
     const HostPlan& plan = host_.plan;
     std::string text = "250-" + host_.name + "\r\n";
@@ -333,7 +334,7 @@ Task<bool> HostSession::decide(bool) {
         co_return waited && false;
     }
     const bool heard = co_await reply(answer);
-    *said = link_->written_by_far();
+    if (heard) *said = link_->written_by_far();
     if (is(Mood::closes_without_quit)) co_return false;
     co_return heard;
 }
