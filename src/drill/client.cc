@@ -13,6 +13,7 @@ std::string random_line(Random& random) {
     static constexpr std::array openings = {"", ".", "..", "From ", "--", " ", "\t", "X: "};
     std::string line = openings[random.below(openings.size())];
     const std::size_t size = random.chance(0.03) ? 990 : random.below(80);
+    if (random.chance(0.05)) line += "gr\xC3\xBC\xC3\x9F" "e";
     while (line.size() < size) line += static_cast<char>(random.chance(0.1) ? '.' : 'a' + static_cast<char>(random.below(26)));
     return line;
 }
@@ -57,6 +58,7 @@ private:
 std::string mail_line(const Sent& message, bool dsn) {
     std::string line = "MAIL FROM:<" + message.reverse_path + ">";
     if (dsn) line += " RET=HDRS ENVID=drill";
+    if (!is_ascii(message.content)) line += " BODY=8BITMIME";
     return line + "\r\n";
 }
 

@@ -30,7 +30,10 @@ HostSession::HostSession(Internet& internet, Internet::Host& host, Mood mood, Li
 
 Random& HostSession::random() { return internet_.random_; }
 
-void HostSession::violate(const std::string& what) { internet_.ledger_.violate(host_.name + ": " + what); }
+// Who forgets half of what it was told misunderstands the rest.
+void HostSession::violate(const std::string& what) {
+    if (!is(Mood::lies_about_pipelining)) internet_.ledger_.violate(host_.name + ": " + what);
+}
 
 Task<> HostSession::serve() {
     stream_->set_timeout(std::chrono::hours(2));
@@ -144,7 +147,7 @@ Task<bool> HostSession::obey(std::string line) {
         over_ = true;
         co_return co_await reply("221 2.0.0 bye");
     }
-    if (!is(Mood::lies_about_pipelining)) violate("not a command: " + printable(line.substr(0, 80)));
+    violate("not a command: " + printable(line.substr(0, 80)));
     co_return co_await reply("500 5.5.1 what?");
 }
 
@@ -153,6 +156,7 @@ Task<bool> HostSession::hello(bool extended) {
     greeted_ = true;
     extended_ = extended;
     forget();
+    internet_.talks(link_);
     if (!extended) co_return co_await reply("250 " + host_.name);
     const HostPlan& plan = host_.plan;
     std::string text = "250-" + host_.name + "\r\n";
@@ -330,7 +334,7 @@ Task<bool> HostSession::decide(bool) {
         co_return waited && false;
     }
     const bool heard = co_await reply(answer);
-    *said = link_->written_by_far();
+    if (heard) *said = link_->written_by_far();
     if (is(Mood::closes_without_quit)) co_return false;
     co_return heard;
 }

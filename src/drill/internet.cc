@@ -194,6 +194,18 @@ std::size_t Internet::open_links() {
     return links_.size();
 }
 
+std::size_t Internet::talking_links() {
+    std::erase_if(talking_, [](const LinkPtr& one) { return one->near_is_gone(); });
+    return talking_.size();
+}
+
+void Internet::talks(const LinkPtr& link) {
+    if (std::find(talking_.begin(), talking_.end(), link) != talking_.end()) return;
+    talking_.push_back(link);
+    const std::size_t count = talking_links();
+    if (talking_max_ != 0 && count > talking_max_) ledger_.violate("the engine talks on " + std::to_string(count) + " connections at once");
+}
+
 void Internet::reset_all() {
     for (const LinkPtr& link : links_) link->reset();
     links_.clear();

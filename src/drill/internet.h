@@ -52,8 +52,11 @@ public:
     void reset_one();
 
     bool serves(const std::string& host, const std::string& domain) const;
-    // Connections that the engine has open.
+    // Connections that the engine has open, and those of them on which it has said EHLO: a race opens more than one.
     std::size_t open_links();
+    std::size_t talking_links();
+    // More of the latter are a violation; 0: any number.
+    void allow_talking(std::uint32_t most) { talking_max_ = most; }
     LinkTerms terms();
     async::TaskGroup& tasks() { return tasks_; }
     Task<> close() { return tasks_.close(); }
@@ -71,6 +74,7 @@ private:
     };
     Task<Result<net::StreamPtr>> connect(async::Executor engine, net::ConnectOptions options);
     Task<> serve(Host& host, Mood mood, LinkPtr link);
+    void talks(const LinkPtr& link);
     Mood pick_mood(const Host& host);
     dns::Finding answer(const dns::Question& question);
     std::int64_t delay_ns();
@@ -84,7 +88,8 @@ private:
     std::map<std::string, Host> hosts_;
     std::map<net::IpAddress, Host*> by_address_;
     std::map<std::string, std::set<std::string>> in_charge_;  // hosts by domain
-    std::vector<LinkPtr> links_;
+    std::vector<LinkPtr> links_, talking_;
+    std::uint32_t talking_max_ = 0;
     bool healed_ = false;
     async::TaskGroup tasks_;
 };

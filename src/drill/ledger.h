@@ -61,6 +61,7 @@ public:
     void died(std::int64_t durable_before_ns);
     void recovered(const spool::RecoveredItem& item);
     void booted();      // after the last recovered()
+    void boot_failed() { found_.clear(); }
     void corrupt_reported() { ++corrupt_; }
 
     void record(const event::Accepted& fact) override;

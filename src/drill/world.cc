@@ -45,6 +45,7 @@ World::~World() = default;
 Report World::run() {
     VirtualTime::begin(began_wall_ms + static_cast<std::int64_t>(random_.below(1'000'000)));
     began_ns_ = VirtualTime::now_ns();
+    if (plan_.reconfigured == 0) internet_.allow_talking(plan_.concurrency_max);
     plan_workload();
     plan_troubles();
     at(began_ns_ + plan_.faults_for.count() * ms, [this] { heal(); });
@@ -121,6 +122,7 @@ config::SettingsPtr World::settings() {
     settings.outbound.temp_fail_intervals.assign(plan_.intervals.begin(), plan_.intervals.end());
     while (settings.outbound.temp_fail_intervals.size() < 400) settings.outbound.temp_fail_intervals.push_back(plan_.intervals.back());
     settings.spool.directory = "/queue";
+    settings.spool.sync = plan_.sync;
     settings.spool.segment_bytes = plan_.segment_bytes;
     settings.spool.reserve_bytes = 64 << 10;
     settings.spool.free_bytes_min = 64 << 10;
@@ -134,11 +136,26 @@ void World::boot() {
     const Life::World around{internet_, disk_, ledger_, random_.next()};
     auto life = std::make_unique<Life>(around, settings());
     ++lives_;
+    // Recovery may be cut short as well.
+    const bool dies_early = !healed_ && plan_.kills + plan_.power_cuts > 0 && random_.chance(0.15);
+    if (dies_early) {
+        planned_ = plan_.power_cuts > 0 ? Death::power_cut : Death::kill;
+        disk_.cut_power_at(1 + random_.below(40));
+        steps_until_death_ = 1 + random_.below(3'000);
+    }
     if (const Result<> booted = life->boot(); !booted) {
         // Whoever supervises it starts it again, until the disk works.
         ledger_.trace("boot failed: " + booted.error().text());
         graveyard().push_back(std::move(life));
-        disk_.restart_process();
+        ledger_.boot_failed();
+        const bool power_cut = planned_ == Death::power_cut && disk_.power_is_off();
+        planned_ = Death::none;
+        steps_until_death_ = 0;
+        if (power_cut) {
+            disk_.restart();
+        } else {
+            disk_.restart_process();
+        }
         return at(VirtualTime::now_ns() + 2 * second, [this] { boot(); });
     }
     life_ = std::move(life);
@@ -216,14 +233,19 @@ void World::heal() {
 
 // Now and then: does the core keep its limits and its schedule, and is everything over?
 void World::look() {
-    at(VirtualTime::now_ns() + (healed_ ? minute : 20 * minute), [this] { look(); });
+    at(VirtualTime::now_ns() + (healed_ ? minute : 1 + within(20 * minute)), [this] { look(); });
     if (!life_ || life_->stopping()) return;
     if (healed_) life_->tell_core(queue::Release{});
     const std::uint32_t total_max = concurrency_max_;
     life_->ask_core([this, total_max, now = life_->now()](const queue::Core& core) {
         core.audit();
         const queue::Stats stats = core.stats();
-        if (healed_ && stats.sessions > total_max) ledger_.violate("more sessions than allowed");
+        if (plan_.reconfigured == 0 && stats.sessions > total_max) ledger_.violate("more sessions than allowed");
+        core.each_domain([&](const queue::DomainStats& domain) {
+            const bool too_many = plan_.reconfigured == 0 && domain.sessions > plan_.destination_concurrency;
+            if (too_many) ledger_.violate("more sessions than allowed for " + std::string(domain.domain));
+            return !too_many;
+        });
         core.each({}, [&](const queue::ItemView& item) {
             const bool late = item.state == queue::ItemState::scheduled && item.due + Duration(60'000) < now;
             if (late) ledger_.violate(item.id.text() + " is overdue");

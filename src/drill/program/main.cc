@@ -16,6 +16,12 @@
 #include <sstream>
 #include <string>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#include <sanitizer/lsan_interface.h>
+#endif
+#endif
+
 #include "base/text.h"
 #include "drill/plan.h"
 #include "drill/world.h"
@@ -41,13 +47,24 @@ struct Summary {
     double cpu_s = 0;
 };
 
+// With a sanitizer that knows: is there memory that nothing refers to any more?
+bool leaks() {
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+    return __lsan_do_recoverable_leak_check() != 0;
+#endif
+#endif
+    return false;
+}
+
 std::string replay(std::uint64_t seed, const Wish& wish) {
     return "replay: engine_sim --seed " + std::to_string(seed) + (wish.file.empty() ? "" : " --scenario " + wish.file);
 }
 
 Summary run(std::uint64_t seed, const Wish& wish, const drill::Credentials& credentials) {
     // Not destroyed: what dead engines leave behind refers to it. The process ends soon.
-    auto* world = new drill::World(wish.described ? *wish.described : drill::random_plan(seed), seed, credentials);
+    static drill::World* world = nullptr;
+    world = new drill::World(wish.described ? *wish.described : drill::random_plan(seed), seed, credentials);
     if (wish.verbose) world->be_verbose();
     const drill::Report report = world->run();
     if (report.violation) {
@@ -111,6 +128,7 @@ private:
             const Summary summary = run(seed, wish_, credentials_);
             const ssize_t written = ::write(ends[1], &summary, sizeof summary);
             std::fflush(stdout);
+            if (leaks()) ::_exit(1);
             ::_exit(written == sizeof summary && summary.kept ? 0 : 1);
         }
         ::close(ends[1]);
