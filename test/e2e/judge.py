@@ -157,13 +157,14 @@ class Verdict:
 class Judge:
     """Reads all ledgers once; each check appends sentences to `findings`."""
 
-    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, cuts=()):
+    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, cuts=(), others=()):
         self.loads = {load.name: load for load in loads}
         self.findings = []
         self.ambiguity = ambiguity
         self.queued = set(queued)
         self.events = events
         self.cuts = cuts
+        self.others = {SENDER, *others}  # recipients of mail that is in no ledger
         self.doubtful_and_gone = []  # how long after the call that cut the power they were answered, in ms
         self.acked = {}
         for load in loads:
@@ -259,7 +260,7 @@ class Judge:
         for event in self.events:
             if event["event"] == "delivered":
                 for to in event["recipients"]:
-                    if to not in self.copies and not to == SENDER:
+                    if to not in self.copies and to not in self.others:
                         self.findings.append(f"the log says delivered, no peer took it: {to}")
 
     def verdict(self):

@@ -39,6 +39,7 @@ class Trial:
         self.loads = [Load(name, size, rate * rates[name], recipients) for name, size, recipients in self.LOADS]
         self.sources = []
         self.cuts = []
+        self.others = set()
         self.figures = {"seed": self.seed, "deaths": 0, "recovery_ms_max": 0, "journals_verified": 0}
 
     def measure_bodies(self):
@@ -147,7 +148,7 @@ class Trial:
         for sink in (self.peer, self.dsn_peer):
             sink.stop()
         judge = Judge(self.loads, self.peer.ledger(), self.dsn_peer.ledger(), self.dsn_folder, queued, self.ambiguity, events,
-                      self.cuts)
+                      self.cuts, self.others)
         verdict = judge.verdict()
         if code != 0:
             verdict.findings.append(f"the engine ended with {code}")

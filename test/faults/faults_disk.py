@@ -2,11 +2,14 @@
 
 import os
 import contextlib
+import os
+import pwd
 import re
 import time
 
 import needs
-from disks import EXT4, LoopDisk, ServedDisk, SmallDisk
+from clients import submit
+from disks import EXT4, QUOTA, LoopDisk, ServedDisk, SmallDisk
 from faults_kill import TRACED_WINDOW_MS, judge
 from journals import whole_lines
 from rig import fault
@@ -277,25 +280,70 @@ def read_only(run):
     judge(run, trial.finish())
     check_refusals(run, trial.engine, "452 4.3.1")
     run.unittests("test_disk.FullDisk.test_FM_17_a_read_only_spool_is_refused_at_start_with_a_sentence")
-    run.left_out("quota: not tried")
+    if reason := needs.quota():
+        run.left_out(f"quota: {reason}")
+    else:
+        exceed_quota(run)
+
+
+def exceed_quota(run):
+    """The engine runs as a user whose quota is used up, then raised."""
+    disk = LoopDisk(128, QUOTA, options=("usrquota",))
+    run.defer(disk.close)
+    trial = trial_on(run, disk.mount_point)
+    user = pwd.getpwnam("nobody")
+    os.chown(disk.mount_point, user.pw_uid, user.pw_gid)
+
+    def limit(megabytes):
+        disk.run("setquota", "-u", "nobody", "0", megabytes << 10, "0", "0", disk.mount_point)
+
+    limit(64)
+    as_nobody(trial, user)
+    fill_again_and_again(run, trial, lambda: limit(8), lambda: limit(64))
+
+
+def as_nobody(trial, user):
+    """From now on the engine runs as this user: limits do not bind root."""
+    folder = trial.world.directory
+    folder.chmod(0o755)
+    start = trial.engine.start
+
+    def start_as_user(**options):
+        trial.engine.write()
+        for path in (trial.engine.directory, *trial.engine.directory.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        return start(command=["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"], **options)
+
+    trial.engine.start = start_as_user
 
 
 # ---- a slow disk
 
 
-@fault("FM-18", "every write of the disk takes 50 ms, then 500 ms", unit="seconds of load", short=6, long=60, needs=[needs.served_disk])
+@fault("FM-18", "every sync takes 50 ms, then 500 ms", unit="seconds of load at each", short=5, long=60, needs=[needs.strace],
+       not_covered="slow reads")
 def slow_disk(run):
+    trial = trial_on(run, run.world().directory, TRACED_WINDOW_MS)
+    trial.engine.route("probe.test", run.worlds[0].sink(name="probe").endpoint)
+    trial.others.add("probe@probe.test")
+    trial.begin()
     for delay in (50, 500):
-        disk = ServedDisk(write_delay=f"{delay}ms")
-        run.defer(disk.close)
-        trial = trial_on(run, disk.mount_point, window_ms=2000)
-        trial.begin()
+        trial.kill_engine()
+        trial.starts_again()
+        trial.engine.start(command=["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e",
+                                    f"inject=fdatasync,fsync:delay_exit={delay}000"])
         trial.let_work()
-        before = trial.acked()
-        time.sleep(run.count)
-        run.expect(trial.acked() > before, f"nothing was accepted with {delay} ms a write")
-        verdict = trial.finish()
-        judge(run, verdict)
+        delivered, end = len(trial.engine.events("delivered")), time.monotonic() + run.count
+        answers = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            submit(trial.engine, "probe@probe.test", "Subject: probe\r\n\r\nx\r\n", sender="probe@src.test")
+            run.highest(**{f"answer_s_max_at_{delay}_ms": round(time.monotonic() - began, 2)})
+            answers += 1
+        run.figures[f"answers_at_{delay}_ms"] = answers
+        run.expect(len(trial.engine.events("delivered")) > delivered, f"nothing was delivered with {delay} ms a sync")
+        run.expect(run.figures[f"answer_s_max_at_{delay}_ms"] < 60, "clients waited for more than a minute")
+    judge(run, trial.finish())
 
 
 @fault("FM-19", "the disk hangs", unit="seconds", short=5, long=120, needs=[needs.served_disk])
