@@ -131,6 +131,7 @@ Result<> Engine::open_spool() {
     options.reserve_bytes = settings->spool.reserve_bytes;
     options.free_bytes_min = settings->spool.free_bytes_min;
     options.sync = settings->spool.sync;
+    options.on_problem = [this](const std::string& sentence) { log_->error("spool", sentence); };
 
     const std::uint32_t shards = shard_count(*settings);
     per_shard_.resize(shards);
@@ -141,6 +142,11 @@ Result<> Engine::open_spool() {
                     options, [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); }, recovery_));
     clock_.not_before(recovery_.latest);
     for (const std::string& warning : recovery_.warnings) log_->warn("spool", warning);
+    if (recovery_.corrupt_batches > 0) {
+        log_->error(
+            "spool", "the journal is damaged: what is whole is kept, the files are in quarantine/",
+            {{"batches", recovery_.corrupt_batches}});
+    }
     if (!options.sync) log_->warn("spool", "syncing is off: accepted mail can be lost in a power cut");
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings->spool);
