@@ -84,9 +84,16 @@ Result<> Machinery::recover(const config::Settings& settings) {
         clock_, core_options(settings, shards, static_cast<std::uint64_t>(wall_clock_ms())),
         [this](std::vector<queue::Action>& actions) { on_actions(actions); });
     const auto on_item = [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); };
-    TRY(spool_, ground_.open_spool(spool_options(settings.spool), on_item, recovery_));
+    spool::Options options = spool_options(settings.spool);
+    options.on_problem = [this](const std::string& sentence) { log_.error("spool", sentence); };
+    TRY(spool_, ground_.open_spool(options, on_item, recovery_));
     clock_.not_before(recovery_.latest);
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
+    if (recovery_.corrupt_batches > 0) {
+        log_.error(
+            "spool", "the journal is damaged: what is whole is kept, the files are in quarantine/",
+            {{"batches", recovery_.corrupt_batches}});
+    }
     if (!settings.spool.sync) log_.warn("spool", "syncing is off: accepted mail can be lost in a power cut");
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings.spool);

@@ -123,6 +123,7 @@ private:
     std::uint32_t head_segment_ = 0;
     Instant next_disk_check_;
     Instant retry_at_;
+    Instant reclaim_at_;  // after the disk refused to give space back; before, it is not asked again
     Error last_failure_{Errc::disk_failed, ""};
     bool failing_ = false;
     Status counts_;

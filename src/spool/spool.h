@@ -116,6 +116,9 @@ struct Options {
     std::uint64_t free_bytes_min = 64ull << 20;       // admission: below this much free disk, accepting stops
     std::uint64_t queued_bytes_max = 256ull << 20;    // appended but not yet synced; above, accepting stops
     bool sync = true;                                 // false relaxes the durability promise; visibly
+    // Told one sentence when the disk fails or fills up, when damage is met, when space cannot be given back: somebody must
+    // look. Once for each failure, however often it is tried again. From the writer's thread, and within open().
+    std::function<void(const std::string& sentence)> on_problem = [](const std::string&) {};
 };
 
 struct Status {

@@ -20,6 +20,7 @@ SHUTDOWN, WITHOUT_FLUSHING = 0x8004587D, 2
 CLONE = 0x40049409
 
 EXT4 = ("mkfs.ext4", "-q", "-F")
+QUOTA = (*EXT4, "-O", "quota")
 XFS = ("mkfs.xfs", "-q", "-f")  # 300 MB and more
 
 
@@ -55,14 +56,14 @@ class SmallDisk:
 class LoopDisk:
     """A file system of its own whose power can be cut: what was not synced is gone. Needs root and loop devices."""
 
-    def __init__(self, megabytes=256, make=EXT4, folder=None):
+    def __init__(self, megabytes=256, make=EXT4, folder=None, options=()):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sluice-disk-", dir=folder))
         self.image, self.mount_point = self.folder / "disk.img", self.folder / "disk"
         self.mount_point.mkdir()
         try:
             self.make_image(megabytes)
             self.run(*make, self.image)
-            self.mount()
+            self.mount(*options)
         except OSError:
             self.close()
             raise
@@ -75,7 +76,7 @@ class LoopDisk:
     def run(*arguments):
         done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
         if done.returncode != 0:
-            raise OSError(f"{arguments}: {done.stderr.strip()}")
+            raise OSError(f"{arguments[0]}: {done.stderr.strip().partition(chr(10))[0]}")
 
     def mount(self, *options):
         self.run("mount", "-o", ",".join(("loop", *options)), self.image, self.mount_point)
@@ -114,10 +115,9 @@ class LoopDisk:
 
 
 class ServedDisk(LoopDisk):
-    """A file system on a block device that nbdkit serves, and which fails, stalls or is slow on command. Needs root and FUSE."""
+    """A file system on a block device that nbdkit serves, and which fails or hangs on command. Needs root and FUSE."""
 
-    def __init__(self, megabytes=200, make=EXT4, write_delay="0"):
-        self.write_delay = write_delay
+    def __init__(self, megabytes=200, make=EXT4):
         super().__init__(megabytes, make)
 
     def make_image(self, megabytes):
@@ -128,7 +128,6 @@ class ServedDisk(LoopDisk):
             self.server = subprocess.Popen(
                 ["nbdfuse", self.image, "--command", "nbdkit", "-s", "--exit-with-parent", "memory", f"{megabytes}M",
                  "--filter=pause", f"pause-control={self.folder / 'pause'}",
-                 "--filter=delay", f"delay-write={self.write_delay}",
                  "--filter=error", "error=EIO",
                  "error-pread-rate=100%", f"error-pread-file={self.folder / 'reads-fail'}",
                  "error-pwrite-rate=100%", f"error-pwrite-file={self.folder / 'writes-fail'}"],

@@ -92,6 +92,13 @@ class TheJudge(EndToEnd):
         early = self.copy(0, time="2026-11-20T09:59:58.000Z")
         self.assertEqual(len(self.findings([0], [early, self.copy(0, time="2026-11-20T10:00:09.000Z")])), 2)
 
+    def test_a_death_excuses_no_copy_whose_outcome_the_journal_knew(self):
+        later = self.copy(0, time="2026-11-20T10:00:09.000Z")
+        self.ambiguity.died(judge.milliseconds("2026-11-20T10:00:00.100Z"))
+        self.ambiguity.left_undecided({"x0@d0.test"})
+        self.ambiguity.starts_again(judge.milliseconds("2026-11-20T10:00:00.400Z"))
+        self.finds("x1@d1.test: 1 extra copies, 0 excused", [0], [self.copy(0), later])
+
     def test_a_bounce_of_a_delivered_recipient_is_found(self):
         self.finds("and a DSN was sent at", [0], [self.copy(0)], [self.dsn("x1@d1.test", "x-0")])
 

@@ -2,12 +2,15 @@
 
 import os
 import contextlib
+import os
+import pwd
 import re
 import time
 
 import needs
-from disks import EXT4, LoopDisk, ServedDisk, SmallDisk
-from faults_kill import TRACED_WINDOW_MS, judge
+from clients import submit
+from disks import EXT4, QUOTA, LoopDisk, ServedDisk, SmallDisk
+from faults_kill import judge
 from journals import whole_lines
 from rig import fault
 from trial import Trial, now_ms
@@ -17,10 +20,10 @@ from world import wait_for
 REFUSALS = {"451 4.3.0", "452 4.3.1", "503 5.5.1"}
 
 
-def trial_on(run, folder, window_ms=2000, **settings):
+def trial_on(run, folder, **settings):
     """A trial whose journal is in `folder`, which breaks: the engine must say so, at error level."""
-    trial = Trial(run.world(expects_errors=True), seed=run.seed, window_ms=window_ms)
-    trial.engine.files["queue_dir"] = f"{folder}/queue\n"
+    trial = Trial(run.world(expects_errors=True), seed=run.seed)
+    trial.keep_queue_in(folder)
     trial.engine.set("spool.ini", segment_bytes="1M", reserve_bytes="4M", free_bytes_min="12M", **settings)
     return trial
 
@@ -72,7 +75,7 @@ def check_never_written_again(run, trace):
 
 @fault("FM-10", "fdatasync fails with EIO once, again and again", unit="failed syncs", short=3, long=60, needs=[needs.strace])
 def failed_syncs(run):
-    trial = trial_on(run, run.world().directory, TRACED_WINDOW_MS)
+    trial = trial_on(run, run.world().directory)
     trace = run_traced(run, trial, "pwritev,pwrite64,fdatasync", f"fdatasync:error=EIO:when={run.random.randint(30, 60)}+40")
     check_never_written_again(run, trace)
     run.expect("451 4.3.0" in {event["reply"][:9] for event in trial.engine.events("refused")}, "nobody was answered 451 4.3.0")
@@ -84,7 +87,7 @@ def failed_syncs(run):
 
 @fault("FM-15", "no space within one message", unit="failed writes", short=3, long=60, needs=[needs.strace])
 def no_space_within_a_message(run):
-    trial = trial_on(run, run.world().directory, TRACED_WINDOW_MS)
+    trial = trial_on(run, run.world().directory)
     run_traced(run, trial, "pwritev", f"pwritev:error=ENOSPC:when={run.random.randint(40, 60)}+60")
     check_refusals(run, trial.engine, "452 4.3.1")
     run.unittests("test_disk.FailedSync.test_FM_15_no_space_inside_a_message_answers_452_and_leaves_nothing")
@@ -98,19 +101,20 @@ def remount_and_restart(trial, disk):
     trial.kill_engine()
     disk.unmount()
     disk.mount()
-    trial.verify_journal(trial.engine.files["queue_dir"].strip())
+    trial.look_after_death()
     trial.start_engine()
 
 
 @contextlib.contextmanager
-def unwritable(run, trial):
+def unwritable(run, trial, for_good):
     """What is checked while nothing can be written: nothing is accepted, what is queued is delivered, the engine lives. `yield`
     comes with a backlog, and breaks the disk."""
     engine = trial.engine
     set_outbound(engine, False)
     trial.let_work()
     trial.let_work()
-    trial.ambiguity.died(now_ms())  # no outcome can be recorded from now on
+    if for_good:
+        trial.ambiguity.died(now_ms())  # no outcome can be recorded from now on
     yield
     wait_for(lambda: not healthy(engine), "the engine to notice")
     acked, delivered = trial.acked(), len(engine.events("delivered"))
@@ -133,12 +137,11 @@ def failing_writes(run):
         trial.begin()
         trial.let_work()
         with contextlib.ExitStack() as failure:
-            with unwritable(run, trial):
+            with unwritable(run, trial, not recovers):
                 failure.enter_context(disk.failing("writes"))
             time.sleep(run.count)  # the fault itself
         if recovers:
             wait_for(lambda engine=trial.engine: healthy(engine), "accepting again")
-            trial.starts_again()
             trial.let_work()
             run.count_up(recovered_by_itself=1)
         else:
@@ -223,6 +226,7 @@ def fill_again_and_again(run, trial, fill, empty):
         run.count_up(delivered_while_full=len(engine.events("delivered")) - delivered, times_full=1)
         if run.random.random() < 0.3:
             trial.kill_engine()
+            trial.look_after_death()
             trial.start_engine()
         empty()
         wait_for(lambda: healthy(engine), "accepting again")
@@ -270,39 +274,85 @@ def read_only(run):
     trial.begin()
     for _ in range(run.count):
         trial.let_work()
-        with unwritable(run, trial):
+        with unwritable(run, trial, True):
             # Open files keep a file system writable for whoever asks kindly; this is what ext4 does by itself after an error.
             disk.run("mount", "-o", "remount,abort", disk.mount_point)
         remount_and_restart(trial, disk)
     judge(run, trial.finish())
     check_refusals(run, trial.engine, "452 4.3.1")
     run.unittests("test_disk.FullDisk.test_FM_17_a_read_only_spool_is_refused_at_start_with_a_sentence")
-    run.left_out("quota: not tried")
+    if reason := needs.quota():
+        run.left_out(f"quota: {reason}")
+    else:
+        exceed_quota(run)
+
+
+def exceed_quota(run):
+    """The engine runs as a user whose quota is used up, then raised."""
+    disk = LoopDisk(128, QUOTA, options=("usrquota",))
+    run.defer(disk.close)
+    trial = trial_on(run, disk.mount_point)
+    user = pwd.getpwnam("nobody")
+    os.chown(disk.mount_point, user.pw_uid, user.pw_gid)
+
+    def limit(megabytes):
+        disk.run("setquota", "-u", "nobody", "0", megabytes << 10, "0", "0", disk.mount_point)
+
+    limit(64)
+    as_nobody(trial, user)
+    fill_again_and_again(run, trial, lambda: limit(8), lambda: limit(64))
+
+
+def as_nobody(trial, user):
+    """From now on the engine runs as this user: limits do not bind root."""
+    folder = trial.world.directory
+    folder.chmod(0o755)
+    start = trial.engine.start
+
+    def start_as_user(**options):
+        trial.engine.write()
+        for path in (trial.engine.directory, *trial.engine.directory.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+        return start(command=["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"], **options)
+
+    trial.engine.start = start_as_user
 
 
 # ---- a slow disk
 
 
-@fault("FM-18", "every write of the disk takes 50 ms, then 500 ms", unit="seconds of load", short=6, long=60, needs=[needs.served_disk])
+@fault("FM-18", "every sync takes 50 ms, then 500 ms", unit="seconds of load at each", short=5, long=60, needs=[needs.strace],
+       not_covered="slow reads")
 def slow_disk(run):
+    trial = trial_on(run, run.world().directory)
+    trial.engine.route("probe.test", run.worlds[0].sink(name="probe").endpoint)
+    trial.others.add("probe@probe.test")
+    trial.begin()
     for delay in (50, 500):
-        disk = ServedDisk(write_delay=f"{delay}ms")
-        run.defer(disk.close)
-        trial = trial_on(run, disk.mount_point, window_ms=2000)
-        trial.begin()
+        trial.kill_engine()
+        trial.look_after_death()
+        trial.starts_again()
+        trial.engine.start(command=["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e",
+                                    f"inject=fdatasync,fsync:delay_exit={delay}000"])
         trial.let_work()
-        before = trial.acked()
-        time.sleep(run.count)
-        run.expect(trial.acked() > before, f"nothing was accepted with {delay} ms a write")
-        verdict = trial.finish()
-        judge(run, verdict)
+        delivered, end = len(trial.engine.events("delivered")), time.monotonic() + run.count
+        answers = 0
+        while time.monotonic() < end:
+            began = time.monotonic()
+            submit(trial.engine, "probe@probe.test", "Subject: probe\r\n\r\nx\r\n", sender="probe@src.test")
+            run.highest(**{f"answer_s_max_at_{delay}_ms": round(time.monotonic() - began, 2)})
+            answers += 1
+        run.figures[f"answers_at_{delay}_ms"] = answers
+        run.expect(len(trial.engine.events("delivered")) > delivered, f"nothing was delivered with {delay} ms a sync")
+        run.expect(run.figures[f"answer_s_max_at_{delay}_ms"] < 60, "clients waited for more than a minute")
+    judge(run, trial.finish())
 
 
 @fault("FM-19", "the disk hangs", unit="seconds", short=5, long=120, needs=[needs.served_disk])
 def hanging_disk(run):
     disk = ServedDisk()
     run.defer(disk.close)
-    trial = trial_on(run, disk.mount_point, window_ms=2000)
+    trial = trial_on(run, disk.mount_point)
     trial.begin()
     trial.let_work()
     with disk.hanging():

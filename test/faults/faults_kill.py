@@ -32,17 +32,14 @@ def kills(run):
 # What the engine asks of the kernel when mail comes in, is kept and goes out, and about how often within the first seconds.
 CALLS = {"pwritev": 120, "fdatasync": 120, "fsync": 6, "rename": 4, "unlink": 4, "ftruncate": 3, "fallocate": 2, "openat": 60,
          "sendmsg": 300, "recvmsg": 300}
-# strace stops every system call of the engine; a writer that it holds records nothing meanwhile.
-TRACED_WINDOW_MS = 3000
-
-
 @fault("FM-02", "kill -9 exactly before or after a system call, the n-th of its kind", unit="kills", short=6, long=200,
        needs=[needs.strace])
 def kills_at_system_calls(run):
-    trial = Trial(run.world(), seed=run.seed, window_ms=TRACED_WINDOW_MS)
+    trial = Trial(run.world(), seed=run.seed)
     trial.engine.set("spool.ini", segment_bytes="1M")  # rotation and reclaiming every second
     trial.begin()
     trial.kill_engine()
+    trial.look_after_death()
     kinds = [(call, moment) for moment in ("before", "after") for call in CALLS]
     run.random.shuffle(kinds)
     for cycle in range(run.count):
@@ -58,12 +55,12 @@ def kills_at_system_calls(run):
                 [*strace, f"inject={call}:delay_exit=5000000:when={when}"],
                 lambda trace=trace: trace.exists() and "(DELAYED)" in trace.read_text(errors="replace"))
         run.count_up(**{f"killed_{moment}" if met else "call_not_reached": 1})
-        trial.verify_journal()
+        trial.look_after_death()
         if cycle % 4 == 3:  # between deaths it must come to work
             trial.start_engine()
             trial.let_work()
             trial.kill_engine()
-            trial.verify_journal()
+            trial.look_after_death()
     trial.start_engine()
     judge(run, trial.finish())
     run.expect(run.figures.get("killed_before", 0) + run.figures.get("killed_after", 0) > run.count / 2,
