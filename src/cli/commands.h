@@ -22,8 +22,15 @@ void add_haraka_options(CLI::App& app, HarakaOptions& options);
 // Carries out what was asked for in Haraka's way; false when nothing was.
 bool run_haraka_options(const HarakaOptions& options, Session& session);
 
+// Which items `queue list` shows; empty fields match all. Value.
+struct ListOptions {
+    std::string domain, sender, recipient, state;
+    std::string cursor;  // where a list ended
+    std::size_t limit = 100;  // 0: none
+};
+
 // Shared by both spellings.
-void print_queue_list(Session& session, const std::string& query, bool haraka_style);
+void print_queue_list(Session& session, ListOptions options, bool haraka_style);
 void print_queue_stats(Session& session, bool haraka_style);
 void send_queue_command(Session& session, const std::string& command, const std::string& item, const std::string& domain,
                         bool all);

@@ -223,6 +223,7 @@ void Engine::write_run_files() {
 }
 
 void Engine::on_actions(std::vector<queue::Action>& actions) {
+    spool::Batch holds;
     for (queue::Action& action : actions) {
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
             per_shard_[deliver->shard].push_back(std::move(action));
@@ -237,16 +238,11 @@ void Engine::on_actions(std::vector<queue::Action>& actions) {
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            record_hold(*hold);
+            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
         }
     }
+    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
-}
-
-void Engine::record_hold(const queue::HoldChanged& change) {
-    spool::Batch batch;
-    batch.emplace_back(spool::HoldRecord{change.item, change.held, "operator"});
-    spool_->append(std::move(batch), nullptr, 0);
 }
 
 void Engine::record_removal(queue::Removed removed) {
@@ -285,7 +281,9 @@ void Engine::apply(const config::SettingsPtr& settings) {
     control_shard_->post([this, settings] { control_->set_access(settings->http.token, settings->me); });
 }
 
-void Engine::flush_queue() { core_->push(queue::Flush{}); }
+void Engine::flush_queue() {
+    control_shard_->post([this] { api_->flush_queue(); });
+}
 
 std::vector<net::Endpoint> Engine::endpoints() const {
     return shards_.empty() ? std::vector<net::Endpoint>{} : shards_.front()->endpoints();

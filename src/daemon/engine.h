@@ -49,6 +49,7 @@ public:
 
 private:
     friend class Api;
+    friend class QueueDesk;
 
     Result<> open_logs();
     Result<> open_spool();
@@ -58,7 +59,6 @@ private:
     void on_actions(std::vector<queue::Action>& actions);
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
-    void record_hold(const queue::HoldChanged& change);
     void write_run_files();
 
     async::Published<config::Settings> settings_;
