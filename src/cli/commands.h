@@ -28,8 +28,15 @@ bool run_haraka_options(const HarakaOptions& options, Session& session);
 // As `check` prints them.
 boost::json::object problem_json(const Problem& problem);
 
+// Which items `queue list` shows; empty fields match all. Value.
+struct ListOptions {
+    std::string domain, sender, recipient, state;
+    std::string cursor;  // where a list ended
+    std::size_t limit = 100;  // 0: none
+};
+
 // Shared by both spellings.
-void print_queue_list(Session& session, const std::string& query, bool haraka_style);
+void print_queue_list(Session& session, ListOptions options, bool haraka_style);
 void print_queue_stats(Session& session, bool haraka_style);
 void send_queue_command(Session& session, const std::string& command, const std::string& item, const std::string& domain,
                         bool all);

@@ -125,7 +125,9 @@ bool run_haraka_options(const HarakaOptions& options, Session& session) {
     if (!options.init_directory.empty()) {
         init(session, options.init_directory, false);
     } else if (options.list) {
-        print_queue_list(session, "?limit=10000", true);
+        ListOptions everything;
+        everything.limit = 0;
+        print_queue_list(session, everything, true);
     } else if (options.stat) {
         print_queue_stats(session, true);
     } else if (options.unstick_given) {

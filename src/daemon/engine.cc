@@ -139,7 +139,9 @@ void Engine::apply(const config::SettingsPtr& settings) {
     control_shard_->post([this, settings] { control_->set_access(settings->http.token, settings->me); });
 }
 
-void Engine::flush_queue() { machinery_->core().push(queue::Flush{}); }
+void Engine::flush_queue() {
+    control_shard_->post([this] { api_->flush_queue(); });
+}
 
 std::vector<net::Endpoint> Engine::endpoints() const {
     const auto& shards = machinery_->shards();

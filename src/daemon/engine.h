@@ -42,6 +42,7 @@ public:
 
 private:
     friend class Api;
+    friend class QueueDesk;
 
     Result<> open_logs();
     Result<> start_shards();

@@ -148,6 +148,7 @@ void Machinery::finish() {
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {
+    spool::Batch holds;
     for (queue::Action& action : actions) {
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
             per_shard_[deliver->shard].push_back(std::move(action));
@@ -162,16 +163,11 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            record_hold(*hold);
+            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
         }
     }
+    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
-}
-
-void Machinery::record_hold(const queue::HoldChanged& change) {
-    spool::Batch batch;
-    batch.emplace_back(spool::HoldRecord{change.item, change.held, "operator"});
-    spool_->append(std::move(batch), nullptr, 0);
 }
 
 void Machinery::record_removal(queue::Removed removed) {

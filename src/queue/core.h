@@ -82,7 +82,8 @@ struct SessionClosed {
     SessionId session;
 };
 
-// Operator commands; each concerns one item, or all of a domain, or everything (both empty).
+// Operator commands; each concerns one item, or all of a domain, or everything (both empty). What is told in one event happens
+// in one go: for a deep queue, say it item by item.
 struct Selection {
     std::optional<ItemId> item;
     std::string domain;
@@ -216,6 +217,12 @@ public:
     std::optional<ItemView> find(ItemId id) const;
     // Recipients of an item that are still undecided; empty: all that it was accepted with.
     std::vector<std::uint32_t> pending(ItemId id) const;
+    // Visits the items in the order of their places, from `from` on, until `visit` returns false or `places_max` places
+    // were looked at; returns where to go on, or nothing at the end. An item keeps its place while it is queued, so who goes
+    // on like this meets each item that stays exactly once, however long it takes.
+    using Place = std::uint32_t;
+    std::optional<Place> each_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     // Visits items until `visit` returns false, in no particular order; with a domain only its items.
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     // Visits the domains that have items or sessions, until `visit` returns false.

@@ -133,6 +133,8 @@ public:
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
+    std::optional<Place> each_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
     void audit() const;
 
