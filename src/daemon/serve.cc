@@ -13,6 +13,9 @@
 
 #include "config/watch.h"
 #include "daemon/engine.h"
+#include "daemon/privileges.h"
+#include "daemon/supervisor.h"
+#include "daemon/watchdog.h"
 
 namespace sluice::daemon {
 namespace {
@@ -91,15 +94,25 @@ int serve(const std::string& directory) {
         if (std::freopen(loaded.settings->smtp.daemon_log_file.c_str(), "ae", stdout) == nullptr) return 1;
         ::dup2(::fileno(stdout), STDERR_FILENO);
     }
+    forbid_new_privileges();
     const int signals = open_signals();
     raise_descriptor_limit();
+    // From the beginning: keys and passwords are in memory already.
+    settle_core_dumps(loaded.settings->smtp.core_dumps);
+    Supervisor supervisor = Supervisor::from_environment();
+    supervisor.status("reading the queue");
     const std::vector<Problem> problems = loaded.problems;
-    Engine engine(std::move(loaded));
+    Engine engine(std::move(loaded), supervisor);
     if (const Result<> started = engine.start(); !started) {
         std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());
         return started.error().code == Errc::locked ? exit_tempfail : 1;
     }
-    watch(engine, signals, problems);
+    supervisor.ready("serving");
+    {
+        const Watchdog watchdog(supervisor, engine.log(), engine.vigil(), engine.spool());
+        watch(engine, signals, problems);
+        supervisor.stopping("finishing deliveries");
+    }
     engine.stop();
     ::close(signals);
     return 0;

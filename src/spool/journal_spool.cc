@@ -1,5 +1,7 @@
 #include "spool/journal_spool.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 
 #include "base/assert.h"
@@ -153,6 +155,16 @@ Status JournalSpool::status() const {
     return status;
 }
 
+Pulse JournalSpool::pulse() const {
+    const DiskCalls& calls = disk_.calls();
+    Pulse pulse;
+    pulse.steps = steps_.load(std::memory_order_relaxed) + calls.ended;
+    pulse.at_disk = calls.under_way > 0;
+    const std::lock_guard lock(waiting_mutex_);
+    pulse.idle = writer_sleeps_ && waiting_.empty();
+    return pulse;
+}
+
 void JournalSpool::close() {
     if (!std::exchange(closed_, true)) {
         {
@@ -174,6 +186,7 @@ void JournalSpool::close() {
 // --------------------------------------------------------------------------------------------------
 
 void JournalSpool::run() {
+    pthread_setname_np(pthread_self(), "sluice-spool");
     wait_for_work();
     while (take_work()) {
         work_off();
@@ -191,6 +204,7 @@ bool JournalSpool::work_waits() const {
 }
 
 void JournalSpool::work_off() {
+    steps_.fetch_add(1, std::memory_order_relaxed);
     look_at_disk();
     for (std::size_t from = 0; from < work_.size();) {
         next_chunk(from);

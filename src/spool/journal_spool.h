@@ -46,6 +46,7 @@ public:
     void append(Batch batch, CommitListener* listener, std::uint64_t ticket) override;
     Result<mail::MessagePtr> load(MessageId id) override;
     Status status() const override;
+    Pulse pulse() const override;
     bool accepting() const override;
     void close() override;
 
@@ -128,6 +129,7 @@ private:
     bool failing_ = false;
     Status counts_;
 
+    std::atomic<std::uint64_t> steps_{0};
     std::atomic<bool> disk_accepts_{true};
     mutable std::mutex status_mutex_;
     Status published_;
