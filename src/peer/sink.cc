@@ -30,7 +30,7 @@ public:
     ~ThreadedSink() override { stop(); }
 
     Result<> open() {
-        TRY(store_, MessageStore::open(options_, counts_));
+        TRY(store_, MessageStore::open(options_));
         if (!options_.certificate.empty()) {
             net::TlsOptions tls;
             tls.certificates.push_back(options_.certificate);
@@ -62,6 +62,7 @@ public:
 
     std::vector<net::Endpoint> endpoints() const override { return options_.endpoints; }
     const SinkCounts& counts() const override { return counts_; }
+    const WireReport& wire() const override { return wire_; }
 
     bool wait(int milliseconds) override {
         std::unique_lock lock(mutex_);
@@ -95,7 +96,7 @@ private:
 
     void accept(SinkThread& thread, net::StreamPtr stream) {
         if (thread.tasks.closing()) return;
-        const SinkSurroundings around{options_, counts_, *store_, thread.script, tls_, on_message_};
+        const SinkSurroundings around{options_, counts_, wire_, *store_, thread.script, tls_, on_message_};
         thread.tasks.spawn(serve_sink(around, std::move(stream), ++connections_));
     }
 
@@ -107,6 +108,7 @@ private:
 
     SinkOptions options_;
     SinkCounts counts_;
+    WireReport wire_;
     std::function<void()> on_message_;
     std::unique_ptr<MessageStore> store_;
     std::shared_ptr<net::TlsContext> tls_;

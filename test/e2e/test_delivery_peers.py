@@ -117,7 +117,7 @@ class Aio(Delivery):
 class RealDovecot(Delivery):
     def run_with(self, socket):
         dovecot = Dovecot(self.world, ["b@dst.test", "c@dst.test"])
-        engine = self.engine(str(dovecot.socket) if socket else f"lmtp://127.0.0.1:{dovecot.port}").start()
+        engine = self.engine(str(dovecot.socket) if socket else f"lmtp://{self.world.tap(dovecot.port)}").start()
         submit(engine, ["b@dst.test", "nobody@dst.test", "c@dst.test"], self.message("lmtp", HARD_BODY))
         report = self.reports.wait(1)[0]
         self.assertEqual(list(report.recipients), ["nobody@dst.test"])
