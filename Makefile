@@ -50,6 +50,7 @@ bench: build
 deb: deps
 	@tools/install-packages packages.txt deb
 	@tools/deb
+	@lintian --allow-root --fail-on error build/deb/sluice_*.deb
 
 format:
 	@git ls-files 'src/*.h' 'src/*.cc' 'fuzz/*.cc' 'bench/*.cc' 'include/*.h' | xargs -r clang-format-19 -i
