@@ -1,16 +1,13 @@
 #include "daemon/engine.h"
 
-#include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <latch>
+
+#include "daemon/privileges.h"
 
 namespace sluice::daemon {
 namespace {
@@ -24,8 +21,9 @@ Result<> make_folder(const std::string& path) {
 
 }  // namespace
 
-Engine::Engine(config::Loaded loaded) : settings_(std::move(loaded.settings)) {
-    for (const config::Problem& problem : loaded.problems) warnings_.push_back(problem.text());
+Engine::Engine(config::Loaded loaded, Supervisor& supervisor)
+    : settings_(std::move(loaded.settings)), supervisor_(supervisor) {
+    for (const Problem& problem : loaded.problems) warnings_.push_back(problem.text());
 }
 
 Engine::~Engine() { stop(); }
@@ -71,7 +69,7 @@ Result<> Engine::open_logs() {
 Result<> Engine::start_shards() {
     machinery_->build(settings_.get());
     TRY_VOID(machinery_->listen());
-    TRY_VOID(drop_privileges());
+    TRY_VOID(settle_privileges());
     machinery_->start();
     return {};
 }
@@ -95,33 +93,36 @@ Result<> Engine::start_control() {
     return {};
 }
 
-Result<> Engine::drop_privileges() {
+Result<> Engine::settle_privileges() {
     const config::SettingsPtr settings = settings_.get();
-    const config::SmtpSettings& smtp = settings->smtp;
-    if (::geteuid() != 0 || (smtp.user.empty() && smtp.group.empty())) return {};
-    const passwd* user = smtp.user.empty() ? nullptr : ::getpwnam(smtp.user.c_str());
-    if (user == nullptr && !smtp.user.empty()) return fail(Errc::config, "smtp.ini: user: no such user: " + smtp.user);
-    const group* named = smtp.group.empty() ? nullptr : ::getgrnam(smtp.group.c_str());
-    if (named == nullptr && !smtp.group.empty()) return fail(Errc::config, "smtp.ini: group: no such group: " + smtp.group);
-    const uid_t uid = user != nullptr ? user->pw_uid : ::geteuid();
-    const gid_t gid = named != nullptr ? named->gr_gid : user->pw_gid;
-
-    for (const std::string& folder :
-         {settings->spool.directory, settings->directory + "/log", settings->directory + "/run"}) {
-        if (::chown(folder.c_str(), uid, gid) != 0) return fail(Errc::disk_failed, folder + ": " + std::strerror(errno));
-        // Files may go while we look: the spool works already.
-        std::error_code error;
-        using Walk = std::filesystem::recursive_directory_iterator;
-        for (Walk entry(folder, error); !error && entry != Walk(); entry.increment(error)) {
-            if (::lchown(entry->path().c_str(), uid, gid) != 0 && errno != ENOENT) {
-                return fail(Errc::disk_failed, entry->path().string() + ": " + std::strerror(errno));
-            }
-        }
-    }
-    if (::setgroups(1, &gid) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) {
-        return fail(Errc::config, std::string("cannot become the configured user: ") + std::strerror(errno));
-    }
+    const std::array folders{settings->spool.directory, settings->directory + "/log", settings->directory + "/run"};
+    TRY_VOID(drop_privileges(settings->smtp, folders));
+    settle_core_dumps(settings->smtp.core_dumps);
+    if (::geteuid() == 0) log_->warn("core", "runs as root: `user` in smtp.ini names somebody with fewer rights");
     return {};
+}
+
+Vigil Engine::vigil() {
+    Vigil vigil;
+    vigil.watch_queue("core", [this](std::function<void()> call) {
+        machinery_->core().ask([call = std::move(call)](const queue::Core&) { call(); });
+    });
+    vigil.watch("spool", [this] {
+        const spool::Pulse pulse = spool().pulse();
+        return Sign{pulse.steps, pulse.idle || pulse.at_disk};
+    });
+    // They read messages: they may well wait for the disk.
+    vigil.watch_queue(
+        "workers", [this](std::function<void()> call) { machinery_->workers().post(std::move(call)); },
+        [this] { return spool().pulse().at_disk; });
+    const auto& shards = machinery_->shards();
+    for (std::size_t index = 0; index < shards.size(); ++index) {
+        vigil.watch_queue("io-" + std::to_string(index), [shard = shards[index].get()](std::function<void()> call) {
+            shard->shard().post(std::move(call));
+        });
+    }
+    vigil.watch_queue("control", [this](std::function<void()> call) { control_shard_->post(std::move(call)); });
+    return vigil;
 }
 
 void Engine::write_run_files() {
@@ -133,13 +134,17 @@ void Engine::write_run_files() {
 }
 
 void Engine::apply(const config::SettingsPtr& settings) {
+    supervisor_.reloading("applying new settings");
     settings_.set(settings);
     log_->configure(settings->log);
     machinery_->apply(settings);
     control_shard_->post([this, settings] { control_->set_access(settings->http.token, settings->me); });
+    supervisor_.ready("serving");
 }
 
-void Engine::flush_queue() { machinery_->core().push(queue::Flush{}); }
+void Engine::flush_queue() {
+    control_shard_->post([this] { api_->flush_queue(); });
+}
 
 std::vector<net::Endpoint> Engine::endpoints() const {
     const auto& shards = machinery_->shards();

@@ -10,6 +10,8 @@
 #include "control/server.h"
 #include "daemon/api.h"
 #include "daemon/machinery.h"
+#include "daemon/supervisor.h"
+#include "daemon/vigil.h"
 #include "event/event_log.h"
 #include "event/line_writer.h"
 #include "event/metrics.h"
@@ -23,7 +25,8 @@ inline constexpr std::string_view version = SLUICE_VERSION;
 // Thread: made, started and stopped by one thread; the parts have threads of their own.
 class Engine {
 public:
-    explicit Engine(config::Loaded loaded);
+    // The supervisor is told of reloads.
+    Engine(config::Loaded loaded, Supervisor& supervisor);
     ~Engine();
 
     // Recovers the spool and begins to serve. On an error everything begun is stopped again.
@@ -36,20 +39,26 @@ public:
     // Makes all scheduled items due (SIGHUP, as Haraka).
     void flush_queue();
 
+    // Every thread that mail depends on. Valid from start() to stop().
+    Vigil vigil();
+    const spool::Spool& spool() const { return machinery_->spool(); }
+
     event::Log& log() { return *log_; }
     config::SettingsPtr settings() const { return settings_.get(); }  // thread-safe
     std::vector<net::Endpoint> endpoints() const;
 
 private:
     friend class Api;
+    friend class QueueDesk;
 
     Result<> open_logs();
     Result<> start_shards();
     Result<> start_control();
-    Result<> drop_privileges();
+    Result<> settle_privileges();
     void write_run_files();
 
     async::Published<config::Settings> settings_;
+    Supervisor& supervisor_;
     std::vector<std::string> warnings_;
     std::unique_ptr<event::LineWriter> log_writer_, event_writer_;
     std::unique_ptr<event::TextLog> log_;

@@ -84,9 +84,16 @@ Result<> Machinery::recover(const config::Settings& settings) {
         clock_, core_options(settings, shards, static_cast<std::uint64_t>(wall_clock_ms())),
         [this](std::vector<queue::Action>& actions) { on_actions(actions); });
     const auto on_item = [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); };
-    TRY(spool_, ground_.open_spool(spool_options(settings.spool), on_item, recovery_));
+    spool::Options options = spool_options(settings.spool);
+    options.on_problem = [this](const std::string& sentence) { log_.error("spool", sentence); };
+    TRY(spool_, ground_.open_spool(options, on_item, recovery_));
     clock_.not_before(recovery_.latest);
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
+    if (recovery_.corrupt_batches > 0) {
+        log_.error(
+            "spool", "the journal is damaged: what is whole is kept, the files are in quarantine/",
+            {{"batches", recovery_.corrupt_batches}});
+    }
     if (!settings.spool.sync) log_.warn("spool", "syncing is off: accepted mail can be lost in a power cut");
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings.spool);
@@ -141,6 +148,7 @@ void Machinery::finish() {
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {
+    spool::Batch holds;
     for (queue::Action& action : actions) {
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
             per_shard_[deliver->shard].push_back(std::move(action));
@@ -155,16 +163,11 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            record_hold(*hold);
+            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
         }
     }
+    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
-}
-
-void Machinery::record_hold(const queue::HoldChanged& change) {
-    spool::Batch batch;
-    batch.emplace_back(spool::HoldRecord{change.item, change.held, "operator"});
-    spool_->append(std::move(batch), nullptr, 0);
 }
 
 void Machinery::record_removal(queue::Removed removed) {

@@ -72,7 +72,6 @@ private:
     void on_actions(std::vector<queue::Action>& actions);
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
-    void record_hold(const queue::HoldChanged& change);
 
     const Ground ground_;
     event::Recorder& events_;

@@ -44,6 +44,7 @@ public:
         return found->second;
     }
     spool::Status status() const override { return {}; }
+    spool::Pulse pulse() const override { return {}; }
     bool accepting() const override { return true; }
     void close() override {}
 

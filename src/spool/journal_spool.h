@@ -46,6 +46,7 @@ public:
     void append(Batch batch, CommitListener* listener, std::uint64_t ticket) override;
     Result<mail::MessagePtr> load(MessageId id) override;
     Status status() const override;
+    Pulse pulse() const override;
     bool accepting() const override;
     void close() override;
 
@@ -123,10 +124,12 @@ private:
     std::uint32_t head_segment_ = 0;
     Instant next_disk_check_;
     Instant retry_at_;
+    Instant reclaim_at_;  // after the disk refused to give space back; before, it is not asked again
     Error last_failure_{Errc::disk_failed, ""};
     bool failing_ = false;
     Status counts_;
 
+    std::atomic<std::uint64_t> steps_{0};
     std::atomic<bool> disk_accepts_{true};
     mutable std::mutex status_mutex_;
     Status published_;
