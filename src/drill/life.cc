@@ -9,9 +9,11 @@
 namespace sluice::drill {
 namespace {
 
-spool::Tuning by_hand() {
+spool::Tuning by_hand(std::uint64_t group_bytes_max) {
     spool::Tuning tuning;
     tuning.own_thread = false;
+    tuning.group_bytes_max = group_bytes_max;
+    tuning.rewrite_bytes_max = std::min(tuning.rewrite_bytes_max, group_bytes_max);
     return tuning;
 }
 
@@ -38,7 +40,7 @@ Result<std::unique_ptr<spool::Spool>> Life::open_spool(
         world_.ledger.recovered(item);
         on_item(item);
     };
-    TRY(auto spool, spool::JournalSpool::open(world_.disk, options, by_hand(), tell, report));
+    TRY(auto spool, spool::JournalSpool::open(world_.disk, options, by_hand(world_.group_bytes_max), tell, report));
     if (report.corrupt_batches != 0) world_.ledger.violate("recovery found damage: " + report.warnings.front());
     spool_ = static_cast<spool::JournalSpool*>(spool.get());
     return spool;

@@ -28,7 +28,7 @@ public:
         Internet& internet;
         spool::FakeDisk& disk;
         Ledger& ledger;
-        std::uint64_t seed;
+        std::uint64_t group_bytes_max;
     };
     Life(const World& world, config::SettingsPtr settings);
     ~Life();

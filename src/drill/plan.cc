@@ -113,7 +113,7 @@ StreamPlan read_stream(const YAML::Node& node, const Plan& plan) {
 
 void read_engine(const YAML::Node& node, Plan& plan) {
     allow_keys(node, {"shards", "concurrency_max", "destination_concurrency", "messages_per_connection", "lifetime_hours",
-                      "intervals", "always_split", "verify_tls", "sync", "segment_bytes", "fresh_bytes_max"});
+                      "intervals", "always_split", "verify_tls", "sync", "segment_bytes", "fresh_bytes_max", "group_bytes_max"});
     read(node, "shards", plan.shards);
     read(node, "concurrency_max", plan.concurrency_max);
     read(node, "destination_concurrency", plan.destination_concurrency);
@@ -129,6 +129,7 @@ void read_engine(const YAML::Node& node, Plan& plan) {
     read(node, "sync", plan.sync);
     read(node, "segment_bytes", plan.segment_bytes);
     read(node, "fresh_bytes_max", plan.fresh_bytes_max);
+    read(node, "group_bytes_max", plan.group_bytes_max);
 }
 
 void read_troubles(const YAML::Node& node, Plan& plan) {
@@ -223,6 +224,7 @@ private:
         plan_.verify_tls = maybe(0.2);
         plan_.segment_bytes = maybe(0.5) ? 32'768 : 131'072;
         plan_.fresh_bytes_max = maybe(0.3) ? 0 : 1'000'000;
+        if (maybe(0.4)) plan_.group_bytes_max = maybe(0.5) ? 1 : 8'192;
         plan_.latency_max_ms = maybe(0.2) ? 2'000 : static_cast<std::int64_t>(1 + random_.below(200));
         if (maybe(0.15)) plan_.read_bytes_max = up_to<std::size_t>(40);
     }

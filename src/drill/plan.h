@@ -93,6 +93,7 @@ struct Plan {
     bool sync = true;  // false breaks the promise of durability: the judge must notice
     std::uint64_t segment_bytes = 128 << 10;
     std::uint64_t fresh_bytes_max = 1 << 20;
+    std::uint64_t group_bytes_max = 16 << 20;  // 1: a sync for each batch
 
     // Troubles an hour.
     double kills = 0, power_cuts = 0, restarts = 0;

@@ -133,7 +133,7 @@ config::SettingsPtr World::settings() {
 
 void World::boot() {
     if (over_ || life_) return;
-    const Life::World around{internet_, disk_, ledger_, random_.next()};
+    const Life::World around{internet_, disk_, ledger_, plan_.group_bytes_max};
     auto life = std::make_unique<Life>(around, settings());
     ++lives_;
     // Recovery may be cut short as well.
