@@ -70,7 +70,7 @@ class Sink:
             if os.geteuid() == 0:
                 command[1:1] = ["-u", "nobody"]
         else:
-            command = [program, "--json", "sink", "--no-check", "--listen", f"127.0.0.1:{self.port}"]
+            command = [program, "--json", "sink", "--listen", f"127.0.0.1:{self.port}"]
             command += [word for rule in scenario.sink_rules for word in ("--rule", rule)]
             command += ["--ledger", str(ledger)] if ledger else []
         with self.output.open("wb") as output:
@@ -83,7 +83,10 @@ class Sink:
         text = self.output.read_text(errors="replace")
         if self.scenario.tools == "postfix":  # a running counter of messages, which have one recipient each
             return int((re.findall(r"\d+", text) or ["0"])[-1])
-        return json.loads(text[text.index("{"):])["recipients"]
+        counts = json.loads(text[text.index("{"):])
+        if counts["violations"]:
+            raise Lost(f"the sink saw what no client may send: {counts['first_violations'][:3]}")
+        return counts["recipients"]
 
     def stop(self):
         if self.child.poll() is None:

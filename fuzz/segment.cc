@@ -34,6 +34,12 @@ void decode_any(std::string_view body) {
     static_cast<void>(decode_summary(body, summary));
     OutcomeView outcome;
     static_cast<void>(decode_outcome(body, outcome));
+    ScheduleView schedule;
+    static_cast<void>(decode_schedule(body, schedule));
+    HoldView hold;
+    static_cast<void>(decode_hold(body, hold));
+    PolicyView policy;
+    static_cast<void>(decode_policy(body, policy));
     DecidedView decided;
     static_cast<void>(decode_decided(body, decided));
 }

@@ -24,11 +24,13 @@ struct SinkWords {
     int seconds = 0;
 };
 
-json::object counts_json(const peer::SinkCounts& counts) {
+json::object sink_json(const peer::SinkCounts& counts, const peer::WireReport& wire) {
+    json::array first;
+    for (const std::string& one : wire.first()) first.emplace_back(one);
     return {{"messages", counts.messages.load()},   {"recipients", counts.recipients.load()},
             {"bytes", counts.bytes.load()},         {"connections", counts.connections.load()},
             {"refused", counts.refused.load()},     {"dropped", counts.dropped.load()},
-            {"violations", counts.violations.load()}};
+            {"violations", wire.count()},           {"first_violations", std::move(first)}};
 }
 
 void run_sink(Session& session, SinkWords& words) {
@@ -57,16 +59,18 @@ void run_sink(Session& session, SinkWords& words) {
     }
     (*sink)->stop();
     const peer::SinkCounts& counts = (*sink)->counts();
+    const peer::WireReport& wire = (*sink)->wire();
     if (session.json) {
-        Session::print_json(counts_json(counts));
+        Session::print_json(sink_json(counts, wire));
     } else {
         std::printf(
             "sink: %llu messages, %llu recipients, %llu connections, %llu refused, %llu violations\n",
             static_cast<unsigned long long>(counts.messages), static_cast<unsigned long long>(counts.recipients),
             static_cast<unsigned long long>(counts.connections), static_cast<unsigned long long>(counts.refused),
-            static_cast<unsigned long long>(counts.violations));
+            static_cast<unsigned long long>(wire.count()));
+        for (const std::string& one : wire.first()) std::printf("sink: violation on %s\n", one.c_str());
     }
-    if (counts.violations > 0) session.exit_code = exit_failed;
+    if (wire.count() > 0) session.exit_code = exit_failed;
 }
 
 void add_sink(CLI::App& app, Session& session) {
@@ -91,6 +95,7 @@ void add_sink(CLI::App& app, Session& session) {
     sink->add_option("--cert", options.certificate, "certificate (PEM): offer STARTTLS");
     sink->add_option("--key", options.key, "its key (PEM)");
     sink->add_flag("--tls", options.implicit_tls, "TLS from the first octet");
+    sink->add_flag("!--no-resumption", options.resumption, "give no TLS session tickets");
     sink->add_flag("--lmtp", options.lmtp, "LMTP: one answer a recipient");
     sink->add_flag("--print", options.print, "print one line for each message");
     sink->add_flag("!--no-pipelining", options.pipelining, "do not offer PIPELINING");
@@ -98,7 +103,7 @@ void add_sink(CLI::App& app, Session& session) {
     sink->add_flag("!--no-8bitmime", options.eight_bit, "do not offer 8BITMIME");
     sink->add_flag("!--no-smtputf8", options.smtputf8, "do not offer SMTPUTF8");
     sink->add_flag("!--no-dsn", options.dsn, "do not offer DSN");
-    sink->add_flag("!--no-check", options.check_wire, "do not look for violations of the line rules");
+    sink->add_flag("!--no-check", options.check_wire, "do not judge what clients send; otherwise a violation of the protocol makes the exit code 1");
     sink->callback([words, &session] { run_sink(session, *words); });
 }
 
@@ -174,6 +179,7 @@ void add_blast(CLI::App& app, Session& session) {
     blast->add_option("--id-prefix", options.id_prefix, "of X-Ledger-Id")->capture_default_str();
     blast->add_flag("--starttls", options.starttls, "STARTTLS");
     blast->add_flag("--tls", options.implicit_tls, "TLS from the first octet");
+    blast->add_flag("!--no-resumption", options.resumption, "resume no TLS session");
     blast->add_flag("--keep-going", options.keep_going, "reconnect when the link is lost");
     blast->callback([words, &session] { run_blast(session, *words); });
 }

@@ -8,12 +8,11 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "peer/ledger_time.h"
 #include "peer/sink_session.h"
 
 namespace sluice::peer {
 namespace {
-
-constexpr std::size_t line_octets_max = 998;  // RFC 5322 §2.1.1
 
 std::string sha256(std::string_view bytes) {
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -41,20 +40,6 @@ std::string_view body_of(std::string_view content) {
     return end == std::string_view::npos ? std::string_view{} : content.substr(end + 4);
 }
 
-std::uint64_t violations_in(std::string_view content) {
-    std::uint64_t found = content.find('\0') != std::string_view::npos ? 1 : 0;
-    std::size_t start = 0;
-    for (std::size_t i = 0; i < content.size(); ++i) {
-        const char c = content[i];
-        if (c == '\r' && (i + 1 == content.size() || content[i + 1] != '\n')) ++found;
-        if (c != '\n') continue;
-        if (i == 0 || content[i - 1] != '\r') ++found;
-        else if (i - 1 - start > line_octets_max) ++found;
-        start = i + 1;
-    }
-    return found;
-}
-
 void write_whole(int fd, std::string_view text) {
     while (!text.empty()) {
         const ssize_t count = ::write(fd, text.data(), text.size());
@@ -74,6 +59,7 @@ void add(std::string& json, std::string_view key, std::string_view value) {
 std::string ledger_line(const MessageStore::Taken& message) {
     std::string line = "{";
     add(line, "time", rfc3339(wall_clock_ms()));
+    line += ",\"steady_us\":" + std::to_string(steady_us(std::chrono::steady_clock::now()));
     add(line, "id", header_value(message.content, "X-Ledger-Id"));
     add(line, "message_id", header_value(message.content, "Message-ID"));
     add(line, "from", message.from);
@@ -95,27 +81,25 @@ std::string ledger_line(const MessageStore::Taken& message) {
 
 }  // namespace
 
-Result<std::unique_ptr<MessageStore>> MessageStore::open(const SinkOptions& options, SinkCounts& counts) {
+Result<std::unique_ptr<MessageStore>> MessageStore::open(const SinkOptions& options) {
     int fd = -1;
     if (!options.ledger.empty()) {
         fd = ::open(options.ledger.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (fd < 0) return fail(Errc::disk_failed, options.ledger + ": " + std::strerror(errno));
     }
-    return std::unique_ptr<MessageStore>(new MessageStore(options, counts, fd));
+    return std::unique_ptr<MessageStore>(new MessageStore(options, fd));
 }
 
-MessageStore::MessageStore(const SinkOptions& options, SinkCounts& counts, int ledger_fd)
+MessageStore::MessageStore(const SinkOptions& options, int ledger_fd)
     : options_(options),
-      counts_(counts),
       ledger_fd_(ledger_fd),
-      wants_content_(!options.directory.empty() || ledger_fd >= 0 || options.print || options.check_wire) {}
+      wants_content_(!options.directory.empty() || ledger_fd >= 0 || options.print) {}
 
 MessageStore::~MessageStore() {
     if (ledger_fd_ >= 0) ::close(ledger_fd_);
 }
 
 void MessageStore::take(const Taken& message) {
-    if (options_.check_wire) counts_.violations += violations_in(message.content);
     const std::uint64_t number = ++number_;
     if (!options_.directory.empty()) {
         const std::string path = options_.directory + "/" + std::to_string(number) + ".eml";

@@ -30,11 +30,12 @@ public:
     ~ThreadedSink() override { stop(); }
 
     Result<> open() {
-        TRY(store_, MessageStore::open(options_, counts_));
+        TRY(store_, MessageStore::open(options_));
         if (!options_.certificate.empty()) {
             net::TlsOptions tls;
             tls.certificates.push_back(options_.certificate);
             tls.keys.push_back(options_.key);
+            tls.resumption = options_.resumption;
             TRY(tls_, net::TlsContext::server(tls));
         }
         for (std::uint32_t index = 0; index < options_.threads; ++index) {
@@ -61,6 +62,7 @@ public:
 
     std::vector<net::Endpoint> endpoints() const override { return options_.endpoints; }
     const SinkCounts& counts() const override { return counts_; }
+    const WireReport& wire() const override { return wire_; }
 
     bool wait(int milliseconds) override {
         std::unique_lock lock(mutex_);
@@ -94,7 +96,7 @@ private:
 
     void accept(SinkThread& thread, net::StreamPtr stream) {
         if (thread.tasks.closing()) return;
-        const SinkSurroundings around{options_, counts_, *store_, thread.script, tls_, on_message_};
+        const SinkSurroundings around{options_, counts_, wire_, *store_, thread.script, tls_, on_message_};
         thread.tasks.spawn(serve_sink(around, std::move(stream), ++connections_));
     }
 
@@ -106,6 +108,7 @@ private:
 
     SinkOptions options_;
     SinkCounts counts_;
+    WireReport wire_;
     std::function<void()> on_message_;
     std::unique_ptr<MessageStore> store_;
     std::shared_ptr<net::TlsContext> tls_;

@@ -16,7 +16,9 @@ constexpr std::string_view end_of_data = "\r\n.\r\n";
 class SinkSession {
 public:
     SinkSession(const SinkSurroundings& around, net::StreamPtr stream, std::uint64_t connection)
-        : around_(around), stream_(std::move(stream)), connection_(connection), endpoint_(stream_->local().text()) {}
+        : around_(around), stream_(std::move(stream)), connection_(connection), endpoint_(stream_->local().text()) {
+        if (around.options.check_wire) wire_.emplace(around.wire, connection, around.options.lmtp);
+    }
 
     Task<> serve() {
         stream_->set_timeout(idle_timeout);
@@ -61,8 +63,10 @@ private:
         const std::string_view left = unread();
         const auto* newline = static_cast<const char*>(std::memchr(left.data(), '\n', left.size()));
         if (newline == nullptr) co_return false;
-        const std::string line(trim(left.substr(0, static_cast<std::size_t>(newline - left.data()))));
-        consume(static_cast<std::size_t>(newline - left.data()) + 1);
+        const std::string_view whole = left.substr(0, static_cast<std::size_t>(newline - left.data()) + 1);
+        if (wire_) wire_->command(whole, left.size() - whole.size());
+        const std::string line(trim(whole));
+        consume(whole.size());
         co_await command(line);
         co_return true;
     }
@@ -103,7 +107,8 @@ private:
             if (i > 0) reply += "\r\n";
             reply += (i + 1 < lines.size() ? "250-" : "250 ") + lines[i];
         }
-        co_await answer(Stage::ehlo, {}, reply);
+        const bool accepted = co_await answer(Stage::ehlo, {}, reply);
+        if (wire_ && accepted) wire_->offered({lines.begin() + 1, lines.end()});
     }
 
     Task<> starttls() {
@@ -119,10 +124,12 @@ private:
         if (!flushed) co_return;
         const Result<> secured = co_await stream_->start_tls_server(around_.tls);
         if (!secured) over_ = dropped_ = true;
+        if (wire_) wire_->secured();
     }
 
     Task<> mail(const std::string& line) {
         const std::string address = path_of(line);
+        if (!to_.empty()) complain("MAIL within a transaction that has recipients", line);
         const bool taken = co_await answer(Stage::mail, address, "250 2.1.0 ok");
         if (!taken) co_return;
         forget_transaction();
@@ -153,6 +160,7 @@ private:
         const auto words = split(line, ' ');
         const auto size = words.size() > 1 ? parse_number<std::uint64_t>(words[1]) : std::nullopt;
         if (!size) {
+            complain("BDAT without a size", line);
             out_ += "501 5.5.4 BDAT takes a size\r\n";
             over_ = true;
             co_return;
@@ -167,6 +175,7 @@ private:
         // The terminator may also be the very first line: then the CRLF before it is that of DATA.
         if (content_size_ == 0 && left.starts_with(".\r\n")) {
             consume(3);
+            end_of_content(WireCheck::Framing::dots);
             co_await finish();
             co_return true;
         }
@@ -174,12 +183,13 @@ private:
         const std::size_t end = left.find(end_of_data);
         if (end == std::string_view::npos) {
             if (left.size() <= end_of_data.size()) co_return false;
-            keep(left.substr(0, left.size() - end_of_data.size() + 1));
+            keep(left.substr(0, left.size() - end_of_data.size() + 1), WireCheck::Framing::dots);
             consume(left.size() - end_of_data.size() + 1);
             co_return false;
         }
-        keep(left.substr(0, end + 2));
+        keep(left.substr(0, end + 2), WireCheck::Framing::dots);
         consume(end + end_of_data.size());
+        end_of_content(WireCheck::Framing::dots);
         if (around_.store.wants_content()) remove_dots();
         co_await finish();
         co_return true;
@@ -188,10 +198,11 @@ private:
     Task<bool> take_chunk() {
         const std::string_view left = unread();
         const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(left.size(), chunk_left_));
-        keep(left.substr(0, count));
+        keep(left.substr(0, count), WireCheck::Framing::chunk);
         consume(count);
         chunk_left_ -= count;
         if (chunk_left_ > 0) co_return false;
+        if (chunk_last_) end_of_content(WireCheck::Framing::chunk);
         mode_ = Mode::commands;
         if (!to_.empty() && chunk_last_) co_await finish();
         else if (to_.empty()) out_ += "503 5.5.1 no valid recipients\r\n";
@@ -268,6 +279,7 @@ private:
     }
 
     Task<> quit() {
+        if (wire_) wire_->ended(unread().size());
         co_await answer(Stage::quit, {}, "221 2.0.0 bye");
         over_ = true;
     }
@@ -286,7 +298,16 @@ private:
         has_mail_ = false;
     }
 
-    void keep(std::string_view octets) {
+    void complain(std::string_view what, std::string_view line) {
+        if (wire_) around_.wire.add(connection_, what, line);
+    }
+
+    void end_of_content(WireCheck::Framing framing) {
+        if (wire_) wire_->end_of_content(framing);
+    }
+
+    void keep(std::string_view octets, WireCheck::Framing framing) {
+        if (wire_) wire_->content(octets, framing);
         content_size_ += octets.size();
         if (around_.store.wants_content()) content_.append(octets);
     }
@@ -327,6 +348,7 @@ private:
     net::StreamPtr stream_;
     const std::uint64_t connection_;
     const std::string endpoint_;
+    std::optional<WireCheck> wire_;  // unless switched off
     Mode mode_ = Mode::commands;
     std::unique_ptr<char[]> fresh_ = std::make_unique_for_overwrite<char[]>(read_bytes);
     std::string in_, out_;

@@ -12,7 +12,7 @@ namespace sluice::peer {
 // Where taken messages go: files, ledger, standard output. Thread-safe.
 class MessageStore {
 public:
-    static Result<std::unique_ptr<MessageStore>> open(const SinkOptions& options, SinkCounts& counts);
+    static Result<std::unique_ptr<MessageStore>> open(const SinkOptions& options);
     ~MessageStore();
     // True when somebody wants the octets of messages, not only their number.
     bool wants_content() const { return wants_content_; }
@@ -27,10 +27,9 @@ public:
     void take(const Taken& message);
 
 private:
-    MessageStore(const SinkOptions& options, SinkCounts& counts, int ledger_fd);
+    MessageStore(const SinkOptions& options, int ledger_fd);
 
     const SinkOptions& options_;
-    SinkCounts& counts_;
     const int ledger_fd_;
     const bool wants_content_;
     std::atomic<std::uint64_t> number_{0};
@@ -39,6 +38,7 @@ private:
 struct SinkSurroundings {
     const SinkOptions& options;
     SinkCounts& counts;
+    WireReport& wire;
     MessageStore& store;
     Script& script;                               // of this thread
     std::shared_ptr<net::TlsContext> tls;         // may be null

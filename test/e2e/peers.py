@@ -17,6 +17,7 @@ import warnings
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, SMTP
 
+import wire
 from world import PATIENCE, free_port, port_answers, wait_for
 
 POSTFIX_DAEMONS = "/usr/lib/postfix/sbin"
@@ -92,10 +93,7 @@ class SmtpSink:
             [program("smtp-sink"), *user, *arguments, "-d", f"{self.directory}/m.", f"127.0.0.1:{self.port}", "200"],
             world.directory / f"smtp-sink.{self.port}.log")
         wait_for(lambda: port_answers(self.port), "smtp-sink to listen")
-
-    @property
-    def endpoint(self):
-        return f"127.0.0.1:{self.port}"
+        self.endpoint = world.tap(self.port)
 
     def messages(self):
         """What came, complete or not: smtp-sink writes its own X- lines first, then the content."""
@@ -146,6 +144,7 @@ class Postfix:
         self.make_queue()
         self.process = world.spawn([f"{POSTFIX_DAEMONS}/master", "-c", conf, "-s"], self.directory / "master.log")
         wait_for(lambda: port_answers(self.port), "Postfix to listen")
+        self.endpoint = world.tap(self.port)
 
     def make_queue(self):
         """What `postfix check` would create, which takes two seconds for it."""
@@ -157,10 +156,6 @@ class Postfix:
         (self.directory / "queue" / "maildrop").chmod(0o730)
         (self.directory / "queue" / "public").chmod(0o710)
         (self.directory / "queue" / "pid").mkdir(mode=0o755)
-
-    @property
-    def endpoint(self):
-        return f"127.0.0.1:{self.port}"
 
     def mailbox(self, user):
         folder = self.directory / "mail" / user / "new"
@@ -314,10 +309,7 @@ class Aiosmtpd:
         self.controller = Server(self.mailbox, hostname=host, port=self.port)
         self.controller.start()
         test.addCleanup(self.controller.stop)
-
-    @property
-    def endpoint(self):
-        return f"127.0.0.1:{self.port}"
+        self.endpoint = test.world.tap(self.port)
 
     def wait(self, count=1):
         return wait_for(
@@ -336,10 +328,10 @@ class Scripted:
         self.script = dict(script or {})
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
-        self.longest_line = 1001  # of content: 998, CR LF and a doubled dot
+        self.longest_line = 998  # of content
         self.open_links = self.busiest = 0  # most connections at once
         self.resumed = []  # for each handshake, whether it continued an earlier session
-        self.violations = []  # lines that no client may send
+        self.streams = []  # for each connection what was heard and said, in clear and then inside TLS
         self.messages = []  # (sender line, recipient lines, content) of each message that was complete
         self.address, self.lock, self.closed = address, threading.Lock(), False
         if unix:
@@ -363,13 +355,13 @@ class Scripted:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        if self.violations:
-            raise AssertionError(f"on the wire: {self.violations[:5]}")
+        if found := self.violations():
+            raise AssertionError(f"on the wire: {found[:5]}")
 
-    def check(self, line, longest):
-        """Every line ends in CR LF and holds no other CR, LF or NUL (RFC 5321 §2.3.8)."""
-        if line and (not line.endswith(b"\r\n") or b"\r" in line[:-2] or b"\0" in line or len(line) > longest):
-            self.violations.append(line[:200])
+    def violations(self):
+        """What came that no client may send: see wire.py."""
+        return [one for streams in list(self.streams) for number, (heard, said) in enumerate(streams)
+                for one in wire.violations(bytes(heard), bytes(said), greeted=number == 0, longest=self.longest_line)]
 
     def accept(self):
         while not self.closed:
@@ -394,31 +386,34 @@ class Scripted:
         return value(line) if callable(value) else value  # a function may take its time: others go on
 
     def serve(self, link):
-        lines = []
+        lines, streams = [], [(bytearray(), bytearray())]
         with self.lock:
             self.sessions.append(lines)
+            self.streams.append(streams)
             self.open_links += 1
             self.busiest = max(self.busiest, self.open_links)
         with contextlib.ExitStack() as links:  # the socket, and the TLS one that may take its place
             links.callback(link.close)
             with contextlib.suppress(OSError, ssl.SSLError, Closed):
-                self.converse(link, lines, links)
+                self.converse(link, lines, links, streams)
             with self.lock:
                 self.open_links -= 1
 
-    def converse(self, link, lines, links):
+    def converse(self, link, lines, links, streams):
         reader = link.makefile("rb")
 
         def say(text):
             if text is None:
                 raise Closed
-            link.sendall(text.encode("latin-1") + b"\r\n" if text else b"")
+            octets = text.encode("latin-1") + b"\r\n" if text else b""
+            streams[-1][1].extend(octets)
+            link.sendall(octets)
 
         sender, recipients = "", []
         say(self.reply("greeting", ordinary="220 scripted.test ESMTP"))
         while line := reader.readline():
             text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-            self.check(line, 2048)
+            streams[-1][0].extend(line)
             lines.append(text)
             verb = text.split(" ")[0].upper()
             if verb in ("EHLO", "LHLO"):
@@ -433,13 +428,14 @@ class Scripted:
                     links.callback(link.close)
                     self.resumed.append(link.session_reused)
                     reader = link.makefile("rb")
+                    streams.append((bytearray(), bytearray()))
             elif verb == "AUTH":
                 say(self.reply(verb, text, "235 2.7.0 welcome"))
             elif verb == "DATA":
                 answer = self.reply(verb, text, "354 go ahead" if recipients else "503 5.5.1 no recipients")
                 say(answer)
                 if answer.startswith("354"):
-                    self.take(reader, say, sender, recipients)
+                    self.take(reader, say, sender, recipients, streams[-1][0])
                     sender, recipients = "", []
             elif verb == "RCPT":
                 answer = self.reply(verb, text, "250 2.1.5 ok")
@@ -454,16 +450,15 @@ class Scripted:
                 recipients = [] if verb in ("MAIL", "RSET") else recipients
                 say(answer)
 
-    def take(self, reader, say, sender, recipients):
+    def take(self, reader, say, sender, recipients, heard):
         self.reply("body", ordinary="")  # a script may stop reading here
         content = b""
         while (line := reader.readline()) != b".\r\n":
             if not line:
                 raise Closed
-            self.check(line, self.longest_line)
-            if line.startswith(b".") and not line.startswith(b".."):
-                self.violations.append(line[:200])
+            heard.extend(line)
             content += line[1:] if line.startswith(b".") else line
+        heard.extend(line)
         self.messages.append((sender, list(recipients), content))
         for recipient in recipients if self.lmtp else [""]:
             say(self.reply("dot", recipient, "250 2.0.0 taken"))

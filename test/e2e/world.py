@@ -14,6 +14,8 @@ import tempfile
 import time
 import unittest
 
+import wire
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLUICE = os.environ.get("SLUICE", str(ROOT / "build" / "ci" / "sluice"))
 PATIENCE = float(os.environ.get("SLUICE_PATIENCE", "30"))
@@ -251,15 +253,22 @@ class Sink:
         return wait_for(lambda: self.ledger() if len(self.ledger()) >= count else None, f"{count} messages", patience)
 
     def stop(self):
-        """Ends the sink; a violation of the line rules is a failure."""
+        """Ends the sink; whatever it saw that no client may send is a failure."""
         code = self.process.stop()
         assert code == 0, self.process.output()
+
+    def violations(self):
+        """What the sink reported, or what it died of; it has ended."""
+        code, lines = self.process.child.returncode, self.process.output().splitlines()
+        found = [line for line in lines if line.startswith("sink: violation")]
+        died = code not in (0, 1, -signal.SIGKILL)
+        return found + ([f"{self.process.log.name}: exit code {code}: {lines[-3:]}"] if died else [])
 
 
 class World:
     def __init__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-e2e-"))
-        self.processes, self.sinks, self.engines = [], 0, []
+        self.processes, self.sinks, self.engines, self.taps, self.judges = [], 0, [], [], []
 
     def spawn(self, arguments, log, **options):
         process = Process(arguments, log, **options)
@@ -272,7 +281,14 @@ class World:
         return engine
 
     def sink(self, *arguments, **options):
-        return Sink(self, *arguments, **options)
+        sink = Sink(self, *arguments, **options)
+        self.judges.append(sink)
+        return sink
+
+    def tap(self, port, address="127.0.0.1"):
+        """Where to connect instead, so that what reaches a server that is not ours is judged as well."""
+        self.taps.append(wire.Tap(port, address))
+        return self.taps[-1].endpoint
 
     def certificate(self, name="mx.sluice.test"):
         key, cert = self.directory / f"{name}.key", self.directory / f"{name}.crt"
@@ -293,6 +309,10 @@ class World:
                 process.stop()
             except (AssertionError, ValueError) as error:
                 failures.append(str(error))
+        while self.judges:
+            failures += self.judges.pop().violations()
+        while self.taps:
+            failures += self.taps.pop().close()
         for engine in self.engines:
             for log in self.directory.glob(f"{engine.directory.name}.*.log"):
                 text = log.read_text(errors="replace")

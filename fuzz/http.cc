@@ -1,0 +1,107 @@
+// The control port: any octets of a client, understood the same way at every read size, answered in JSON, and never more
+// than one message for one request. Injections go through to the message that would be queued.
+
+#include "control/http.h"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/json/parse.hpp>
+
+#include "async/task_group.h"
+#include "base/assert.h"
+#include "base/text.h"
+#include "control/routes.h"
+#include "mail/header.h"
+#include "reception/injection.h"
+#include "scripted_stream.h"
+
+namespace {
+
+using namespace sluice;
+using namespace sluice::control;
+
+constexpr std::uint64_t body_bytes_max = 1 << 20;
+
+void check(const mail::Message& message) {
+    ASSERT(!message.envelope.recipients.empty() && !message.items.empty());
+    ASSERT(mail::is_clean_text(message.trace) && (message.content.empty() || mail::is_clean_text(message.content)));
+    for (const mail::Recipient& recipient : message.envelope.recipients) {
+        for (const char c : recipient.address.text()) ASSERT(static_cast<unsigned char>(c) >= 0x20 && c != 0x7F);
+    }
+}
+
+// Answers as an engine with an empty queue; keeps what it was asked.
+class EmptyEngine final : public Backend {
+public:
+    Task<EngineStatus> status() override { co_return EngineStatus{}; }
+    Task<std::vector<DomainCount>> domains() override { co_return std::vector<DomainCount>{}; }
+    Task<std::vector<ItemDetail>> list(ItemFilter filter) override {
+        asked += "list " + filter.domain + "|" + filter.sender + "|" + filter.recipient + "\n";
+        co_return std::vector<ItemDetail>{};
+    }
+    Task<Result<ItemDetail>> show(ItemId id) override { co_return fail(Errc::not_found, id.text()); }
+    Task<Result<std::uint64_t>> command(Command, queue::Selection which) override {
+        ASSERT(which.item.has_value() != which.domain.empty() || !which.item);
+        asked += "command " + which.domain + "\n";
+        co_return std::uint64_t{0};
+    }
+    Task<Result<InjectReply>> inject(InjectRequest request) override {
+        asked += "inject " + request.from + "\n";
+        reception::Injection injection;
+        injection.reverse_path = std::move(request.from);
+        injection.recipients = std::move(request.to);
+        injection.content = std::move(request.message);
+        injection.tenant = std::move(request.tenant);
+        const auto message = reception::make_message(std::move(injection), settings, clock, ids);
+        if (!message) co_return fail(Errc::bad_input, message.error().front().field + ": " + message.error().front().reason);
+        check(**message);
+        co_return InjectReply{};
+    }
+    Task<ReloadReport> reload() override { co_return ReloadReport{}; }
+    Task<std::string> metrics() override { co_return std::string(); }
+
+    config::Settings settings;
+    ManualClock clock{instant_from_ms(1'800'000'000'000)};
+    spool::IdSource ids{clock, MessageId{}};
+    std::string asked;
+};
+
+Task<> serve(net::StreamPtr stream, EmptyEngine& engine, std::string& statuses) {
+    std::string unread;
+    for (bool open = true; open;) {
+        RequestReader reader(*stream, unread, body_bytes_max);
+        Result<HttpRequest> request = co_await reader.head();
+        if (!request) break;
+        const Result<> body = co_await reader.body(*request);
+        if (!body) break;
+        open = request->keep_alive;
+        const HttpReply reply = co_await answer(engine, std::move(*request));
+        statuses += std::to_string(reply.status) + " ";
+        if (reply.content_type == "application/json") ASSERT(boost::json::parse(reply.body).is_object());
+        const Result<> written = co_await write_reply(*stream, reply, open);
+        if (!written) break;
+    }
+    co_await stream->close();
+}
+
+// What the engine was asked and what it answered.
+std::string converse(std::string_view said, std::size_t piece) {
+    boost::asio::io_context loop(1);
+    std::string heard;
+    EmptyEngine engine;
+    engine.settings.me = "mx.test";
+    std::string statuses;
+    async::TaskGroup group(loop.get_executor());
+    group.spawn(serve(std::make_unique<ScriptedStream>(said, piece, heard), engine, statuses));
+    loop.run();
+    return statuses + "\n" + engine.asked;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* octets, std::size_t size) {
+    const std::string_view said(reinterpret_cast<const char*>(octets), size);
+    const std::string whole = converse(said, SIZE_MAX);
+    ASSERT(whole == converse(said, 7));
+    if (size < 2000) ASSERT(whole == converse(said, 1));
+    return 0;
+}
