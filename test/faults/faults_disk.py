@@ -106,11 +106,20 @@ def no_space_within_a_message(run):
 # ---- a device that fails
 
 
+def mounted(disk):
+    """The loop device below may still hold what it could not write."""
+    try:
+        disk.mount()
+        return True
+    except OSError:
+        return False
+
+
 def remount_and_restart(trial, disk):
     """A journaling file system is read-only after the first failure of its journal; only mounting it anew helps."""
     trial.kill_engine()
     disk.unmount()
-    disk.mount()
+    wait_for(lambda: mounted(disk), "the file system to be mounted again")
     trial.look_after_death()
     trial.start_engine()
 
