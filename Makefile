@@ -11,7 +11,7 @@ SHELL := /bin/bash
 BUILD := build
 JOBS ?= 2
 
-.PHONY: help deps build run test unit e2e tsan fuzz bench deb format tidy clean
+.PHONY: help deps build run test unit e2e faults tsan fuzz bench deb format tidy clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +36,9 @@ unit: deps
 
 e2e: build
 	@tools/run-tests e2e
+
+faults: deps
+	@tools/run-tests faults
 
 tsan: deps
 	@tools/run-tests tsan

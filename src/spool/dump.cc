@@ -186,6 +186,7 @@ private:
         std::optional<SegmentHeader> header;
         std::uint64_t bytes = 0;
         std::uint64_t next_sequence = 0;
+        bool header_damaged = false;
     };
 
     void problem(std::string sentence, bool harmless = false) {
@@ -205,7 +206,7 @@ private:
             return fail(header.error().code, name + ": " + header.error().detail);
         }
         if (!header) {
-            problem(name + ": damaged segment header at offset 0");
+            look.header_damaged = true;
         } else if (*header && (*header)->segment != segment) {
             return Looked();
         } else {
@@ -240,6 +241,11 @@ private:
         );
         if (!scan) return fail(scan.error().code, look.name + ": " + scan.error().detail);
         look.next_sequence = scan->next_sequence;
+        if (look.header_damaged) {
+            // A crash may leave the newest file with half a header, before any batch.
+            const bool never_begun = next == nullptr && scan->batches == 0 && scan->corrupt_batches == 0;
+            problem(look.name + ": damaged segment header at offset 0", never_begun);
+        }
         for (std::string& sentence : scan->problems)
             problem(std::move(sentence), scan->corrupt_batches == 0);
         if (*trailer) compare_index(look, **trailer, *scan, next == nullptr);

@@ -97,6 +97,18 @@ TEST_F(DumpTest, VerifyChecksTheIndex) {
     EXPECT_FALSE(survey->sound());
 }
 
+// FM-08: the engine died while it began a segment.
+TEST_F(DumpTest, AnUnfinishedHeaderOfTheNewestSegmentIsNoDamage) {
+    { const OpenSpool another_segment(*disk_, small_options(directory_.path())); }
+    const std::string newest = directory_.path() + "/0000000002.seg";
+    std::fstream(newest, std::ios::in | std::ios::out | std::ios::binary) << "not a header";
+    std::filesystem::resize_file(newest, 4096);  // nor an index
+    const auto survey = verify_journal(directory_.path());
+    ASSERT_TRUE(survey);
+    EXPECT_EQ(survey->problems.size(), 1u);
+    EXPECT_TRUE(survey->sound());
+}
+
 // FM-07: the engine died while it sealed.
 TEST_F(DumpTest, AnUnfinishedIndexOfTheNewestSegmentIsNoDamage) {
     const auto bytes = std::filesystem::file_size(segment_path());

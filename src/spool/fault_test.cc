@@ -364,6 +364,20 @@ TEST(Damage, AFileThatWasNeverBegunIsRemovedWithAWord) {
     EXPECT_THAT(again.report.warnings, ElementsAre("0000000002.seg: never begun, removed"));
 }
 
+TEST(Damage, AHeaderThatWasNeverFinishedIsNone) {
+    FakeDisk disk;
+    {
+        OpenSpool world(disk, fault_options(), quick_tuning());
+        ASSERT_TRUE(world.append(MessageRecord{test_message(1, 100)}));
+    }
+    disk.overwrite("/spool/0000000002.seg", std::string(1024, '\x5a'));
+    OpenSpool again(disk, fault_options(), quick_tuning());
+    EXPECT_EQ(again.told.size(), 1u);
+    EXPECT_EQ(again.report.corrupt_batches, 0u);
+    EXPECT_THAT(again.report.warnings, ElementsAre("0000000002.seg: unreadable, without a batch, removed"));
+    EXPECT_EQ(disk.contents("/spool/quarantine/0000000002.seg"), std::string(1024, '\x5a'));
+}
+
 // FM-21: a journal of the future is refused and left alone.
 TEST(Format, ANewerVersionIsRefusedCleanly) {
     FakeDisk disk;

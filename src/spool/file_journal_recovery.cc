@@ -73,11 +73,13 @@ Result<> FileJournal::take_stock(std::vector<std::uint32_t>& segments, RecoveryR
 }
 
 // A segment in which nothing stands was never begun, unless those around it say that batches are missing between
-// them. Of the newest one nobody can say it.
+// them. Of the newest one nobody can say it; what has a header that nobody can read is kept for people all the same.
 Result<> FileJournal::discard_empty(std::uint32_t segment, RecoveryReport& report) {
     const std::string name = segment_name(segment);
     const auto before = segment > 0 ? files_.find(segment - 1) : files_.end();
     const auto after = files_.find(segment + 1);
+    TRY(const std::shared_ptr<File> file, disk_.open(path(name), OpenMode::read));
+    bool keep = !read_segment_header(*file).has_value();
     const bool between = before != files_.end() && after != files_.end();
     if (between && before->second.next_sequence < after->second.first_sequence) {
         const std::uint64_t lost = after->second.first_sequence - before->second.next_sequence;
@@ -86,11 +88,14 @@ Result<> FileJournal::discard_empty(std::uint32_t segment, RecoveryReport& repor
             name + ": empty, but it held " + std::to_string(lost) + " batches from sequence " +
             std::to_string(before->second.next_sequence)
         );
+        keep = true;
+    } else {
+        report.warnings.push_back(name + (keep ? ": unreadable, without a batch, removed" : ": never begun, removed"));
+    }
+    if (keep) {
         TRY_VOID(disk_.make_directory(path("quarantine")));
         TRY_VOID(disk_.link(path(name), path("quarantine/" + name)));
         TRY_VOID(disk_.sync_directory(path("quarantine")));
-    } else {
-        report.warnings.push_back(name + ": never begun, removed");
     }
     discard(name, report);
     return {};
@@ -125,14 +130,13 @@ Result<std::optional<FileJournal::Opening>> FileJournal::look_at(std::uint32_t s
         last_id_ = std::max(last_id_, (*header)->last_id);
         return Looked(std::move(opening));
     }
-    // No header. Zeroes with no batch behind them were never used; anything else is damage.
+    // No header, or one that a crash left unfinished. With no batch behind it the file was never used; anything else is
+    // damage.
     opening.header_damaged = true;
-    if (header) {
-        ScanPlan plan;
-        plan.segment = segment;
-        TRY(const Scan scan, scan_segment(*opening.file, plan));
-        if (scan.batches == 0 && scan.corrupt_batches == 0) return Looked();
-    }
+    ScanPlan plan;
+    plan.segment = segment;
+    TRY(const Scan scan, scan_segment(*opening.file, plan));
+    if (scan.batches == 0 && scan.corrupt_batches == 0) return Looked();
     return Looked(std::move(opening));
 }
 

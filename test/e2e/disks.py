@@ -79,7 +79,8 @@ class LoopDisk:
             raise OSError(f"{arguments[0]}: {done.stderr.strip().partition(chr(10))[0]}")
 
     def mount(self, *options):
-        self.run("mount", "-o", ",".join(("loop", *options)), self.image, self.mount_point)
+        # `rw`: mount would take a read-only file system for want of a better one.
+        self.run("mount", "-o", ",".join(("loop", "rw", *options)), self.image, self.mount_point)
 
     def unmount(self):
         wait_for(self.try_unmount, "umount", 10)

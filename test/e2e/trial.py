@@ -71,6 +71,7 @@ class Trial:
             source.kill()
 
     def acked(self):
+        """How long the source ledgers are, in octets."""
         return sum(os.path.getsize(load.ledger) for load in self.loads if os.path.exists(load.ledger))
 
     def verify_journal(self, folder=None):
@@ -101,10 +102,10 @@ class Trial:
         time.sleep(self.random.uniform(*range))
 
     def let_work(self):
-        """Some time under load, at least until the source got further answers."""
+        """Some time under load, at least until the source got about a dozen further answers."""
         before = self.acked()
         self.linger(0.05, 0.8)
-        wait_for(lambda: self.acked() > before, "the load to be accepted")
+        wait_for(lambda: self.acked() > before + 1000, "the load to be accepted")
 
     def kill_engine(self):
         self.ambiguity.died(now_ms())
@@ -173,12 +174,17 @@ class Trial:
             return self.engine.api("GET", "/v1/status")[1]
 
         def at_rest():
+            """The status, when it says that nothing is under way, and said the same before."""
             self.engine.api("POST", "/v1/queue/hold", {"all": True})
             status = queue()
-            return status["queue"]["items"] == status["queue"]["held"] and status["journal"]["waiting_bytes"] == 0
+            items, journal = status["queue"], status["journal"]
+            before, seen[:] = list(seen), [items["items"], journal["live_messages"], journal["appended_bytes"]]
+            still = items["items"] == items["held"] and items["sessions"] == items["idle_sessions"] and \
+                journal["waiting_bytes"] == 0 and status["connections_in"] == 0
+            return status if still and before == seen else None
 
-        wait_for(at_rest, "everything to be held")
-        before = queue()
+        seen = []
+        before = wait_for(at_rest, "everything to be held")
         self.kill_engine()
         self.look_after_death()
         self.start_engine()

@@ -246,8 +246,8 @@ class Sink:
     def ledger(self):
         if not self.ledger_file.exists():
             return []
-        lines = self.ledger_file.read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        lines = self.ledger_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be half written
 
     def wait(self, count=1, patience=PATIENCE):
         return wait_for(lambda: self.ledger() if len(self.ledger()) >= count else None, f"{count} messages", patience)

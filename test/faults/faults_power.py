@@ -27,20 +27,20 @@ def cut_power_of_both(run, **shape):
         cut_power(run, XFS, run.count, **shape)
 
 
-@fault("FM-05", "power cut while mail is accepted and delivered, on ext4 and on xfs", unit="cuts of each", short=3, long=100,
+@fault("FM-05", "power cut while mail is accepted and delivered, on ext4 and on xfs", unit="cuts of each", short=2, long=100,
        needs=[needs.loop_mounts], not_covered=HONEST_DRIVE)
 def power_cuts(run):
     cut_power_of_both(run)
 
 
 @fault("FM-06", "power cut while a backlog is delivered, the processors kept busy by others, on ext4 and on xfs",
-       unit="cuts of each", short=3, long=100, needs=[needs.loop_mounts], not_covered=HONEST_DRIVE)
+       unit="cuts of each", short=1, long=100, needs=[needs.loop_mounts], not_covered=HONEST_DRIVE)
 def power_cuts_on_a_busy_machine(run):
     run.keep_busy(4)
     cut_power_of_both(run)
 
 
 @fault("FM-09", "a second power cut within a second of the start after the first, while segments rotate and are reclaimed",
-       unit="cuts of each", short=4, long=60, needs=[needs.loop_mounts], not_covered=HONEST_DRIVE)
+       unit="cuts of each", short=2, long=60, needs=[needs.loop_mounts], not_covered=HONEST_DRIVE)
 def power_cuts_within_recovery(run):
     cut_power_of_both(run, second_cut=1.0)

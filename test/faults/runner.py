@@ -23,7 +23,8 @@ def run_one(declared, options):
         sys.exit(1)  # so that mounts and processes are cleaned up
 
     signal.signal(signal.SIGTERM, end)
-    result = rig.perform(declared, "long" if options.long else "short", options.cycles, options.seed)
+    often = options.long or (options.cycles or 0) > declared.short
+    result = rig.perform(declared, "long" if often else "short", options.cycles, options.seed)
     append(options.results, result)
     print(sentence(result), flush=True)
     for name, figure in result["figures"].items():
@@ -97,12 +98,11 @@ def recorded():
 
 
 def record(options):
-    """Keeps the last results, without what only this machine's logs explain."""
+    """Keeps the last results. What a failed row found is for whoever runs it again."""
     known = recorded()
-    for key, result in last_results(options.results).items():
-        known[key] = {**result, "findings": [finding.splitlines()[-1] for finding in result["findings"][:3]]}
-    ordered = [known[key] for key in sorted(known)]
-    RECORDED.write_text("[\n" + ",\n".join(json.dumps(result) for result in ordered) + "\n]\n")
+    known.update(last_results(options.results))
+    lines = [json.dumps({name: value for name, value in known[key].items() if name != "findings"}) for key in sorted(known)]
+    RECORDED.write_text("[\n" + ",\n".join(lines) + "\n]\n")
     return 0
 
 
