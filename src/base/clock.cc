@@ -26,12 +26,17 @@ SystemClock::SystemClock() : offset_ms_(read_ms(CLOCK_REALTIME) - read_ms(CLOCK_
 
 Instant SystemClock::now() const { return instant_from_ms(read_ms(CLOCK_MONOTONIC) + offset_ms_); }
 
+std::int64_t SystemClock::wall_ms(Instant at) const { return wall_clock_ms() + (at - now()).count(); }
+
+void SystemClock::start_at(Instant instant) { offset_ms_ = to_ms(instant) - read_ms(CLOCK_MONOTONIC); }
+
 void SystemClock::not_before(Instant floor) {
     const std::int64_t behind = to_ms(floor) - to_ms(now());
     if (behind > 0) offset_ms_ += behind;
 }
 
 std::int64_t wall_clock_ms() { return read_ms(CLOCK_REALTIME); }
+std::int64_t boot_clock_ms() { return read_ms(CLOCK_BOOTTIME); }
 
 namespace {
 

@@ -7,6 +7,7 @@
 
 #include "async/blocking.h"
 #include "base/text.h"
+#include "base/working_on.h"
 #include "config/changes.h"
 #include "config/load.h"
 #include "daemon/engine.h"
@@ -32,14 +33,14 @@ const char* name_of(queue::ItemState state) {
     UNREACHABLE();
 }
 
-control::ItemDetail detail_of(const queue::ItemView& view) {
+control::ItemDetail detail_of(const queue::ItemView& view, const Clock& clock) {
     control::ItemDetail item;
     item.id = view.id;
     item.state = name_of(view.state);
     item.domain = view.domain;
     item.tenant = view.tenant;
-    item.arrival = view.arrival;
-    item.due = view.due;
+    item.arrival_ms = clock.wall_ms(view.arrival);
+    item.next_ms = clock.wall_ms(view.due);
     item.attempts = view.attempts;
     item.size = view.size;
     item.priority = view.priority;
@@ -207,6 +208,7 @@ Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, co
         const auto read = [this, some, &filter] {
             std::vector<ItemId> found;
             for (const ItemId id : some) {
+                if (engine_.crash_guard_->quarantined(id.message)) continue;
                 const Result<mail::MessagePtr> message = engine_.spool_->load(id.message);
                 if (message && passes(**message, id, filter)) found.push_back(id);
             }
@@ -221,6 +223,10 @@ Task<std::vector<ItemId>> Api::with_addresses(std::vector<ItemId> candidates, co
 }
 
 Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item, std::vector<std::uint32_t> pending) {
+    if (engine_.crash_guard_->quarantined(item.id.message)) {
+        item.problem = CrashGuard::reason();
+        co_return item;
+    }
     const auto load = [this, id = item.id.message] { return engine_.spool_->load(id); };
     const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.disk_pool_, executor_, load);
     if (!loaded) {
@@ -230,6 +236,7 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item, std::vec
         co_return item;
     }
     const mail::Message& message = **loaded;
+    const WorkingOn working(message.id);
     item.sender = message.envelope.reverse_path.text();
     ASSERT(item.id.index < message.items.size());
     if (pending.empty()) pending = message.items[item.id.index].recipients;
@@ -243,9 +250,9 @@ Task<Result<control::ItemDetail>> Api::detail(control::ItemDetail item, std::vec
 
 Task<Result<control::ItemDetail>> Api::show(ItemId id) {
     using Found = std::optional<std::pair<control::ItemDetail, std::vector<std::uint32_t>>>;
-    std::function<Found(const queue::Core&)> question = [id](const queue::Core& core) -> Found {
+    std::function<Found(const queue::Core&)> question = [this, id](const queue::Core& core) -> Found {
         const auto view = core.find(id);
-        return view ? Found(std::pair(detail_of(*view), core.pending(id))) : std::nullopt;
+        return view ? Found(std::pair(detail_of(*view, engine_.clock_), core.pending(id))) : std::nullopt;
     };
     Found found = co_await ask<Found>(std::move(question));
     if (!found) co_return fail(Errc::not_found, "no queued item " + id.text());

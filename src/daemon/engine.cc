@@ -54,6 +54,15 @@ std::uint32_t clients_max() {
     return static_cast<std::uint32_t>(std::min<rlim_t>(clients, std::numeric_limits<std::uint32_t>::max()));
 }
 
+// Nor may deliveries: with few descriptors a fifth is for them. 0: no bound, for of many the last ones are kept back in
+// any case.
+std::uint32_t deliveries_max() {
+    constexpr rlim_t many = 8192;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= many) return 0;
+    return static_cast<std::uint32_t>(std::max<rlim_t>(limit.rlim_cur / 5, 1));
+}
+
 Result<> make_folder(const std::string& path) {
     std::error_code error;
     std::filesystem::create_directories(path, error);
@@ -66,7 +75,9 @@ Result<> make_folder(const std::string& path) {
 queue::Options core_options(const config::Settings& settings, std::uint32_t shards, std::uint64_t seed) {
     queue::Options options;
     options.shards = shards;
-    options.concurrency_max = settings.outbound.concurrency_max;
+    const std::uint32_t wanted = settings.outbound.concurrency_max;
+    const std::uint32_t bound = deliveries_max();
+    options.concurrency_max = wanted == 0 || (bound != 0 && bound < wanted) ? bound : wanted;
     options.destination_concurrency = settings.outbound.destination_concurrency;
     options.disabled = settings.outbound.disabled;
     options.idle_session = settings.outbound.pool_timeout;
@@ -80,7 +91,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     return options;
 }
 
-Engine::Engine(config::Loaded loaded) : settings_(std::move(loaded.settings)), started_(clock_.now()) {
+Engine::Engine(config::Loaded loaded) : settings_(std::move(loaded.settings)) {
     for (const config::Problem& problem : loaded.problems) warnings_.push_back(problem.text());
 }
 
@@ -132,19 +143,51 @@ Result<> Engine::open_spool() {
     options.free_bytes_min = settings->spool.free_bytes_min;
     options.sync = settings->spool.sync;
 
+    clock_.start_at(ClockMemory::resume(options.directory + "/clock"));
     const std::uint32_t shards = shard_count(*settings);
     per_shard_.resize(shards);
     core_ = std::make_unique<CoreThread>(
         clock_, core_options(*settings, shards, static_cast<std::uint64_t>(wall_clock_ms())),
         [this](std::vector<queue::Action>& actions) { on_actions(actions); });
-    TRY(spool_, spool::Spool::open(
-                    options, [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); }, recovery_));
+    // A message that crashed us again and again is queued, but held.
+    crash_guard_ = std::make_unique<CrashGuard>(options.directory + "/crashes");
+    std::vector<ItemId> suspects;
+    std::vector<ItemId> newly_held;
+    const auto recover = [&](const spool::RecoveredItem& item) {
+        queue::Admit admit = admit_of(item);
+        if (crash_guard_->crashed_on(item.id.message)) suspects.push_back(item.id);
+        if (crash_guard_->quarantined(item.id.message) && !std::exchange(admit.held, true)) newly_held.push_back(item.id);
+        core_->recover(std::move(admit));
+    };
+    TRY(spool_, spool::Spool::open(options, recover, recovery_));
     clock_.not_before(recovery_.latest);
+    // Nobody waits, so nobody notices: back to the wall clock, should engine time be behind it.
+    if (recovery_.items == 0) clock_.not_before(instant_from_ms(wall_clock_ms()));
+    started_ = clock_.now();
+    clock_memory_ = std::make_unique<ClockMemory>(options.directory + "/clock", clock_, *log_);
     for (const std::string& warning : recovery_.warnings) log_->warn("spool", warning);
     if (!options.sync) log_->warn("spool", "syncing is off: accepted mail can be lost in a power cut");
+    begin_quarantine(suspects, newly_held);
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings->spool);
     return {};
+}
+
+void Engine::begin_quarantine(const std::vector<ItemId>& suspects, const std::vector<ItemId>& newly_held) {
+    std::vector<MessageId> queued;
+    for (const ItemId item : suspects) queued.push_back(item.message);
+    if (const Result<> armed = crash_guard_->arm(queued); !armed) {
+        log_->warn("core", "crashes are not counted", {{"reason", armed.error().text()}});
+    }
+    MessageId told;
+    for (const ItemId item : newly_held) {
+        if (std::exchange(told, item.message) != item.message) {
+            log_->error("core", "a message is held", {{"message", told.text()}, {"reason", CrashGuard::reason()}});
+        }
+        spool::Batch batch;
+        batch.emplace_back(spool::HoldRecord{item, true, "crash guard"});
+        spool_->append(std::move(batch), nullptr, 0);
+    }
 }
 
 Result<> Engine::start_shards() {
@@ -155,6 +198,10 @@ Result<> Engine::start_shards() {
     if (settings->smtp.connections_max > clients_max()) {
         log_->warn(
             "core", "the descriptor limit allows fewer clients than connections_max", {{"clients", clients_max()}});
+    }
+    if (const std::uint32_t bound = deliveries_max(); bound != 0 && bound < settings->outbound.concurrency_max) {
+        log_->warn(
+            "core", "the descriptor limit allows fewer deliveries at once than concurrency_max", {{"deliveries", bound}});
     }
     for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
         shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
@@ -247,6 +294,8 @@ void Engine::record_hold(const queue::HoldChanged& change) {
     spool::Batch batch;
     batch.emplace_back(spool::HoldRecord{change.item, change.held, "operator"});
     spool_->append(std::move(batch), nullptr, 0);
+    if (change.held || !crash_guard_->crashed_on(change.item.message)) return;
+    boost::asio::post(disk_pool_, [this, message = change.item.message] { crash_guard_->forget(message); });
 }
 
 void Engine::record_removal(queue::Removed removed) {
@@ -279,6 +328,7 @@ void Engine::write_removal(queue::Removed removed) {
 void Engine::apply(const config::SettingsPtr& settings) {
     settings_.set(settings);
     log_->configure(settings->log);
+    pressure_->configure(settings->spool);
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
@@ -312,6 +362,7 @@ void Engine::stop() {
     stopped.wait();
     core_->stop();
     disk_pool_.join();
+    clock_memory_.reset();
     spool_->close();
     for (const auto& shard : shards_) shard->join();
     shards_.clear();

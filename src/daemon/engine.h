@@ -13,7 +13,9 @@
 #include "control/server.h"
 #include "daemon/acceptance.h"
 #include "daemon/api.h"
+#include "daemon/clock_memory.h"
 #include "daemon/core_thread.h"
+#include "daemon/crash_guard.h"
 #include "daemon/shard_unit.h"
 #include "event/event_log.h"
 #include "event/line_writer.h"
@@ -59,6 +61,7 @@ private:
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void record_hold(const queue::HoldChanged& change);
+    void begin_quarantine(const std::vector<ItemId>& suspects, const std::vector<ItemId>& newly_held);
     void write_run_files();
 
     async::Published<config::Settings> settings_;
@@ -73,6 +76,8 @@ private:
     spool::RecoveryReport recovery_;
     std::unique_ptr<CoreThread> core_;
     std::unique_ptr<spool::Spool> spool_;
+    std::unique_ptr<ClockMemory> clock_memory_;
+    std::unique_ptr<CrashGuard> crash_guard_;
     std::unique_ptr<spool::IdSource> ids_;
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;
