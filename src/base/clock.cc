@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <ctime>
 
@@ -26,12 +27,23 @@ SystemClock::SystemClock() : offset_ms_(read_ms(CLOCK_REALTIME) - read_ms(CLOCK_
 
 Instant SystemClock::now() const { return instant_from_ms(read_ms(CLOCK_MONOTONIC) + offset_ms_); }
 
+std::int64_t SystemClock::wall_ms(Instant at) const {
+    // Two clocks cannot be read at one moment: less than half a second apart they are the same, and the same instant always
+    // has the same date.
+    constexpr double second_ms = 1000;
+    const auto apart_ms = static_cast<double>(wall_clock_ms() - to_ms(now()));
+    return to_ms(at) + std::llround(apart_ms / second_ms) * 1000;
+}
+
+void SystemClock::start_at(Instant instant) { offset_ms_ = to_ms(instant) - read_ms(CLOCK_MONOTONIC); }
+
 void SystemClock::not_before(Instant floor) {
     const std::int64_t behind = to_ms(floor) - to_ms(now());
     if (behind > 0) offset_ms_ += behind;
 }
 
 std::int64_t wall_clock_ms() { return read_ms(CLOCK_REALTIME); }
+std::int64_t boot_clock_ms() { return read_ms(CLOCK_BOOTTIME); }
 
 namespace {
 

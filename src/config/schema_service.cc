@@ -170,7 +170,8 @@ void add_spool(std::vector<Setting>& table) {
             ),
             main.live(
                 "memory_bytes_max", size(&S::memory_bytes_max, 0, 1024 * gib),
-                "Accepting stops with 452 when the process is larger; 0: half of the machine's memory."
+                "Accepting stops with 452 when the process is larger, and long content under way with 421; 0: half of what the "
+                "process may use, which is the memory of the machine or the limit of its control group."
             ),
             main.live(
                 "fresh_bytes_max", size(&S::fresh_bytes_max, mib, 1024 * gib),

@@ -19,7 +19,7 @@ struct ItemDetail {
     std::string state;  // "scheduled", "ready", "sending", "held"
     std::string domain, tenant, sender;
     std::vector<std::string> recipients;  // still undecided
-    Instant arrival, due;
+    std::int64_t arrival_ms = 0, next_ms = 0;  // by the wall clock
     std::uint32_t attempts = 0, size = 0;
     std::uint8_t priority = 4;
     std::string subject;  // show only

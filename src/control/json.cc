@@ -64,8 +64,8 @@ json::value to_json(const ItemDetail& item) {
                      {"domain", item.domain},
                      {"sender", item.sender},
                      {"recipients", texts(item.recipients)},
-                     {"arrival", rfc3339(to_ms(item.arrival))},
-                     {"next", rfc3339(to_ms(item.due))},
+                     {"arrival", rfc3339(item.arrival_ms)},
+                     {"next", rfc3339(item.next_ms)},
                      {"attempts", item.attempts},
                      {"size", item.size},
                      {"priority", static_cast<int>(item.priority)}};

@@ -12,22 +12,32 @@
 
 namespace sluice::daemon {
 
-// What admission needs to know of the whole engine. Thread-safe.
+// What admission needs to know of the whole engine (DoS-7). Thread-safe.
 class Pressure {
 public:
     explicit Pressure(const config::SpoolSettings& settings);
-    // A sentence when memory or the number of queued messages is at its bound.
+    void configure(const config::SpoolSettings& settings);
+    // A sentence when memory or the number of queued messages is at its bound. Samples at most every tenth of a second.
     std::optional<std::string> reason(const spool::Spool& spool) const;
-    // Sampled from /proc; at most once a second.
-    std::uint64_t resident_bytes() const;
+    // So many octets more have come into memory: a sentence when that is too much, the last sample and all that came since
+    // considered.
+    std::optional<std::string> no_room_after(std::uint64_t octets, const spool::Spool& spool) const;
+    static std::uint64_t resident_bytes();
 
 private:
-    const std::uint64_t memory_bytes_max_;
-    const std::uint64_t messages_max_;
+    void sample(const spool::Spool& spool) const;
+    bool out_of_memory() const { return resident_ + received_ > memory_bytes_max_; }
+
+    std::atomic<std::uint64_t> memory_bytes_max_;
+    std::atomic<std::uint64_t> messages_max_;
     mutable std::atomic<std::int64_t> sampled_at_ms_ = std::numeric_limits<std::int64_t>::min() / 2;
     mutable std::atomic<std::uint64_t> resident_ = 0;
+    mutable std::atomic<std::uint64_t> received_ = 0;  // since the sample
     mutable std::atomic<std::uint64_t> messages_ = 0;
 };
+
+// Half of the memory that this process may use: of the machine's, of its control group's, or of its own limit.
+std::uint64_t default_memory_bytes_max();
 
 // The Admit events of a message's items: what the core needs to know.
 std::vector<queue::Event> admissions(const mail::MessagePtr& message);
@@ -44,6 +54,7 @@ public:
     // Returns when everything that anybody appended to the spool before is on stable storage.
     Task<Result<>> durable();
     std::optional<std::string> refusal() const override;
+    std::optional<std::string> no_room_after(std::uint64_t octets) const override;
     void committed(std::span<spool::Committed> commits) override;
 
 private:

@@ -53,12 +53,23 @@ std::uint32_t clients_max() {
     return static_cast<std::uint32_t>(std::min<rlim_t>(clients, std::numeric_limits<std::uint32_t>::max()));
 }
 
+// Nor may deliveries: with few descriptors a fifth is for them. 0: no bound, for of many the last ones are kept back in
+// any case.
+std::uint32_t deliveries_max() {
+    constexpr rlim_t many = 8192;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= many) return 0;
+    return static_cast<std::uint32_t>(std::max<rlim_t>(limit.rlim_cur / 5, 1));
+}
+
 }  // namespace
 
 queue::Options core_options(const config::Settings& settings, std::uint32_t shards, std::uint64_t seed) {
     queue::Options options;
     options.shards = shards;
-    options.concurrency_max = settings.outbound.concurrency_max;
+    const std::uint32_t wanted = settings.outbound.concurrency_max;
+    const std::uint32_t bound = deliveries_max();
+    options.concurrency_max = wanted == 0 || (bound != 0 && bound < wanted) ? bound : wanted;
     options.destination_concurrency = settings.outbound.destination_concurrency;
     options.disabled = settings.outbound.disabled;
     options.idle_session = settings.outbound.pool_timeout;
@@ -73,21 +84,34 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
 }
 
 Machinery::Machinery(Ground ground, event::Recorder& events, event::Log& log)
-    : ground_(std::move(ground)), events_(events), log_(log), started_(clock_.now()), workers_(ground_.disk_workers) {}
+    : ground_(std::move(ground)), events_(events), log_(log), workers_(ground_.disk_workers) {}
 
 Machinery::~Machinery() = default;
 
 Result<> Machinery::recover(const config::Settings& settings) {
+    if (ground_.remembers) clock_.start_at(ClockMemory::resume(settings.spool.directory + "/clock"));
     const std::uint32_t shards = shard_count(settings);
     per_shard_.resize(shards);
     core_ = std::make_unique<CoreThread>(
         clock_, core_options(settings, shards, static_cast<std::uint64_t>(wall_clock_ms())),
         [this](std::vector<queue::Action>& actions) { on_actions(actions); });
-    const auto on_item = [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); };
+    // A message that crashed us again and again is queued, but held.
+    crash_guard_ = std::make_unique<CrashGuard>(ground_.remembers ? settings.spool.directory + "/crashes" : "");
+    std::vector<ItemId> suspects;
+    std::vector<ItemId> newly_held;
+    const auto on_item = [&](const spool::RecoveredItem& item) {
+        queue::Admit admit = admit_of(item);
+        if (crash_guard_->crashed_on(item.id.message)) suspects.push_back(item.id);
+        if (crash_guard_->quarantined(item.id.message) && !std::exchange(admit.held, true)) newly_held.push_back(item.id);
+        core_->recover(std::move(admit));
+    };
     spool::Options options = spool_options(settings.spool);
     options.on_problem = [this](const std::string& sentence) { log_.error("spool", sentence); };
     TRY(spool_, ground_.open_spool(options, on_item, recovery_));
     clock_.not_before(recovery_.latest);
+    // Nobody waits, so nobody notices: back to the wall clock, should engine time be behind it.
+    if (recovery_.items == 0) clock_.not_before(instant_from_ms(wall_clock_ms()));
+    started_ = clock_.now();
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
     if (recovery_.corrupt_batches > 0) {
         log_.error(
@@ -95,9 +119,30 @@ Result<> Machinery::recover(const config::Settings& settings) {
             {{"batches", recovery_.corrupt_batches}});
     }
     if (!settings.spool.sync) log_.warn("spool", "syncing is off: accepted mail can be lost in a power cut");
+    if (ground_.remembers) {
+        clock_memory_ = std::make_unique<ClockMemory>(settings.spool.directory + "/clock", clock_, log_);
+        begin_quarantine(suspects, newly_held);
+    }
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings.spool);
     return {};
+}
+
+void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const ItemId> newly_held) {
+    std::vector<MessageId> queued;
+    for (const ItemId item : suspects) queued.push_back(item.message);
+    if (const Result<> armed = crash_guard_->arm(queued); !armed) {
+        log_.warn("core", "crashes are not counted", {{"reason", armed.error().text()}});
+    }
+    MessageId told;
+    spool::Batch holds;
+    for (const ItemId item : newly_held) {
+        if (std::exchange(told, item.message) != item.message) {
+            log_.error("core", "a message is held", {{"message", told.text()}, {"reason", CrashGuard::reason()}});
+        }
+        holds.emplace_back(spool::HoldRecord{item, true, "crash guard"});
+    }
+    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
 }
 
 void Machinery::build(const config::SettingsPtr& settings) {
@@ -107,6 +152,10 @@ void Machinery::build(const config::SettingsPtr& settings) {
     if (settings->smtp.connections_max > clients_max()) {
         log_.warn(
             "core", "the descriptor limit allows fewer clients than connections_max", {{"clients", clients_max()}});
+    }
+    if (const std::uint32_t bound = deliveries_max(); bound != 0 && bound < settings->outbound.concurrency_max) {
+        log_.warn(
+            "core", "the descriptor limit allows fewer deliveries at once than concurrency_max", {{"deliveries", bound}});
     }
     for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
         shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
@@ -124,6 +173,7 @@ void Machinery::start() {
 }
 
 void Machinery::apply(const config::SettingsPtr& settings) {
+    pressure_->configure(settings->spool);
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
@@ -142,6 +192,7 @@ void Machinery::close(std::chrono::steady_clock::time_point deadline, std::funct
 void Machinery::finish() {
     core_->stop();
     workers_.join();
+    clock_memory_.reset();
     spool_->close();
     for (const auto& shard : shards_) shard->join();
     shards_.clear();
@@ -164,10 +215,17 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
             holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
+            forget_crashes(*hold);
         }
     }
     if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
+}
+
+// Who releases a message wants another try.
+void Machinery::forget_crashes(const queue::HoldChanged& change) {
+    if (change.held || !crash_guard_->crashed_on(change.item.message)) return;
+    workers_.post([this, message = change.item.message] { crash_guard_->forget(message); });
 }
 
 void Machinery::record_removal(queue::Removed removed) {

@@ -3,13 +3,16 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "async/workers.h"
 #include "base/clock.h"
 #include "config/settings.h"
 #include "daemon/acceptance.h"
+#include "daemon/clock_memory.h"
 #include "daemon/core_thread.h"
+#include "daemon/crash_guard.h"
 #include "daemon/shard_unit.h"
 #include "event/events.h"
 #include "event/log.h"
@@ -30,6 +33,8 @@ struct Ground {
     OpenSpool open_spool = spool::Spool::open;
     std::size_t disk_workers = 2;
     std::vector<net::IpAddress> ourselves = net::local_addresses();
+    // Engine time and crashes are kept in files of the queue directory.
+    bool remembers = true;
 };
 
 // Everything of an instance that moves mail, connected: the queue core, the spool, the shards. An Engine puts logs,
@@ -61,6 +66,7 @@ public:
     spool::Spool& spool() { return *spool_; }
     spool::IdSource& ids() { return *ids_; }
     const Pressure& pressure() const { return *pressure_; }
+    const CrashGuard& crash_guard() const { return *crash_guard_; }
     async::Workers& workers() { return workers_; }
     reception::Census& census() { return census_; }
     const spool::RecoveryReport& recovery() const { return recovery_; }
@@ -72,16 +78,20 @@ private:
     void on_actions(std::vector<queue::Action>& actions);
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
+    void forget_crashes(const queue::HoldChanged& change);
+    void begin_quarantine(std::span<const ItemId> suspects, std::span<const ItemId> newly_held);
 
     const Ground ground_;
     event::Recorder& events_;
     event::Log& log_;
     SystemClock clock_;
-    const Instant started_;
+    Instant started_;
     async::Workers workers_;
     spool::RecoveryReport recovery_;
     std::unique_ptr<CoreThread> core_;
     std::unique_ptr<spool::Spool> spool_;
+    std::unique_ptr<ClockMemory> clock_memory_;
+    std::unique_ptr<CrashGuard> crash_guard_;
     std::unique_ptr<spool::IdSource> ids_;
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;

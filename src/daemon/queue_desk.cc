@@ -6,6 +6,7 @@
 
 #include "async/blocking.h"
 #include "base/text.h"
+#include "base/working_on.h"
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
 #include "mail/header.h"
@@ -31,14 +32,14 @@ const char* name_of(queue::ItemState state) {
     UNREACHABLE();
 }
 
-control::ItemDetail detail_of(const queue::ItemView& view) {
+control::ItemDetail detail_of(const queue::ItemView& view, const Clock& clock) {
     control::ItemDetail item;
     item.id = view.id;
     item.state = name_of(view.state);
     item.domain = view.domain;
     item.tenant = view.tenant;
-    item.arrival = view.arrival;
-    item.due = view.due;
+    item.arrival_ms = clock.wall_ms(view.arrival);
+    item.next_ms = clock.wall_ms(view.due);
     item.attempts = view.attempts;
     item.size = view.size;
     item.priority = view.priority;
@@ -84,6 +85,7 @@ bool passes(const mail::Message& message, ItemId id, const control::ItemFilter& 
 
 // Adds what the message says.
 void describe(control::ItemDetail& item, const mail::Message& message, std::vector<std::uint32_t> pending) {
+    const WorkingOn working(message.id);
     item.sender = message.envelope.reverse_path.text();
     ASSERT(item.id.index < message.items.size());
     if (pending.empty()) pending = message.items[item.id.index].recipients;
@@ -118,12 +120,12 @@ Task<Result<control::ItemPage>> QueueDesk::list(control::ItemFilter filter) {
 
 // The next items, at most so many, that domain and state select.
 Task<QueueDesk::Stretch> QueueDesk::known_items(const control::ItemFilter& filter, Place from, std::size_t count_max) {
-    std::function<Stretch(const queue::Core&)> question = [&filter, from, count_max](const queue::Core& core) {
+    std::function<Stretch(const queue::Core&)> question = [this, &filter, from, count_max](const queue::Core& core) {
         Stretch stretch;
         stretch.next = core.each_from(from, places_at_once, [&](const queue::ItemView& view) {
             const bool selected = (filter.domain.empty() || filter.domain == view.domain) &&
                                   (filter.state.empty() || filter.state == name_of(view.state));
-            if (selected) stretch.items.push_back(Known{detail_of(view), core.pending(view.id)});
+            if (selected) stretch.items.push_back(Known{detail_of(view, engine_.machinery_->clock()), core.pending(view.id)});
             return stretch.items.size() < count_max;
         });
         return stretch;
@@ -138,6 +140,12 @@ Task<> QueueDesk::read_messages(
         const auto read = [this, some, &filter] {
             std::vector<control::ItemDetail> found;
             for (Known& one : some) {
+                if (engine_.machinery_->crash_guard().quarantined(one.item.id.message)) {
+                    if (selects_by_address(filter)) continue;
+                    one.item.problem = CrashGuard::reason();
+                    found.push_back(std::move(one.item));
+                    continue;
+                }
                 const Result<mail::MessagePtr> message = engine_.machinery_->spool().load(one.item.id.message);
                 if (!message) {
                     // A damaged message is shown too: the operator has to find it. A missing one was decided meanwhile.
@@ -159,13 +167,17 @@ Task<> QueueDesk::read_messages(
 
 Task<Result<control::ItemDetail>> QueueDesk::show(ItemId id) {
     using Found = std::optional<std::pair<control::ItemDetail, std::vector<std::uint32_t>>>;
-    std::function<Found(const queue::Core&)> question = [id](const queue::Core& core) -> Found {
+    std::function<Found(const queue::Core&)> question = [this, id](const queue::Core& core) -> Found {
         const auto view = core.find(id);
-        return view ? Found(std::pair(detail_of(*view), core.pending(id))) : std::nullopt;
+        return view ? Found(std::pair(detail_of(*view, engine_.machinery_->clock()), core.pending(id))) : std::nullopt;
     };
     Found found = co_await ask<Found>(engine_.machinery_->core(), executor_, std::move(question));
     if (!found) co_return fail(Errc::not_found, "no queued item " + id.text());
     control::ItemDetail item = std::move(found->first);
+    if (engine_.machinery_->crash_guard().quarantined(id.message)) {
+        item.problem = CrashGuard::reason();
+        co_return item;
+    }
     const auto load = [this, id] { return engine_.machinery_->spool().load(id.message); };
     const Result<mail::MessagePtr> loaded = co_await async::blocking(engine_.machinery_->workers(), executor_, load);
     if (!loaded) {

@@ -96,6 +96,7 @@ std::optional<Bounce> Bounces::compose(
     if (request.reports.empty()) return std::nullopt;
 
     request.original = about.original;
+    request.arrival_wall_ms = request.wall_ms - (about.now - about.original->arrival).count();
     request.reporting_mta = settings.me;
     request.id = ids_.next();
     request.full_size_max = settings.outbound.dsn_full_bytes_max;

@@ -101,6 +101,7 @@ private:
     bool mail_max_reached() const;
     bool next_group(const Transaction& transaction);
     void compose(Transaction& transaction);
+    void stuff(const Transaction& transaction);
     void add_mail(const Transaction& transaction);
     Task<Result<>> converse(Transaction& transaction);
     std::size_t flight_end(const Transaction& transaction, std::size_t from) const;

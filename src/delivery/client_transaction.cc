@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "base/working_on.h"
 #include "delivery/client_session.h"
 #include "delivery/downgrade.h"
 #include "mail/header.h"
@@ -85,6 +86,7 @@ void ClientSession::refuse_all(Transaction& transaction, const Verdict& verdict)
 
 // What this peer cannot take is not sent (SZ-5, 8B-2, BD-8, EA-3).
 void ClientSession::refuse_unfit(Transaction& transaction) {
+    const WorkingOn working(transaction.message.id);
     const mail::Message& message = transaction.message;
     const mail::ContentTraits& traits = message.traits;
     const auto refuse = [](Errc error, const char* status, const char* text) {
@@ -158,6 +160,7 @@ void ClientSession::add_mail(const Transaction& transaction) {
 }
 
 void ClientSession::compose(Transaction& transaction) {
+    const WorkingOn working(transaction.message.id);
     commands_.clear();
     steps_.clear();
     accepted_.clear();
@@ -304,6 +307,16 @@ Result<> ClientSession::note_rcpt(Transaction& transaction, std::size_t place, s
     return {};
 }
 
+// The content as DATA wants it, into pieces_.
+void ClientSession::stuff(const Transaction& transaction) {
+    const WorkingOn working(transaction.message.id);
+    pieces_.clear();
+    smtp::append_stuffed(pieces_, transaction.trace, transaction.has_leading_dot);
+    smtp::append_stuffed(pieces_, transaction.content, transaction.has_leading_dot);
+    const bool only_trace = transaction.content.empty();
+    pieces_.push_back(smtp::data_terminator(only_trace ? transaction.trace : transaction.content));
+}
+
 Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply reply) {
     if (reply.positive()) co_return fail(Errc::bad_reply, "answer to DATA: " + reply.full_text());
     if (!reply.intermediate()) {
@@ -321,11 +334,7 @@ Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply re
         if (!emptied) co_return fail(emptied.error());
         co_return Result<>();
     }
-    pieces_.clear();
-    smtp::append_stuffed(pieces_, transaction.trace, transaction.has_leading_dot);
-    smtp::append_stuffed(pieces_, transaction.content, transaction.has_leading_dot);
-    const bool only_trace = transaction.content.empty();
-    pieces_.push_back(smtp::data_terminator(only_trace ? transaction.trace : transaction.content));
+    stuff(transaction);
     CO_TRY_VOID(co_await write_blocks({}));
     transaction.content_sent = true;
     co_return co_await read_decision(transaction);

@@ -83,6 +83,8 @@ Task<> OutboundSession::run() {
         queue::Deliver deliver = std::move(*next_);
         next_.reset();
         stays = co_await attempt(std::move(deliver));
+        // The limit of the last answer does not count while nothing is asked.
+        if (stays) client_->stream().set_deadline(net::Stream::TimePoint::max());
     }
     if (client_) co_await client_->quit();
 }

@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "base/working_on.h"
 #include "delivery/courier.h"
 #include "delivery/retry.h"
 
@@ -13,7 +14,7 @@ namespace {
 using Places = std::vector<std::size_t>;
 
 // Long enough for the operator to notice, short enough for a port shortage to pass.
-constexpr Duration source_rest{30'000};
+constexpr Duration source_rest{10'000};
 
 std::vector<std::uint32_t> recipients_at(const Attempted& attempted, const Places& places) {
     std::vector<std::uint32_t> out;
@@ -200,11 +201,15 @@ spool::Batch Settlement::record(
 
 queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config::Settings& settings) {
     using Ended = queue::AttemptEnded::Verdict;
+    const WorkingOn working(attempted.message->id);
     const Instant now = clock_.now();
     const Sorted sorted = sort(attempted, settings, now);
     queue::AttemptEnded ended;
     ended.item = attempted.work.item;
-    if (sorted.source_at_fault) ended.source_unusable = source_rest;
+    if (sorted.source_at_fault) {
+        ended.source_unusable = source_rest;
+        warn_of_source(attempted, now);
+    }
     tell_duplicates(attempted, sorted, now);
     if (sorted.again) {
         ended.verdict = *sorted.again == Fate::fresh_session ? Ended::fresh_session : Ended::next_candidate;
@@ -263,6 +268,15 @@ queue::AttemptEnded Settlement::settle_lost(
     return ended;
 }
 
+// Every item meets the same fault, so one line stands for all of a while.
+void Settlement::warn_of_source(const Attempted& attempted, Instant now) {
+    if (now < source_warned_until_) return;
+    source_warned_until_ = now + source_rest;
+    log_.warn(
+        "outbound", "a local address cannot be used for a while, or descriptors or ports ran out",
+        {{"item", attempted.work.item.text()}, {"reason", printable(attempted.verdicts.front()->reply_text())}});
+}
+
 void Settlement::tell_duplicates(const Attempted& attempted, const Sorted& sorted, Instant now) {
     each_answer(attempted, sorted.duplicated, Fate::deferred, now, [&](const event::ItemFact& fact) {
         events_.record(event::PossibleDuplicate{fact});
@@ -285,7 +299,7 @@ void Settlement::tell(const Attempted& attempted, const Sorted& sorted, MessageI
         events_.record(event::Expired{fact, dsn});
     });
     each_answer(attempted, sorted.deferred, Fate::deferred, now, [&](const event::ItemFact& fact) {
-        events_.record(event::Deferred{fact, sorted.next});
+        events_.record(event::Deferred{fact, clock_.wall_ms(sorted.next)});
     });
     if (!sorted.delivered.empty() && log_.enabled(event::Level::notice)) log_delivered(attempted, sorted, now);
     if (sorted.delivered.size() < attempted.verdicts.size()) log_failures(attempted, sorted, dsn, now);

@@ -60,6 +60,7 @@ private:
         bool& delay_told);
     spool::Batch record(const Attempted& attempted, const Sorted& sorted, Instant now, bool delay_told) const;
     void tell(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now);
+    void warn_of_source(const Attempted& attempted, Instant now);
     void tell_duplicates(const Attempted& attempted, const Sorted& sorted, Instant now);
     void log_delivered(const Attempted& attempted, const Sorted& sorted, Instant now) const;
     void log_failures(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now) const;
@@ -72,6 +73,7 @@ private:
     Random random_;
     Bounces bounces_;
     DsnAdmission dsn_admission_;
+    Instant source_warned_until_;
 };
 
 }  // namespace sluice::delivery

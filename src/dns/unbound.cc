@@ -1,5 +1,6 @@
 #include "dns/unbound.h"
 
+#include <sys/resource.h>
 #include <unbound.h>
 #include <unistd.h>
 
@@ -124,6 +125,13 @@ void on_answer(void* asker, int status, ub_result* result) {
     ub_resolve_free(result);
 }
 
+// Every question under way is a socket: with few descriptors, few at once, and the others wait.
+rlim_t sockets_max() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 256;
+    return std::clamp<rlim_t>(limit.rlim_cur / 32, 8, 256);
+}
+
 }  // namespace
 
 const char* name_of(RecordType type) {
@@ -195,13 +203,14 @@ Result<> UnboundContext::set_up(const config::DnsSettings& settings) {
 
 Result<> UnboundContext::set_options(const config::DnsSettings& settings) {
     const std::string ttl_max = whole_seconds(settings.cache_ttl_max);
+    const rlim_t sockets = sockets_max();
     const std::array<std::pair<const char*, std::string>, 9> options{{
         {"do-not-query-localhost:", "no"},  // servers are often on this machine
         {"cache-max-ttl:", ttl_max},        // the library's cache keeps nothing longer than ours
         {"cache-max-negative-ttl:", ttl_max},
-        {"outgoing-range:", "256"},  // the library's default of 16 sockets is too narrow a door for bulk
+        {"outgoing-range:", std::to_string(sockets)},  // the library's default of 16 is too narrow a door for bulk
         {"num-queries-per-thread:", "1024"},
-        {"outgoing-num-tcp:", "16"},
+        {"outgoing-num-tcp:", std::to_string(std::min<rlim_t>(sockets, 16))},
         {"infra-host-ttl:", "60"},  // after an outage of the servers, notice soon that it is over (DNS-6)
         {"infra-keep-probing:", "yes"},
         {"max-query-restarts:", std::to_string(aliases_max)},

@@ -52,7 +52,8 @@ Result<> Life::boot() {
         .dns = world_.internet.names(),
         .open_spool = [this](const auto& options, const auto& on_item, auto& report) { return open_spool(options, on_item, report); },
         .disk_workers = 0,
-        .ourselves = {*net::IpAddress::parse("11.9.0.1")}};
+        .ourselves = {*net::IpAddress::parse("11.9.0.1")},
+        .remembers = false};
     machinery_ = std::make_unique<daemon::Machinery>(std::move(ground), world_.ledger, world_.ledger);
     TRY_VOID(machinery_->recover(*settings_));
     machinery_->build(settings_);

@@ -171,7 +171,7 @@ void EventLog::record(const Deferred& fact) {
     if (writer_ == nullptr) return;
     Line line("deferred");
     add_item(line, fact);
-    line.text("next", rfc3339(to_ms(fact.next)));
+    line.text("next", rfc3339(fact.next_wall_ms));
     writer_->append(line.finish());
 }
 

@@ -57,7 +57,7 @@ struct Delivered : ItemFact {
     std::uint32_t deferred_count = 0, bounced_count = 0;  // of the same attempt
 };
 struct Deferred : ItemFact {
-    Instant next{};
+    std::int64_t next_wall_ms = 0;  // when it is tried again
 };
 struct Bounced : ItemFact {
     MessageId dsn{};               // 0: none was sent (NOTIFY=NEVER, null sender)

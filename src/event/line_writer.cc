@@ -50,8 +50,12 @@ std::uint64_t cut_half_line(const std::string& path, std::uint64_t size) {
     return ::truncate(path.c_str(), static_cast<off_t>(whole)) == 0 ? whole : size;
 }
 
+// A pipe is opened for reading, too: then opening it does not wait for a reader, and one that goes away is no end.
 int open_for_append(const std::string& path) {
-    return ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    struct stat status{};
+    const bool pipe = ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
+    const int access = pipe ? O_RDWR | O_NONBLOCK : O_WRONLY | O_CREAT;
+    return ::open(path.c_str(), access | O_APPEND | O_CLOEXEC, 0640);
 }
 
 }  // namespace
@@ -71,7 +75,7 @@ Result<std::unique_ptr<LineWriter>> LineWriter::open(const LineTarget& target) {
 }
 
 LineWriter::LineWriter(const LineTarget& target, int fd, std::uint64_t size, bool regular)
-    : target_(target), fd_(fd), size_(size), whole_(size), regular_(regular), thread_([this] { run(); }) {}
+    : target_(target), fd_(fd), size_(size), whole_(size), regular_(regular), rotates_(regular && target.rotate_bytes != 0), thread_([this] { run(); }) {}
 
 LineWriter::~LineWriter() {
     flush(2000);
@@ -148,7 +152,7 @@ void LineWriter::write_out(std::string_view text) {
         ++dropped_;
         return;
     }
-    if (target_.rotate_bytes != 0 && size_ >= target_.rotate_bytes) rotate();
+    if (rotates_ && size_ >= target_.rotate_bytes) rotate();
 }
 
 // A write to a pipe or terminal that nobody reads would never return, and then nobody could stop us. False when we are

@@ -50,6 +50,7 @@ private:
     std::uint64_t size_;
     std::uint64_t whole_;  // size_ up to and including the last newline
     bool regular_;         // our own file: not a pipe, terminal or whatever standard output is
+    const bool rotates_;
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::condition_variable written_;

@@ -103,7 +103,7 @@ Part status_part(const DsnRequest& request, const std::string& me, bool utf8) {
     part.body = folded_field("Reporting-MTA", "dns; " + me);
     const std::string envid = one_line(decode_xtext(original.envelope.envid).value_or(std::string()), 200);
     if (!envid.empty() && is_ascii(envid)) part.body += folded_field("Original-Envelope-Id", envid);
-    part.body += folded_field("Arrival-Date", rfc5322_date(to_ms(original.arrival)));
+    part.body += folded_field("Arrival-Date", rfc5322_date(request.arrival_wall_ms));
     for (const RecipientReport& report : request.reports)
         part.body += "\r\n" + recipient_fields(report, utf8);
     return part;

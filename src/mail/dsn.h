@@ -46,6 +46,7 @@ struct DsnRequest {
     std::string reporting_mta;             // our name
     MessageId id;                          // of the notification
     std::int64_t wall_ms = 0;              // now
+    std::int64_t arrival_wall_ms = 0;      // when the original arrived, by the same clock
     std::uint64_t full_size_max =
         0;  // RET=FULL is honoured up to this many octets; beyond: header only (DS-12)
     DsnTemplates templates;

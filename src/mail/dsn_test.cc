@@ -47,6 +47,7 @@ DsnRequest request_for(Message message, std::vector<RecipientReport> reports) {
     request.reporting_mta = "mx.test";
     request.id = MessageId{4711};
     request.wall_ms = now_ms;
+    request.arrival_wall_ms = now_ms - 60000;
     request.full_size_max = 10000;
     request.pid = "99";
     return request;

@@ -41,6 +41,9 @@ Result<bool> begin_connecting(const Descriptor& socket, const ConnectOptions& op
 Task<Result<StreamPtr>> connect(ConnectOptions options) {
     const async::Executor executor = co_await boost::asio::this_coro::executor;
     CO_TRY(Descriptor socket, open_socket(family_of(options.remote)));
+    if (is_kept_back(socket.get())) {
+        co_return fail(Errc::out_of_resources, "socket: the last descriptors are kept for other things");
+    }
     CO_TRY(const bool arrived, begin_connecting(socket, options));
     CO_TRY(auto stream, SocketStream::adopt(executor, std::move(socket), options.remote));
     if (!arrived) {

@@ -134,6 +134,8 @@ SocketListener::Round SocketListener::accept_waiting(const OnAccept& on_accept) 
             ::accept4(socket_.native_handle(), peer.get(), peer.length_out(), SOCK_NONBLOCK | SOCK_CLOEXEC)
         );
         if (client.valid()) {
+            // Who comes by a Unix socket is the operator, for whom some are kept.
+            if (local_.path.empty() && is_kept_back(client.get())) return Round::out_of_descriptors;
             welcome(std::move(client), peer, on_accept);
             continue;
         }

@@ -1,12 +1,14 @@
 #include "net/socket.h"
 
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <limits>
 #include <system_error>
 
 #include "base/assert.h"
@@ -114,6 +116,17 @@ Errc link_errc(int error_number) {
         default:
             return Errc::link_closed;
     }
+}
+
+bool is_kept_back(int fd) {
+    static const int first_kept = [] {
+        rlimit limit{};
+        if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<int>::max();
+        const rlim_t kept = std::clamp<rlim_t>(limit.rlim_cur / 8, 16, 512);
+        const rlim_t others = limit.rlim_cur - std::min(limit.rlim_cur, kept);
+        return static_cast<int>(std::min<rlim_t>(others, std::numeric_limits<int>::max()));
+    }();
+    return fd >= first_kept;
 }
 
 Result<Descriptor> open_socket(int family) {

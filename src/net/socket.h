@@ -56,6 +56,10 @@ private:
     socklen_t length_ = sizeof storage_;
 };
 
+// Whether this is one of the last descriptors that the process may open. The kernel gives the lowest free one, so nearly all
+// are in use then, and the rest is for what cannot wait: the journal, names, the operator (DoS-8).
+bool is_kept_back(int fd);
+
 // "192.0.2.1:25: Connection refused"
 std::string describe(const Endpoint& endpoint, int error_number);
 

@@ -174,6 +174,7 @@ void Core::Impl::learn(const AttemptEnded& event, const Session& session) {
     const bool opened = session.pool != none;
     for (const std::uint32_t candidate : session.group) {
         if (opened && candidate != session.candidate) continue;
+        if (std::find(event.unhealthy.begin(), event.unhealthy.end(), candidate) != event.unhealthy.end()) continue;
         const Family family = path.hops[candidate].family;
         if (family != Family::local) sources_.avoid(family == Family::ipv6 ? session.bind6 : session.bind4, until);
     }
@@ -254,16 +255,33 @@ void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& sessi
         return make_ready(at, true);
     }
     progress.only = none;
-    progress.permanent = progress.permanent && event.permanent;
-    if (opened) {
-        progress.tried[session.candidate] = true;
-    } else {
-        for (const std::uint32_t candidate : session.group) progress.tried[candidate] = true;
-    }
     for (const std::uint32_t candidate : event.unhealthy) {
         if (candidate < candidates) progress.tried[candidate] = true;
     }
-    make_ready(at, true);
+    const bool source_failed = event.source_unusable > Duration::zero();
+    progress.peer_failed = progress.peer_failed || !source_failed || !event.unhealthy.empty();
+    progress.permanent = progress.permanent && event.permanent;
+    for (const std::uint32_t candidate : session.group) {
+        if (opened && candidate != session.candidate) continue;
+        if (!source_failed || !has_other_source(session, candidate)) progress.tried[candidate] = true;
+    }
+    const bool all_tried = std::find(progress.tried.begin(), progress.tried.end(), false) == progress.tried.end();
+    const bool may_rest = now_ - items_[at].arrival < options_.lifetime;
+    if (!all_tried || progress.peer_failed || !may_rest) return make_ready(at, true);
+
+    // Only our own side failed: neither the hosts nor the attempts of the item count for that (FM-49).
+    end_progress(at);
+    items_[at].due = now_ + event.source_unusable;
+    schedule(at);
+}
+
+// Whether the candidate would be called from another address now than the session tried, one that is believed to work.
+bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidate) const {
+    const Path& path = paths_[session.path];
+    const Family family = path.hops[candidate].family;
+    if (family == Family::local) return false;
+    const NameId next = bind_of(lanes_[session.lane], path, family);
+    return next != (family == Family::ipv6 ? session.bind6 : session.bind4) && !sources_.is_avoided(next, now_);
 }
 
 }  // namespace sluice::queue

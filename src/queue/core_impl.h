@@ -27,6 +27,7 @@ struct Progress {
     Index path = none;         // the attempt stays on the route it began with
     std::vector<bool> tried;   // by candidate
     bool permanent = true;     // every candidate tried refused for good
+    bool peer_failed = false;  // at least one candidate was tried and failed, and not only our own side
     Index only = none;         // a reused connection was dead: this candidate again, on a new one
 };
 
@@ -176,6 +177,7 @@ private:
     void pass_on(Index session);
     void end_item_attempt(Index item, AttemptEnded& event, const Session* session);
     void go_on(Index item, const AttemptEnded& event, const Session& session);
+    bool has_other_source(const Session& session, std::uint32_t candidate) const;
 
     // items.cc: where items are
     void set_state(Index item, ItemState next);

@@ -43,6 +43,49 @@ TEST(Core, SourceFollowsTheCorrespondentsAndAvoidsOneThatFails) {
     EXPECT_EQ(world.take<Deliver>().front().bind, made.sources4[(5 ^ 9) % 3]);
 }
 
+TEST(Core, FM_49_AnotherSourceTakesOverAtOnceAndOnlyThenTheItemRests) {
+    Options made;
+    made.sources4 = {"192.0.2.1", "192.0.2.2"};
+    World world(made);
+    world.admit("x.test");
+    world.resolve("x.test");
+    const auto fail_source = [&](const Deliver& deliver) {
+        AttemptEnded failed = world.ending(deliver, Verdict::fresh_session, false);
+        failed.source_unusable = minute;
+        world.tell(failed);
+    };
+    const Deliver first = world.take_delivery();
+    fail_source(first);
+    const Deliver second = world.take_delivery();
+    EXPECT_NE(second.bind, first.bind);
+    EXPECT_EQ(second.work.attempts, 0);
+    fail_source(second);
+    EXPECT_TRUE(world.take<Deliver>().empty()) << "no source is left, so nothing spins";
+    EXPECT_TRUE(world.take<Conclude>().empty()) << "and nothing is charged to the host or the item";
+    EXPECT_EQ(world.core.stats().scheduled, 1U);
+    world.pass(minute);
+    const Deliver again = world.take_delivery();
+    EXPECT_EQ(again.work.attempts, 0);
+    EXPECT_EQ(again.bind, first.bind);
+}
+
+TEST(Core, FM_49_WithoutAnySourceAnItemStillEndsAfterItsLifetime) {
+    Options made;
+    made.lifetime = minute;
+    World world(made);
+    world.admit("x.test");
+    world.resolve("x.test");
+    for (int tries = 0; tries < 3; ++tries) {
+        for (const Deliver& deliver : world.take<Deliver>()) {
+            AttemptEnded failed = world.ending(deliver, Verdict::fresh_session, false);
+            failed.source_unusable = minute;
+            world.tell(failed);
+        }
+        world.pass(minute);
+    }
+    EXPECT_EQ(world.take<Conclude>().size(), 1U);
+}
+
 TEST(Core, LimitsChangeWithSessionsInFlight) {
     World world(options(1));
     for (int i = 0; i < 6; ++i) world.admit("x.test");

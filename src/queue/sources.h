@@ -35,6 +35,7 @@ public:
     // The chosen address, or the next one in the pool that works; Names::empty when the pool is empty.
     NameId address(Family family, SourceChoice choice, Instant now) const;
     void avoid(NameId address, Instant until);
+    bool is_avoided(NameId address, Instant now) const { return avoided_until(address) > now; }
 
 private:
     struct Source {

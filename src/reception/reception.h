@@ -26,6 +26,8 @@ public:
     virtual Task<Result<>> accept(mail::MessagePtr message) = 0;
     // Asked at MAIL and before content: a sentence when nothing more may be accepted now (disk, memory, queue size).
     virtual std::optional<std::string> refusal() const = 0;
+    // Told of every further part of long content: a sentence when there is no memory for the rest of it.
+    virtual std::optional<std::string> no_room_after(std::uint64_t octets) const = 0;
 };
 
 struct Surroundings {

@@ -2,6 +2,7 @@
 
 // What the tests and the fuzz target of reception put in place of the rest of the engine.
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,10 +24,16 @@ public:
         co_return Result<>();
     }
     std::optional<std::string> refusal() const override { return refusing; }
+    std::optional<std::string> no_room_after(std::uint64_t octets) const override {
+        noted += octets;
+        return noted > room ? std::optional<std::string>("memory is at its bound") : std::nullopt;
+    }
 
     std::vector<mail::MessagePtr> messages;
     std::optional<Errc> failure;
     std::optional<std::string> refusing;
+    std::uint64_t room = std::numeric_limits<std::uint64_t>::max();
+    mutable std::uint64_t noted = 0;
 };
 
 // Keeps what was refused and counts what was accepted.

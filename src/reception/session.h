@@ -102,6 +102,7 @@ private:
     std::size_t content_read_size() const;
     smtp::DataLimits data_limits() const;
     void begin_content();
+    bool no_room();
     void extend_content_deadline();
 
     // session_auth.cc
@@ -155,6 +156,7 @@ private:
     std::uint32_t idle_commands_ = 0;   // since the last message
     std::uint32_t transactions_ = 0, recipients_ = 0, messages_ = 0;
     std::uint64_t content_octets_ = 0;  // of the content under way, on the wire
+    std::uint64_t content_noted_ = 0;   // of those, told to admission
     TimePoint content_began_;
     TimePoint connected_;
 };

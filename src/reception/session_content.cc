@@ -13,6 +13,7 @@ constexpr std::chrono::milliseconds per_octet{1};
 constexpr std::size_t reserve_max = 1 << 20;       // a declared SIZE is believed up to this
 constexpr std::size_t usual_message = 8 * 1024;
 constexpr std::size_t large_read = 64 * 1024;
+constexpr std::size_t noted_at_once = 64 * 1024;
 constexpr std::size_t linger_octets_max = 1 << 20;
 
 bool is_smuggling(smtp::DataFault fault) {
@@ -41,6 +42,7 @@ std::size_t Session::content_read_size() const {
 void Session::begin_content() {
     content_began_ = steady_clock::now();
     content_octets_ = 0;
+    content_noted_ = 0;
     const std::size_t declared = std::min<std::uint64_t>(transaction_->declared_size(), reserve_max);
     transaction_->content.reserve(declared == 0 ? usual_message : declared + declared / 64 + 2);
 }
@@ -60,12 +62,15 @@ Task<Result<>> Session::receive_data() {
     for (;;) {
         decoder.feed(input_.rest(), transaction_->content);
         content_octets_ = decoder.wire_octets();
+        if (no_room()) break;
         // Who sends stray line ends may never send the true end of data: that reply does not wait for it.
         if (decoder.done() || is_smuggling(decoder.fault())) break;
         CO_TRY_VOID(co_await more_content());
     }
     const bool at_end = decoder.done();
-    CO_TRY_VOID(co_await settle(decoder.fault()));
+    if (transaction_) {
+        CO_TRY_VOID(co_await settle(decoder.fault()));
+    }
     if (!at_end) {
         CO_TRY_VOID(co_await linger(decoder));
     }
@@ -76,6 +81,17 @@ Task<Result<>> Session::more_content() {
     CO_TRY_VOID(co_await flush());
     extend_content_deadline();
     co_return co_await fill(content_read_size());
+}
+
+// Long content may meet the end of memory half-way: true when that was the end of the session (DoS-7).
+bool Session::no_room() {
+    if (content_octets_ - content_noted_ < noted_at_once) return false;
+    const auto why = around_.acceptance.no_room_after(content_octets_ - std::exchange(content_noted_, content_octets_));
+    if (!why) return false;
+    refuse(smtp::Reply(421, "4.3.1", *why), "content");
+    over_ = true;
+    transaction_.reset();
+    return true;
 }
 
 // Lets a refused client finish, for a short while and to no effect: closing with octets unread would reset the
@@ -105,6 +121,7 @@ Task<Result<>> Session::receive_chunk() {
         const std::size_t before = input_.rest().size();
         chunks.feed(input_.rest(), transaction_->content);
         content_octets_ += before - input_.rest().size();
+        if (no_room()) co_return Result<>();
         if (chunks.chunk_complete()) break;
         CO_TRY_VOID(co_await more_content());
     }

@@ -450,6 +450,43 @@ TEST(Pipelining, S5321_14_AClientGoneAfterTheDotHasSentItsMailOnce) {
     EXPECT_EQ(world.recorder.accepted, 1);
 }
 
+// Sends content without end, in `opening` and then in lines, until it is cut off; keeps the last reply.
+Task<> endless(net::StreamPtr stream, std::string opening, std::string& last) {
+    Client client(std::move(stream));
+    co_await client.hear();
+    co_await client.ask("EHLO client.test");
+    co_await client.ask("MAIL FROM:<a@sender.test>");
+    co_await client.ask("RCPT TO:<b@example.test>");
+    co_await client.say(opening);
+    if (opening.starts_with("DATA")) co_await client.hear();
+    const std::string lines = [] {
+        std::string text;
+        for (int i = 0; i < 512; ++i) text += std::string(62, 'x') + "\r\n";
+        return text;
+    }();
+    for (int i = 0; i < 8; ++i) co_await client.say(lines);
+    last = co_await client.hear();
+    co_await client.stream().close();
+}
+
+TEST(Content, DoS_7_TheEndOfMemoryEndsContentUnderWay) {
+    for (const char* opening : {"DATA\r\n", "BDAT 8000000 LAST\r\n"}) {
+        TestWorld world;
+        world.acceptance.room = 128 * 1024;
+        auto [client_end, server_end] = net::make_pipe(world.shard.executor());
+        const net::Endpoint listener(net::IpAddress::v4(0x7F000001), 25);
+        Session session(world.surroundings(), world.census, test_rules(test_settings()), std::move(server_end), listener);
+        async::TaskGroup group(world.shard.executor());
+        std::string last;
+        group.spawn(session.run());
+        group.spawn(endless(std::move(client_end), opening, last));
+        world.run(group);
+        EXPECT_THAT(last, StartsWith("421")) << opening;
+        EXPECT_TRUE(world.acceptance.messages.empty());
+        EXPECT_EQ(world.census.total(), 0U);
+    }
+}
+
 TEST(Pipelining, PL_1_FiftyRecipientsAreAnsweredTogether) {
     TestWorld world;
     int writes = 0;

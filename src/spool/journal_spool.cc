@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/working_on.h"
 #include "spool/recovery.h"
 
 namespace sluice::spool {
@@ -100,6 +101,7 @@ void JournalSpool::append(Batch batch, CommitListener* listener, std::uint64_t t
 }
 
 Result<mail::MessagePtr> JournalSpool::load(MessageId id) {
+    const WorkingOn working(id);
     Error last(Errc::not_found, "");
     Place before;
     for (int attempt = 0; attempt < load_attempts; ++attempt) {

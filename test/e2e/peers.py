@@ -321,11 +321,12 @@ class Scripted:
 
     `script` maps a verb, `greeting` or `dot`, or "VERB argument-part", to a reply, a list of replies used in turn (the last
     one stays), a function of the line, or None: close without an answer. With lmtp the line of `dot` is that of the recipient.
+    One that `hangs_up` closes after a 421.
     """
 
     def __init__(self, test, script=None, ehlo=("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"), tls=None, lmtp=False,
-                 address="127.0.0.1", port=None, unix=None):
-        self.script = dict(script or {})
+                 address="127.0.0.1", port=None, unix=None, hangs_up=False):
+        self.script, self.hangs_up = dict(script or {}), hangs_up
         self.ehlo, self.tls, self.lmtp = ehlo, tls, lmtp
         self.sessions = []  # one list of lines for each connection
         self.longest_line = 998  # of content
@@ -408,8 +409,10 @@ class Scripted:
             octets = text.encode("latin-1") + b"\r\n" if text else b""
             streams[-1][1].extend(octets)
             link.sendall(octets)
+            if self.hangs_up and text.startswith("421"):
+                raise Closed
 
-        sender, recipients = "", []
+        sender, recipients, chunks = "", [], b""
         say(self.reply("greeting", ordinary="220 scripted.test ESMTP"))
         while line := reader.readline():
             text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
@@ -437,6 +440,20 @@ class Scripted:
                 if answer.startswith("354"):
                     self.take(reader, say, sender, recipients, streams[-1][0])
                     sender, recipients = "", []
+            elif verb == "BDAT":
+                say(self.reply(verb, text, ""))  # a script may close or refuse before the octets are read
+                size, last = int(text.split()[1]), text.upper().endswith(" LAST")
+                self.reply("body", ordinary="")
+                chunk = reader.read(size)
+                if len(chunk) < size:
+                    raise Closed
+                chunks += chunk
+                if not last:
+                    say(self.reply("chunk", text, "250 2.0.0 go on"))
+                    continue
+                self.messages.append((sender, list(recipients), chunks))
+                sender, recipients, chunks = "", [], b""
+                say(self.reply("dot", "", "250 2.0.0 taken"))
             elif verb == "RCPT":
                 answer = self.reply(verb, text, "250 2.1.5 ok")
                 recipients += [text] if answer and answer.startswith("25") else []

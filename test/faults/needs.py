@@ -76,6 +76,16 @@ def strace():
     return None if done.returncode == 0 else f"strace does not work here: {done.stderr.strip()}"
 
 
+def network_namespaces():
+    import namespaces
+    return _tool("ip") or namespaces.why_not()
+
+
+def own_clock():
+    import clocks
+    return clocks.why_not()
+
+
 def _possible(make, sentence):
     try:
         with contextlib.closing(make()):
