@@ -44,6 +44,10 @@ Result<> parse_target(std::string_view target, HttpRequest& request) {
 
 Result<HttpRequest> request_of(Parser& parser) {
     auto& message = parser.get();
+    // Who reads the first and who reads the last of two would not agree on what was asked (RFC 9112 §3.2).
+    for (const http::field once : {http::field::host, http::field::authorization, http::field::content_type, http::field::origin}) {
+        if (message.count(once) > 1) return fail(Errc::bad_input, "a header field that may stand only once stands twice");
+    }
     HttpRequest request;
     request.method = text_of(message.method_string());
     request.host = text_of(message[http::field::host]);
