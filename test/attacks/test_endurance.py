@@ -10,6 +10,7 @@ import subprocess
 import threading
 import unittest
 
+import attacks  # noqa: F401, makes the world importable
 from world import SLUICE, EndToEnd, free_port, wait_for
 
 TOKEN = "a-token-of-sixteen-and-more"
