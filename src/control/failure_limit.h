@@ -15,7 +15,7 @@ class FailureLimit {
 public:
     using TimePoint = std::chrono::steady_clock::time_point;
 
-    static constexpr std::uint32_t failures_max = 10;
+    static constexpr std::uint32_t failures_max = 20;
     static constexpr std::chrono::seconds window{60};  // from the first failure; the count then begins anew
     static constexpr std::size_t addresses_max = 10'000;
 

@@ -52,6 +52,8 @@ public:
     }
 
     void set_access(std::string token, std::string host_name) {
+        // Whoever had the new one too early was right after all.
+        if (token != options_.token) failures_ = FailureLimit();
         options_.token = std::move(token);
         options_.host_name = std::move(host_name);
     }
