@@ -52,6 +52,17 @@ class ServerSide(Attack):
                 self.assertEqual(client.ask("MAIL FROM:<a@src.test>")[0], 503)
         self.end_clean()
 
+    def test_TL_1_everything_begins_anew_inside(self):
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            client.starttls()
+            self.assertEqual(client.ask("MAIL FROM:<a@src.test>")[0], 503)
+            code, text = client.ask("EHLO client.test")
+            self.assertEqual(code, 250)
+            self.assertNotIn("STARTTLS", text)
+            self.assertEqual(client.ask("STARTTLS")[0], 503)
+        self.end_clean()
+
     def test_TLS_I3_a_session_before_the_handshake_is_forgotten(self):
         """Login, sender and recipients said in clear mean nothing inside."""
         self.engine.files["relay_acl_allow"] = "198.51.100.7/32\n"

@@ -217,10 +217,7 @@ class Secrets(Attack):
     def test_LOG_1_our_own_login_at_a_smarthost(self):
         server = Scripted(self, ehlo=("AUTH PLAIN LOGIN", "8BITMIME"), script={"AUTH": ["535 5.7.8 no", "235 ok"]})
         self.engine.set("log.ini", level="data").set("outbound.ini", auth_cleartext="true", temp_fail_intervals="5s*100")
-        self.engine.set("relay.ini", "relay", dest_domains="true", force_routing="true")
-        rule = {"action": "accept", "nexthop": server.endpoint, "auth_type": "plain", "auth_user": "me", "auth_pass": SECRET}
-        self.engine.set("relay_dest_domains.ini", "domains", any=json.dumps(rule))
-        self.engine.start()
+        self.engine.route("any", f"smtp://me:{SECRET}@{server.endpoint}").start()
         self.assertEqual(self.by_json(b"Subject: x\n\nhello\n", "b@dst.test")[0], 202)
         server.wait(1)
         self.assertIn(base64.b64encode(f"\0me\0{SECRET}".encode()).decode(), "".join(server.commands("AUTH")))
