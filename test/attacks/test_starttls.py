@@ -280,7 +280,7 @@ class ClientSide(Attack):
                     manner(server, link)
 
             with self.subTest(manner.__name__):
-                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test")
+                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").set("outbound.ini", helo_timeout="1")
                 server = self.deliver_to(converse)
                 self.engine.wait_event("deferred")
                 self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
