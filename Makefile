@@ -2,6 +2,7 @@
 #   make run     build, start an engine with a demo instance, show mail delivered
 #   make test    build with sanitizers and run every test
 #   make bench   relay rates and CPU against Haraka and Postfix in the same run
+#   make deb     a package for Debian 12
 SHELL := /bin/bash
 .ONESHELL:
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 BUILD := build
 JOBS ?= 2
 
-.PHONY: help deps build run test unit e2e tsan fuzz bench format tidy clean
+.PHONY: help deps build run test unit e2e tsan fuzz bench deb format tidy clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -45,6 +46,11 @@ fuzz: deps
 bench: build
 	@command -v npm >/dev/null || tools/install-packages packages.txt bench
 	@bench/run
+
+deb: deps
+	@tools/install-packages packages.txt deb
+	@tools/deb
+	@lintian --allow-root --fail-on error build/deb/sluice_*.deb
 
 format:
 	@git ls-files 'src/*.h' 'src/*.cc' 'fuzz/*.cc' 'bench/*.cc' 'include/*.h' | xargs -r clang-format-19 -i

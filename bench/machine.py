@@ -37,6 +37,13 @@ def greets(port):
     return False
 
 
+def listens(host, port):
+    """Whether a connection is taken there."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2):
+        return True
+    return False
+
+
 def _stat(pid):
     """The fields of /proc/PID/stat from the state on, or None when the process is gone."""
     try:

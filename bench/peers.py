@@ -31,14 +31,18 @@ class Server:
 
     def __init__(self, folder, sink_port, deliver, environment):
         self.folder, self.sink_port, self.deliver = pathlib.Path(folder), sink_port, deliver
+        self.surroundings = {**os.environ, **self.environment(), **environment}
         self.port = machine.free_port()
         self.configure()
-        self.output = (self.folder / "output").open("wb")
+        self.start()
+
+    def start(self):
+        self.output = (self.folder / "output").open("ab")
         self.child = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT, cwd=self.folder,
-            env={**os.environ, **self.environment(), **environment}, start_new_session=True)
+            env=self.surroundings, start_new_session=True)
         try:
-            machine.wait_for(self.ready, f"{self.name} to answer")
+            machine.wait_for(self.ready, f"{self.name} to answer", pause=0.005)
         except TimeoutError:
             self.stop()
             said = (self.folder / "output").read_text(errors="replace").strip().splitlines()
@@ -87,7 +91,7 @@ class Server:
 
 class UnixHttp(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=60)
         self.path = str(path)
 
     def connect(self):
@@ -126,11 +130,20 @@ class Sluice(Server):
     def command(self):
         return [self.program, "serve", "."]
 
-    def status(self):
+    def ask(self, method, path, body=None):
+        """What the control API answers, as an object."""
         link = UnixHttp(self.folder / "run" / "control.sock")
         with contextlib.closing(link):
-            link.request("GET", "/v1/status")
-            return json.loads(link.getresponse().read())
+            headers = {"Content-Type": "application/json"} if body is not None else {}
+            link.request(method, path, json.dumps(body) if body is not None else None, headers)
+            answer = link.getresponse()
+            text = answer.read()
+            if answer.status >= 300:
+                raise OSError(f"{method} {path}: {answer.status} {text[:200]!r}")
+            return json.loads(text)
+
+    def status(self):
+        return self.ask("GET", "/v1/status")
 
     def queued(self):
         return self.status()["queue"]["items"]

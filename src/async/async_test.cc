@@ -101,20 +101,33 @@ TEST(Mailbox, DeliversEverythingFromManyThreadsInBatches) {
     EXPECT_EQ(sum, 4 * per_thread);
 }
 
-Task<> add_on_pool(boost::asio::thread_pool& pool, Executor executor, int& result) {
+Task<> add_on_worker(Workers& workers, Executor executor, int& result) {
     const auto work = [] { return 40 + 2; };
-    result = co_await blocking(pool, executor, work);
+    result = co_await blocking(workers, executor, work);
 }
 
 TEST(Blocking, ResumesOnTheLoopWithTheResult) {
     Shard shard("test");
     TaskGroup group(shard.executor());
-    boost::asio::thread_pool pool(1);  // ends before the loop that it posts to
+    Workers workers(1);  // ends before the loop that it posts to
     int result = 0;
-    group.spawn(add_on_pool(pool, shard.executor(), result));
+    group.spawn(add_on_worker(workers, shard.executor(), result));
     shard.start();
     shard.stop();
     EXPECT_EQ(result, 42);
+}
+
+TEST(Workers, WithoutThreadsTheWorkIsDoneByHand) {
+    Workers workers(0);
+    int done = 0;
+    workers.post([&] { ++done; });
+    workers.post([&] { ++done; });
+    EXPECT_EQ(done, 0);
+    EXPECT_TRUE(workers.run_one());
+    EXPECT_EQ(done, 1);
+    workers.join();
+    EXPECT_EQ(done, 2);
+    EXPECT_FALSE(workers.run_one());
 }
 
 }  // namespace

@@ -1,23 +1,23 @@
 #pragma once
 
 #include <boost/asio/post.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <optional>
 #include <utility>
 
 #include "async/signal.h"
 #include "async/task.h"
+#include "async/workers.h"
 
 namespace sluice::async {
 
-// Runs `function` on the pool and resumes the caller on its own shard with what it returned. For disk work that a
+// Runs `function` on a worker and resumes the caller on its own shard with what it returned. For disk work that a
 // shard must not do itself. `function` must not throw. Cannot be cancelled.
 template <class Function>
-auto blocking(boost::asio::thread_pool& pool, Executor executor, Function function)
+auto blocking(Workers& workers, Executor executor, Function function)
     -> Task<decltype(function())> {
     std::optional<decltype(function())> result;
     Signal done(executor);
-    boost::asio::post(pool, [&result, &done, &function, executor] {
+    workers.post([&result, &done, &function, executor] {
         result.emplace(function());
         boost::asio::post(executor, [&done] { done.set(); });
     });

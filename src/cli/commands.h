@@ -1,7 +1,9 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <boost/json/object.hpp>
 
+#include "base/problem.h"
 #include "cli/session.h"
 
 namespace sluice::cli {
@@ -9,6 +11,7 @@ namespace sluice::cli {
 // Each adds its subcommands to `app`; they run when the line is parsed and leave their exit code in the session.
 void add_instance_commands(CLI::App& app, Session& session);  // init, check, journal
 void add_engine_commands(CLI::App& app, Session& session);    // status, reload, queue, inject
+void add_policy_commands(CLI::App& app, Session& session);    // policy check
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
 
 // Haraka's spellings, which need no subcommand.
@@ -22,8 +25,18 @@ void add_haraka_options(CLI::App& app, HarakaOptions& options);
 // Carries out what was asked for in Haraka's way; false when nothing was.
 bool run_haraka_options(const HarakaOptions& options, Session& session);
 
+// As `check` prints them.
+boost::json::object problem_json(const Problem& problem);
+
+// Which items `queue list` shows; empty fields match all. Value.
+struct ListOptions {
+    std::string domain, sender, recipient, state;
+    std::string cursor;  // where a list ended
+    std::size_t limit = 100;  // 0: none
+};
+
 // Shared by both spellings.
-void print_queue_list(Session& session, const std::string& query, bool haraka_style);
+void print_queue_list(Session& session, ListOptions options, bool haraka_style);
 void print_queue_stats(Session& session, bool haraka_style);
 void send_queue_command(Session& session, const std::string& command, const std::string& item, const std::string& domain,
                         bool all);

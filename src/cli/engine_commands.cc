@@ -1,11 +1,13 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <sstream>
 
@@ -53,11 +55,8 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
     }
 }
 
-// One command's options; lives as long as the application.
-struct ListOptions {
-    std::string domain, sender, recipient, state;
-    std::size_t limit = 100;
-};
+// What one request asks for at most.
+constexpr std::size_t page_items = 1'000;
 
 void show_status(Session& session) {
     const Result<json::value> status = session.client().get_json("/v1/status");
@@ -100,8 +99,8 @@ void show_item(Session& session, const std::string& id) {
     for (std::string line; std::getline(headers, line);) std::puts(printable(trim(line)).c_str());
 }
 
-std::string query_of(const ListOptions& options) {
-    std::string query = "?limit=" + std::to_string(options.limit);
+std::string query_of(const ListOptions& options, std::size_t count_max) {
+    std::string query = "?limit=" + std::to_string(count_max);
     const auto add = [&](const char* key, const std::string& value) {
         if (!value.empty()) query += std::string("&") + key + "=" + percent_encode(value);
     };
@@ -109,7 +108,25 @@ std::string query_of(const ListOptions& options) {
     add("sender", options.sender);
     add("recipient", options.recipient);
     add("state", options.state);
+    add("cursor", options.cursor);
     return query;
+}
+
+void print_items(const json::array& items, bool haraka_style, bool first) {
+    std::vector<std::vector<std::string>> rows;
+    if (first) rows.push_back({"ID", "STATE", "TRIES", "NEXT", "SIZE", "SENDER", "RECIPIENTS"});
+    for (const json::value& value : items) {
+        const json::object& item = value.as_object();
+        if (haraka_style) {
+            std::printf(
+                "Q: %s rcpt:%zu from:<%s> domain:<%s>\n", member(item, "id").c_str(), item.at("recipients").as_array().size(),
+                member(item, "sender").c_str(), member(item, "domain").c_str());
+            continue;
+        }
+        rows.push_back({member(item, "id"), member(item, "state"), member(item, "attempts"), member(item, "next"),
+                        member(item, "size"), "<" + member(item, "sender") + ">", member(item, "recipients")});
+    }
+    if (!haraka_style) print_table(rows);
 }
 
 struct InjectOptions {
@@ -163,8 +180,9 @@ void add_queue_commands(CLI::App& app, Session& session) {
     list->add_option("--sender", options->sender, "part of the reverse-path");
     list->add_option("--recipient", options->recipient, "part of a forward-path");
     list->add_option("--state", options->state, "scheduled, ready, sending or held");
-    list->add_option("--limit", options->limit, "at most this many")->capture_default_str();
-    list->callback([options, &session] { print_queue_list(session, query_of(*options), false); });
+    list->add_option("--limit", options->limit, "at most this many; 0: all")->capture_default_str();
+    list->add_option("--cursor", options->cursor, "go on where a list ended");
+    list->callback([options, &session] { print_queue_list(session, *options, false); });
 
     queue->add_subcommand("stats", "counts in all and by destination")->callback([&session] {
         print_queue_stats(session, false);
@@ -183,23 +201,27 @@ void add_queue_commands(CLI::App& app, Session& session) {
 
 }  // namespace
 
-void print_queue_list(Session& session, const std::string& query, bool haraka_style) {
-    const Result<json::value> answer = session.client().get_json("/v1/queue" + query);
-    if (!answer) return session.fail_with(answer.error());
-    if (session.json) return Session::print_json(*answer);
-    std::vector<std::vector<std::string>> rows{{"ID", "STATE", "TRIES", "NEXT", "SIZE", "SENDER", "RECIPIENTS"}};
-    for (const json::value& value : answer->as_object().at("items").as_array()) {
-        const json::object& item = value.as_object();
-        if (haraka_style) {
-            std::printf(
-                "Q: %s rcpt:%zu from:<%s> domain:<%s>\n", member(item, "id").c_str(), item.at("recipients").as_array().size(),
-                member(item, "sender").c_str(), member(item, "domain").c_str());
-            continue;
-        }
-        rows.push_back({member(item, "id"), member(item, "state"), member(item, "attempts"), member(item, "next"),
-                        member(item, "size"), "<" + member(item, "sender") + ">", member(item, "recipients")});
+void print_queue_list(Session& session, ListOptions options, bool haraka_style) {
+    const std::size_t limit = options.limit == 0 ? std::numeric_limits<std::size_t>::max() : options.limit;
+    json::array all;
+    std::size_t count = 0;
+    do {
+        const std::string query = query_of(options, std::min(page_items, limit - count));
+        const Result<json::value> answer = session.client().get_json("/v1/queue" + query);
+        if (!answer) return session.fail_with(answer.error());
+        const json::array& items = answer->as_object().at("items").as_array();
+        options.cursor = answer->as_object().contains("cursor") ? text_of(answer->as_object().at("cursor")) : "";
+        if (session.json) all.insert(all.end(), items.begin(), items.end());
+        else print_items(items, haraka_style, count == 0 && (!items.empty() || options.cursor.empty()));
+        count += items.size();
+    } while (count < limit && !options.cursor.empty());
+    if (session.json) {
+        json::object whole;
+        whole["items"] = std::move(all);
+        if (!options.cursor.empty()) whole["cursor"] = options.cursor;
+        return Session::print_json(whole);
     }
-    if (!haraka_style) print_table(rows);
+    if (!options.cursor.empty()) std::fprintf(stderr, "more items: go on with --cursor %s\n", options.cursor.c_str());
 }
 
 void print_queue_stats(Session& session, bool haraka_style) {

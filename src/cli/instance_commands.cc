@@ -28,24 +28,16 @@ void init(Session& session, const std::string& directory, bool demo) {
     std::printf("next: sluice check %s && sluice serve %s\n", directory.c_str(), directory.c_str());
 }
 
-json::object problem_json(const config::Problem& problem) {
-    return {{"severity", problem.severity == config::Severity::error ? "error" : "warning"},
-            {"file", problem.file},
-            {"line", problem.line},
-            {"message", problem.message},
-            {"suggestion", problem.suggestion}};
-}
-
 void check(Session& session, const std::string& directory) {
     const config::Loaded loaded = config::load(std::filesystem::absolute(directory).lexically_normal().string());
     if (!loaded.settings) session.exit_code = exit_config;
     if (session.json) {
         json::array list;
-        for (const config::Problem& problem : loaded.problems) list.push_back(problem_json(problem));
+        for (const Problem& problem : loaded.problems) list.push_back(problem_json(problem));
         const json::object out{{"good", loaded.settings != nullptr}, {"problems", std::move(list)}};
         return Session::print_json(out);
     }
-    for (const config::Problem& problem : loaded.problems) std::puts(problem.text().c_str());
+    for (const Problem& problem : loaded.problems) std::puts(problem.text().c_str());
     std::puts(loaded.settings ? "the configuration is good" : "the configuration has errors");
 }
 
@@ -103,6 +95,14 @@ void add_journal_commands(CLI::App& app, Session& session) {
 
 }  // namespace
 
+json::object problem_json(const Problem& problem) {
+    return {{"severity", problem.severity == Severity::error ? "error" : "warning"},
+            {"file", problem.file},
+            {"line", problem.line},
+            {"message", problem.message},
+            {"suggestion", problem.suggestion}};
+}
+
 void add_instance_commands(CLI::App& app, Session& session) {
     struct Options {
         std::string directory;
@@ -125,7 +125,9 @@ bool run_haraka_options(const HarakaOptions& options, Session& session) {
     if (!options.init_directory.empty()) {
         init(session, options.init_directory, false);
     } else if (options.list) {
-        print_queue_list(session, "?limit=10000", true);
+        ListOptions everything;
+        everything.limit = 0;
+        print_queue_list(session, everything, true);
     } else if (options.stat) {
         print_queue_stats(session, true);
     } else if (options.unstick_given) {

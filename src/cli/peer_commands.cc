@@ -95,6 +95,7 @@ void add_sink(CLI::App& app, Session& session) {
     sink->add_option("--cert", options.certificate, "certificate (PEM): offer STARTTLS");
     sink->add_option("--key", options.key, "its key (PEM)");
     sink->add_flag("--tls", options.implicit_tls, "TLS from the first octet");
+    sink->add_flag("!--no-resumption", options.resumption, "give no TLS session tickets");
     sink->add_flag("--lmtp", options.lmtp, "LMTP: one answer a recipient");
     sink->add_flag("--print", options.print, "print one line for each message");
     sink->add_flag("!--no-pipelining", options.pipelining, "do not offer PIPELINING");
@@ -178,6 +179,7 @@ void add_blast(CLI::App& app, Session& session) {
     blast->add_option("--id-prefix", options.id_prefix, "of X-Ledger-Id")->capture_default_str();
     blast->add_flag("--starttls", options.starttls, "STARTTLS");
     blast->add_flag("--tls", options.implicit_tls, "TLS from the first octet");
+    blast->add_flag("!--no-resumption", options.resumption, "resume no TLS session");
     blast->add_flag("--keep-going", options.keep_going, "reconnect when the link is lost");
     blast->callback([words, &session] { run_blast(session, *words); });
 }

@@ -21,14 +21,28 @@ void Session::fail_with(const Error& error) {
 
 void Session::print_json(const boost::json::value& value) { std::printf("%s\n", boost::json::serialize(value).c_str()); }
 
+namespace {
+
+// The instance of the Debian package: what commands mean when nobody names one. It is served only by name.
+constexpr const char* packaged_instance = "/var/lib/sluice";
+
+std::string usual_instance() {
+    // Nobody else runs yet who could change the environment.
+    if (const char* preset = std::getenv("SLUICE_DIR")) return preset;
+    std::error_code ignored;
+    return std::filesystem::is_directory(packaged_instance, ignored) ? packaged_instance : "";
+}
+
+}  // namespace
+
 int run(int argc, char** argv, const std::function<int(const std::string& directory)>& serve) {
     CLI::App app("Sluice, a programmable outbound mail engine", "sluice");
     app.set_version_flag("-v,--version", std::string("sluice " SLUICE_VERSION));
     app.fallthrough();
 
     Session session;
-    if (const char* preset = std::getenv("SLUICE_DIR")) session.directory = preset;
-    app.add_option("-c,--directory", session.directory, "instance directory (default: $SLUICE_DIR); alone: serve it");
+    session.directory = usual_instance();
+    app.add_option("-c,--directory", session.directory, "instance directory (default: $SLUICE_DIR, or /var/lib/sluice when it is there); alone: serve it");
     app.add_flag("--json", session.json, "print data as JSON");
     app.add_flag("--show-request", session.show_requests, "print the API request that is sent");
     HarakaOptions haraka;
@@ -39,6 +53,7 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     serve_command->add_option("DIR", serve_directory, "instance directory");
     add_instance_commands(app, session);
     add_engine_commands(app, session);
+    add_policy_commands(app, session);
     add_peer_commands(app, session);
 
     try {
@@ -48,7 +63,8 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     }
     if (serve_command->parsed() || (app.get_subcommands().empty() && !run_haraka_options(haraka, session))) {
         const std::string directory = serve_directory.empty() ? session.directory : serve_directory;
-        if (directory.empty()) {
+        const bool named = !serve_directory.empty() || app.count("--directory") > 0 || std::getenv("SLUICE_DIR") != nullptr;
+        if (!named || directory.empty()) {
             std::fputs(app.help().c_str(), stderr);
             return exit_usage;
         }

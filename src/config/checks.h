@@ -1,7 +1,7 @@
 #pragma once
 
+#include "base/problem.h"
 #include "config/plugins.h"
-#include "config/problem.h"
 #include "config/settings.h"
 #include "config/sources.h"
 

@@ -5,10 +5,11 @@
 #include <filesystem>
 #include <set>
 
+#include "base/nearest.h"
 #include "base/text.h"
 #include "config/checks.h"
-#include "config/nearest.h"
 #include "config/schema.h"
+#include "config/secrecy.h"
 #include "config/sources.h"
 #include "config/tls_files.h"
 
@@ -213,6 +214,7 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     resolve_tls(settings_, plugins, sources_, problems_);
+    warn_of_open_secrets(settings_, sources_, problems_);
 
     const bool usable = !problems_.any_error();
     return {usable ? std::make_shared<const Settings>(std::move(settings_)) : nullptr, problems_.take()};

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "config/problem.h"
+#include "base/problem.h"
 #include "config/settings.h"
 
 namespace sluice::config {

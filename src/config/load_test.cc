@@ -354,6 +354,55 @@ TEST(Loading, WithoutTheirPluginsFilesHaveNoEffect) {
     EXPECT_THAT(loaded.settings->auth.users, IsEmpty());
 }
 
+std::vector<std::string> secret_warnings(const TemporaryFolder& instance) {
+    std::vector<std::string> files;
+    for (const Problem& problem : load(instance.text()).problems) {
+        if (problem.message.starts_with("holds a secret")) files.push_back(problem.file);
+    }
+    return files;
+}
+
+TEST(Loading, WarnsOfSecretsThatEverybodyCanRead) {
+    const TemporaryFolder instance;
+    const test::CertificatePair pair = test::make_certificate();
+    instance.write("config/plugins", "tls\nrelay\n");
+    instance.write("config/tls_cert.pem", pair.certificate);
+    instance.write("config/tls_key.pem", pair.key);
+    instance.write("config/auth_flat_file.ini", "[core]\nmethods=PLAIN\n[users]\njoe=secret\n");
+    instance.write("config/http.ini", "token=0123456789abcdef\n");
+    instance.write(
+        "config/relay_dest_domains.ini",
+        "[domains]\nany={\"action\":\"accept\",\"nexthop\":\"smtp://u:p@192.0.2.1\"}\n"
+    );
+    // The folder itself is private so far.
+    EXPECT_THAT(secret_warnings(instance), IsEmpty());
+
+    fs::permissions(instance.path(), fs::perms(0755));
+    EXPECT_THAT(
+        secret_warnings(instance),
+        ElementsAre(
+            "config/auth_flat_file.ini", "config/http.ini", "config/relay_dest_domains.ini", "config/tls_key.pem"
+        )
+    );
+    for (const char* file : {"auth_flat_file.ini", "tls_key.pem"})
+        fs::permissions(instance.path() / "config" / file, fs::perms(0640));
+    EXPECT_THAT(secret_warnings(instance), ElementsAre("config/http.ini", "config/relay_dest_domains.ini"));
+    fs::permissions(instance.path() / "config", fs::perms(0750));
+    EXPECT_THAT(secret_warnings(instance), IsEmpty());
+}
+
+TEST(Loading, FilesWithoutSecretsMayBeOpen) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "relay\n");
+    instance.write("config/auth_flat_file.ini", "[core]\nmethods=PLAIN\n[users]\n");
+    instance.write("config/http.ini", "listen=127.0.0.1:8026\n");
+    instance.write(
+        "config/relay_dest_domains.ini", "[domains]\nany={\"action\":\"accept\",\"nexthop\":\"192.0.2.1\"}\n"
+    );
+    fs::permissions(instance.path(), fs::perms(0755));
+    EXPECT_THAT(secret_warnings(instance), IsEmpty());
+}
+
 TEST(Loading, WhatRelayIniSwitchesOffHasNoEffect) {
     const TemporaryFolder instance;
     instance.write("config/plugins", "relay\n");

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "config/nearest.h"
+#include "base/nearest.h"
 
 namespace sluice::config {
 namespace {

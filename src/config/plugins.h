@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/problem.h"
 #include "config/lines.h"
-#include "config/problem.h"
 
 namespace sluice::config {
 

@@ -30,7 +30,8 @@ Kind users() {
         Complaints complaints;
         for (const Value& entry : given) {
             if (entry.text.empty()) {
-                complaints.push_back(about(entry, "`name=password`"));
+                // Not even its name: that may be a password, or a name and a password without `=`.
+                complaints.emplace_back(entry.line, "", "`name=password`");
                 complaints.back().mild = true;
                 complaints.back().consequence = "a user without password cannot log in";
             } else {

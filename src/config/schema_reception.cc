@@ -58,6 +58,10 @@ void add_smtp(std::vector<Setting>& table) {
                 "Drop privileges to this user after the ports are bound."
             ),
             main.restart("group", text(at(&Settings::smtp, &S::group)), "Drop privileges to this group."),
+            main.restart(
+                "core_dumps", boolean(at(&Settings::smtp, &S::core_dumps)),
+                "After a crash the system may keep a file of all memory: passwords, keys and mail. For finding a defect."
+            ),
             main.restart("daemonize", truth(at(&Settings::smtp, &S::daemonize)), "Run in the background."),
             main.restart(
                 "daemon_log_file", text(at(&Settings::smtp, &S::daemon_log_file)),

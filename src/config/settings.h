@@ -19,6 +19,7 @@ struct SmtpSettings {
     std::string public_ip;
     Milliseconds inactivity_timeout{300'000};  // per command
     std::string user, group;
+    bool core_dumps = false;  // a crash may leave a file of all memory, secrets included
     bool daemonize = false;
     std::string daemon_log_file, daemon_pid_file;
     Milliseconds force_shutdown_timeout{30'000};

@@ -4,9 +4,9 @@
 #include <optional>
 #include <string>
 
+#include "base/problem.h"
 #include "base/result.h"
 #include "config/ini.h"
-#include "config/problem.h"
 #include "config/setting.h"
 
 namespace sluice::config {

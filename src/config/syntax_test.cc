@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include "config/nearest.h"
+#include "base/nearest.h"
 #include "config/next_hop.h"
 
 namespace sluice::config {

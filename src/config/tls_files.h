@@ -2,9 +2,9 @@
 
 #include <string>
 
+#include "base/problem.h"
 #include "base/result.h"
 #include "config/plugins.h"
-#include "config/problem.h"
 #include "config/settings.h"
 #include "config/sources.h"
 

@@ -31,6 +31,13 @@ struct ItemDetail {
 struct ItemFilter {
     std::string domain, sender, recipient, state;
     std::size_t limit = 100;
+    std::string cursor;  // of the page before; empty: from the beginning
+};
+
+// Some of the items, by id. A cursor says that there may be more; a page may be short then, even empty.
+struct ItemPage {
+    std::vector<ItemDetail> items;
+    std::string cursor;
 };
 
 struct DomainCount {
@@ -78,7 +85,8 @@ public:
     virtual ~Backend() = default;
     virtual Task<EngineStatus> status() = 0;
     virtual Task<std::vector<DomainCount>> domains() = 0;
-    virtual Task<std::vector<ItemDetail>> list(ItemFilter filter) = 0;
+    // bad_input: the cursor is none of this run of the engine.
+    virtual Task<Result<ItemPage>> list(ItemFilter filter) = 0;
     virtual Task<Result<ItemDetail>> show(ItemId id) = 0;
     // Carries out the command on one item, on a domain, or on everything (both empty); returns how many items it concerned.
     virtual Task<Result<std::uint64_t>> command(Command command, queue::Selection which) = 0;

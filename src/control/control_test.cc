@@ -18,9 +18,11 @@ class FakeBackend final : public Backend {
 public:
     Task<EngineStatus> status() override { co_return EngineStatus{}; }
     Task<std::vector<DomainCount>> domains() override { co_return std::vector<DomainCount>{}; }
-    Task<std::vector<ItemDetail>> list(ItemFilter filter) override {
-        asked = "list " + filter.domain + " " + filter.state + " " + std::to_string(filter.limit);
-        co_return std::vector<ItemDetail>{};
+    Task<Result<ItemPage>> list(ItemFilter filter) override {
+        asked = "list " + filter.domain + " " + filter.state + " " + std::to_string(filter.limit) + " " + filter.cursor;
+        ItemPage page;
+        page.cursor = filter.limit == 7 ? "9-41" : "";
+        co_return page;
     }
     Task<Result<ItemDetail>> show(ItemId id) override { co_return fail(Errc::not_found, id.text()); }
     Task<Result<std::uint64_t>> command(Command, queue::Selection which) override {

@@ -53,9 +53,13 @@ std::string_view openapi_document() {
           {"name": "sender", "in": "query", "schema": {"type": "string"}, "description": "part of the reverse-path"},
           {"name": "recipient", "in": "query", "schema": {"type": "string"}, "description": "part of a forward-path"},
           {"name": "state", "in": "query", "schema": {"enum": ["scheduled", "ready", "sending", "held"]}},
-          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}}
+          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}},
+          {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "of the answer before: goes on after it"}
         ],
-        "responses": {"200": {"description": "items"}}
+        "responses": {
+          "200": {"description": "items, and a cursor while there may be more; each item that stays in the queue meanwhile comes once"},
+          "422": {"description": "a filter is wrong, or the engine was started again since the cursor was given"}
+        }
       }
     },
     "/v1/queue/stats": {"get": {"summary": "Counts in all and by domain", "responses": {"200": {"description": "counts"}}}},

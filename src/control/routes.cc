@@ -42,6 +42,14 @@ HttpReply refuse(const Error& error) {
     }
 }
 
+// Bad input names its field: "to[1]: Malformed domain".
+HttpReply refuse_field(const Error& error) {
+    if (error.code != Errc::bad_input) return refuse(error);
+    const std::size_t colon = error.detail.find(": ");
+    if (colon == std::string::npos) return refuse(400, error.detail);
+    return refuse(422, error.detail, error.detail.substr(0, colon));
+}
+
 Task<HttpReply> get_status(Backend& backend) {
     const EngineStatus status = co_await backend.status();
     co_return reply(to_json(status));
@@ -66,6 +74,7 @@ Task<HttpReply> get_list(Backend& backend, const HttpRequest& request) {
         else if (key == "sender") filter.sender = value;
         else if (key == "recipient") filter.recipient = value;
         else if (key == "state") filter.state = value;
+        else if (key == "cursor") filter.cursor = value;
         else if (key == "limit") {
             const auto limit = parse_number<std::size_t>(value);
             if (!limit || *limit == 0 || *limit > list_max) co_return refuse(422, "a number from 1 to 10000 is expected", "limit");
@@ -74,10 +83,13 @@ Task<HttpReply> get_list(Backend& backend, const HttpRequest& request) {
     }
     for (const char* known : {"", "scheduled", "ready", "sending", "held"}) {
         if (filter.state != known) continue;
-        const std::vector<ItemDetail> items = co_await backend.list(filter);
+        const Result<ItemPage> page = co_await backend.list(filter);
+        if (!page) co_return refuse_field(page.error());
         json::array list;
-        for (const ItemDetail& item : items) list.push_back(to_json(item));
-        const json::object body{{"items", std::move(list)}};
+        for (const ItemDetail& item : page->items) list.push_back(to_json(item));
+        json::object body;
+        body["items"] = std::move(list);
+        if (!page->cursor.empty()) body["cursor"] = page->cursor;
         co_return reply(body);
     }
     co_return refuse(422, "one of scheduled, ready, sending, held is expected", "state");
@@ -137,13 +149,9 @@ Task<HttpReply> post_command(Backend& backend, Command command, const HttpReques
 // All octets of a JSON string, a NUL included: what is wrong with it is for the address parser to say.
 std::string text_of(const json::value& value) { return std::string(value.as_string().data(), value.as_string().size()); }
 
-// A refused injection names its field: "to[1]: Malformed domain".
 HttpReply refuse_injection(const Error& error) {
     if (error.code == Errc::unsupported) return refuse(415, error.detail);
-    if (error.code != Errc::bad_input) return refuse(error);
-    const std::size_t colon = error.detail.find(": ");
-    if (colon == std::string::npos) return refuse(400, error.detail);
-    return refuse(422, error.detail, error.detail.substr(0, colon));
+    return refuse_field(error);
 }
 
 Result<InjectRequest> injection_of(const HttpRequest& request) {

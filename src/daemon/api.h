@@ -14,12 +14,13 @@
 #include "control/backend.h"
 #include "control/server.h"
 #include "daemon/acceptance.h"
+#include "daemon/queue_desk.h"
 
 namespace sluice::daemon {
 
 class Engine;
 
-// Answers the control API from the engine's parts: asks the core on its thread, reads messages on the disk pool.
+// Answers the control API from the engine's parts; what it asks of the queue is the QueueDesk's work.
 // Lives on the control shard.
 class Api final : public control::Backend {
 public:
@@ -27,13 +28,15 @@ public:
 
     Task<control::EngineStatus> status() override;
     Task<std::vector<control::DomainCount>> domains() override;
-    Task<std::vector<control::ItemDetail>> list(control::ItemFilter filter) override;
+    Task<Result<control::ItemPage>> list(control::ItemFilter filter) override;
     Task<Result<control::ItemDetail>> show(ItemId id) override;
     Task<Result<std::uint64_t>> command(control::Command command, queue::Selection which) override;
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
     Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
 
+    // On the shard: makes everything that is scheduled due, in a task of its own.
+    void flush_queue();
     // On the shard: closes the server in a task of its own, then calls `closed`.
     void close(control::Server& server, std::function<void()> closed);
 
@@ -54,25 +57,18 @@ private:
     Task<Result<control::InjectReply>> wait_for(PendingPtr pending);
     Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
-    // Adds what the message says; `pending` as Core::pending().
-    Task<Result<control::ItemDetail>> detail(control::ItemDetail item, std::vector<std::uint32_t> pending);
+    Task<> flush_all();
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
-    Task<std::vector<ItemId>> ids(const control::ItemFilter& filter, std::size_t count_max);
-    Task<std::vector<ItemId>> with_addresses(std::vector<ItemId> candidates, const control::ItemFilter& filter);
     void remember_key(const std::string& key, Seen seen);
     void recover_keys();
     void forget_old_keys();
 
-    // Runs `question` on the core's thread and resumes here with its answer.
-    template <class Answer>
-    Task<Answer> ask(std::function<Answer(const queue::Core&)> question);
-
     Engine& engine_;
     async::Executor executor_;
     SpoolAcceptance acceptance_;
+    QueueDesk desk_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
-    bool closing_ = false;
     absl::flat_hash_map<std::string, PendingPtr> pending_;
     async::TaskGroup tasks_;
 };

@@ -80,27 +80,37 @@ void CoreThread::wait_for_work(std::unique_lock<std::mutex>& lock) {
     sleeping_ = false;
 }
 
+// Handles what waits; the lock is released meanwhile.
+void CoreThread::round(std::unique_lock<std::mutex>& lock) {
+    taken_events_.swap(events_);
+    taken_questions_.swap(questions_);
+    busy_ = taken_events_.size() > 1;
+    lock.unlock();
+
+    const Instant now = clock_.now();
+    for (queue::Event& event : taken_events_) core_.handle(std::move(event), now, actions_);
+    if (core_.next_timer() <= now) core_.handle(queue::Tick{}, now, actions_);
+    if (!actions_.empty()) on_actions_(actions_);
+    actions_.clear();
+    for (const Question& question : taken_questions_) question(core_);
+    taken_events_.clear();
+    taken_questions_.clear();
+
+    lock.lock();
+}
+
+bool CoreThread::turn() {
+    std::unique_lock lock(mutex_);
+    if (events_.empty() && questions_.empty() && core_.next_timer() > clock_.now()) return false;
+    round(lock);
+    return true;
+}
+
 void CoreThread::run() {
-    std::vector<queue::Event> events;
-    std::vector<Question> questions;
     std::unique_lock lock(mutex_);
     while (!stopping_) {
         wait_for_work(lock);
-        events.swap(events_);
-        questions.swap(questions_);
-        busy_ = events.size() > 1;
-        lock.unlock();
-
-        const Instant now = clock_.now();
-        for (queue::Event& event : events) core_.handle(std::move(event), now, actions_);
-        if (core_.next_timer() <= now) core_.handle(queue::Tick{}, now, actions_);
-        if (!actions_.empty()) on_actions_(actions_);
-        actions_.clear();
-        for (const Question& question : questions) question(core_);
-        events.clear();
-        questions.clear();
-
-        lock.lock();
+        round(lock);
     }
     // Questions asked at the last moment still get their answer: somebody waits for it.
     for (const Question& question : questions_) question(core_);

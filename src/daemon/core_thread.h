@@ -11,7 +11,7 @@
 
 namespace sluice::daemon {
 
-// Runs the queue core on a thread of its own: takes events and questions from any thread, and hands out the actions of
+// Runs the queue core, on a thread of its own: takes events and questions from any thread, and hands out the actions of
 // everything that was waiting at once. Nothing wakes it while it is busy.
 class CoreThread {
 public:
@@ -28,6 +28,11 @@ public:
     // No event may be pushed afterwards.
     void stop();
 
+    // Instead of start(): handles what waits, on the caller's thread. False when there was nothing to do.
+    bool turn();
+    // When turn() is due if nothing comes before; Instant::max(): never.
+    Instant next_timer() const { return core_.next_timer(); }
+
     // Thread-safe.
     void push(queue::Event event);
     void push_all(std::vector<queue::Event>& events);  // leaves it empty
@@ -37,6 +42,7 @@ public:
 
 private:
     void run();
+    void round(std::unique_lock<std::mutex>& lock);
     void wait_for_work(std::unique_lock<std::mutex>& lock);
     void wake_if_sleeping(std::unique_lock<std::mutex>& lock);
 
@@ -51,6 +57,8 @@ private:
     bool busy_ = false;  // the last round had more than one event
     bool stopping_ = false;
     std::vector<queue::Action> actions_;
+    std::vector<queue::Event> taken_events_;
+    std::vector<Question> taken_questions_;
     std::thread thread_;
 };
 

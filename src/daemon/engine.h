@@ -1,26 +1,21 @@
 #pragma once
 
-#include <atomic>
-#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "async/published.h"
-#include "base/clock.h"
 #include "config/load.h"
 #include "config/settings.h"
 #include "control/server.h"
-#include "daemon/acceptance.h"
 #include "daemon/api.h"
-#include "daemon/core_thread.h"
-#include "daemon/shard_unit.h"
+#include "daemon/machinery.h"
+#include "daemon/supervisor.h"
+#include "daemon/vigil.h"
 #include "event/event_log.h"
 #include "event/line_writer.h"
 #include "event/metrics.h"
 #include "event/text_log.h"
-#include "spool/id_source.h"
-#include "spool/spool.h"
 
 namespace sluice::daemon {
 
@@ -30,7 +25,8 @@ inline constexpr std::string_view version = SLUICE_VERSION;
 // Thread: made, started and stopped by one thread; the parts have threads of their own.
 class Engine {
 public:
-    explicit Engine(config::Loaded loaded);
+    // The supervisor is told of reloads.
+    Engine(config::Loaded loaded, Supervisor& supervisor);
     ~Engine();
 
     // Recovers the spool and begins to serve. On an error everything begun is stopped again.
@@ -43,49 +39,36 @@ public:
     // Makes all scheduled items due (SIGHUP, as Haraka).
     void flush_queue();
 
+    // Every thread that mail depends on. Valid from start() to stop().
+    Vigil vigil();
+    const spool::Spool& spool() const { return machinery_->spool(); }
+
     event::Log& log() { return *log_; }
     config::SettingsPtr settings() const { return settings_.get(); }  // thread-safe
     std::vector<net::Endpoint> endpoints() const;
 
 private:
     friend class Api;
+    friend class QueueDesk;
 
     Result<> open_logs();
-    Result<> open_spool();
     Result<> start_shards();
     Result<> start_control();
-    Result<> drop_privileges();
-    void on_actions(std::vector<queue::Action>& actions);
-    void record_removal(queue::Removed removed);
-    void write_removal(queue::Removed removed);
-    void record_hold(const queue::HoldChanged& change);
+    Result<> settle_privileges();
     void write_run_files();
 
     async::Published<config::Settings> settings_;
+    Supervisor& supervisor_;
     std::vector<std::string> warnings_;
-    SystemClock clock_;
-    Instant started_;
     std::unique_ptr<event::LineWriter> log_writer_, event_writer_;
     std::unique_ptr<event::TextLog> log_;
     event::Metrics metrics_;
     std::unique_ptr<event::EventLog> events_;
-    boost::asio::thread_pool disk_pool_{2};
-    spool::RecoveryReport recovery_;
-    std::unique_ptr<CoreThread> core_;
-    std::unique_ptr<spool::Spool> spool_;
-    std::unique_ptr<spool::IdSource> ids_;
-    std::unique_ptr<Pressure> pressure_;
-    reception::Census census_;
-    std::vector<std::unique_ptr<ShardUnit>> shards_;
-    std::vector<std::vector<queue::Action>> per_shard_;
-    std::atomic<std::uint64_t> removals_under_way_ = 0;  // not yet appended to the spool
+    std::unique_ptr<Machinery> machinery_;
     std::unique_ptr<async::Shard> control_shard_;
     std::unique_ptr<Api> api_;
     std::unique_ptr<control::Server> control_;
     bool running_ = false;
 };
-
-// The core's options from the settings.
-queue::Options core_options(const config::Settings& settings, std::uint32_t shards, std::uint64_t seed);
 
 }  // namespace sluice::daemon

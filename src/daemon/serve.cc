@@ -13,6 +13,9 @@
 
 #include "config/watch.h"
 #include "daemon/engine.h"
+#include "daemon/privileges.h"
+#include "daemon/supervisor.h"
+#include "daemon/watchdog.h"
 
 namespace sluice::daemon {
 namespace {
@@ -38,13 +41,13 @@ void raise_descriptor_limit() {
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void print_problems(const std::vector<config::Problem>& problems) {
-    for (const config::Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
+void print_problems(const std::vector<Problem>& problems) {
+    for (const Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
 }
 
 // Applies changed settings; a broken file keeps the old ones and says so.
 void reload(Engine& engine, const config::Reload& reload) {
-    for (const config::Problem& problem : reload.problems) engine.log().warn("config", problem.text());
+    for (const Problem& problem : reload.problems) engine.log().warn("config", problem.text());
     for (const std::string& key : reload.needs_restart) {
         engine.log().warn("config", "takes effect after a restart", {{"setting", key}});
     }
@@ -57,7 +60,7 @@ void reload(Engine& engine, const config::Reload& reload) {
 }
 
 // Waits for signals and changed files. Returns when asked to stop.
-void watch(Engine& engine, int signals, std::vector<config::Problem> problems) {
+void watch(Engine& engine, int signals, std::vector<Problem> problems) {
     auto files = config::Watch::open(engine.settings(), std::move(problems), [&](const config::Reload& change) {
         reload(engine, change);
     });
@@ -91,15 +94,25 @@ int serve(const std::string& directory) {
         if (std::freopen(loaded.settings->smtp.daemon_log_file.c_str(), "ae", stdout) == nullptr) return 1;
         ::dup2(::fileno(stdout), STDERR_FILENO);
     }
+    forbid_new_privileges();
     const int signals = open_signals();
     raise_descriptor_limit();
-    const std::vector<config::Problem> problems = loaded.problems;
-    Engine engine(std::move(loaded));
+    // From the beginning: keys and passwords are in memory already.
+    settle_core_dumps(loaded.settings->smtp.core_dumps);
+    Supervisor supervisor = Supervisor::from_environment();
+    supervisor.status("reading the queue");
+    const std::vector<Problem> problems = loaded.problems;
+    Engine engine(std::move(loaded), supervisor);
     if (const Result<> started = engine.start(); !started) {
         std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());
         return started.error().code == Errc::locked ? exit_tempfail : 1;
     }
-    watch(engine, signals, problems);
+    supervisor.ready("serving");
+    {
+        const Watchdog watchdog(supervisor, engine.log(), engine.vigil(), engine.spool());
+        watch(engine, signals, problems);
+        supervisor.stopping("finishing deliveries");
+    }
     engine.stop();
     ::close(signals);
     return 0;

@@ -16,14 +16,14 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       shard_("sluice-io-" + std::to_string(index)),
       inbox_(shard_.executor(), common.core),
       acceptance_(shard_.executor(), common.spool, common.core, common.pressure),
-      resolver_(dns::make_resolver(shard_, settings->dns)),
+      resolver_(dns::make_resolver(shard_, settings->dns, common.dns)),
       router_(*resolver_, common.clock, settings, common.ourselves),
       actions_(shard_.executor(), [this](std::vector<queue::Action>& actions) { take(actions); }),
       resolving_(shard_.executor()),
       closing_(shard_.executor()),
       newest_(settings) {
     const delivery::Surroundings out{
-        shard_, common.clock, common.spool, common.ids, common.disk_pool, inbox_, common.events, common.log,
+        shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,
         common.ids.next().value};
     courier_ = std::make_unique<delivery::Courier>(out, settings);
     const reception::Surroundings in{

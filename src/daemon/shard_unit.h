@@ -1,6 +1,5 @@
 #pragma once
 
-#include <boost/asio/thread_pool.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
+#include "async/workers.h"
 #include "config/settings.h"
 #include "daemon/acceptance.h"
 #include "daemon/core_thread.h"
@@ -38,12 +38,14 @@ struct Common {
     const Clock& clock;
     spool::Spool& spool;
     spool::IdSource& ids;
-    boost::asio::thread_pool& disk_pool;
+    async::Workers& disk_pool;
     CoreThread& core;
     const Pressure& pressure;
     event::Recorder& events;
     event::Log& log;
     reception::Census& census;
+    net::Network& network;
+    dns::MakeContext dns;  // null: the real ones
     std::vector<net::IpAddress> ourselves;
 };
 
@@ -53,6 +55,8 @@ public:
     ShardUnit(std::uint32_t index, const Common& common, const config::SettingsPtr& settings);
     ~ShardUnit();
 
+    // On the shard: serves a connection as if it had been accepted on `listener`.
+    void accept(net::StreamPtr stream, const net::Endpoint& listener) { reception_->accept(std::move(stream), listener); }
     // Before start(): binds the listeners.
     Result<> listen() { return reception_->listen(); }
     void start();  // once; later calls do nothing

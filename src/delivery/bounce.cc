@@ -85,10 +85,12 @@ std::optional<Bounce> Bounces::compose(
     const mail::Envelope& envelope = about.original->envelope;
     mail::DsnRequest request;
     request.wall_ms = wall_clock_ms();
+    bool tells_failure = false;
     for (const Told& one : told) {
         const auto action = action_for(about, one.fate);
         if (!action || !mail::deserves_dsn(envelope, envelope.recipients[one.recipient], *action, false)) continue;
         request.reports.push_back(report_on(about, one, *action, request.wall_ms));
+        tells_failure = tells_failure || *action == mail::DsnAction::failed;
         delay_told = delay_told || *action == mail::DsnAction::delayed;
     }
     if (request.reports.empty()) return std::nullopt;
@@ -105,6 +107,7 @@ std::optional<Bounce> Bounces::compose(
     bounce.message = message_of(mail::compose_dsn(request), request.id, *about.original, about.now);
     ASSERT(bounce.message->items.size() == 1);
     bounce.admit = admission(bounce.message);
+    bounce.tells_failure = tells_failure;
     return bounce;
 }
 

@@ -15,6 +15,7 @@ namespace sluice::delivery {
 struct Bounce {
     mail::MessagePtr message;
     queue::Admit admit;
+    bool tells_failure = false;  // not only of delays or successes
 };
 
 // What is to be told about one recipient, if its sender wants to know.

@@ -139,7 +139,10 @@ Task<std::optional<Verdict>> ClientSession::exchange(std::unique_ptr<SaslExchang
     line += sasl->mechanism();
     if (const auto initial = sasl->initial()) line += " " + (initial->empty() ? "=" : base64_encode(*initial));
     line += "\r\n";
+    dialogue_.conceal(terms_.credentials.password);
     while (true) {
+        // Its last word is what proves who we are, or a part of that.
+        dialogue_.conceal(trim(line.substr(line.rfind(' ') + 1)));
         const auto reply = co_await ask(Stage::auth, line, Dialogue::Showing::secret);
         if (!reply) co_return Verdict::of_error(Stage::auth, reply.error());
         if (reply->positive() && !sasl->satisfied()) {

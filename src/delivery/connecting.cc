@@ -16,7 +16,9 @@ bool is_source_fault(Errc code) {
 }
 
 struct Race::Track {
-    explicit Track(async::Executor executor) : news(executor) {}
+    Track(async::Executor executor, net::Network& network_) : network(network_), news(executor) {}
+
+    net::Network& network;
 
     std::vector<net::ConnectOptions> runners;
     std::size_t started = 0;
@@ -28,7 +30,7 @@ struct Race::Track {
 };
 
 Task<> Race::run_one(Track& track, std::size_t index) {
-    auto link = co_await net::connect(track.runners[index]);
+    auto link = co_await track.network.connect(track.runners[index]);
     if (link) {
         if (!track.result.winner) {
             track.result.winner = std::move(*link);
@@ -58,7 +60,7 @@ void Race::start_next(Track& track, async::TaskGroup& group) {
 
 Task<RaceResult> Race::run(std::vector<net::ConnectOptions> runners) {
     ASSERT(track_ == nullptr);
-    Track track(executor_);
+    Track track(executor_, network_);
     track.runners = std::move(runners);
     track_ = &track;
     async::TaskGroup group(executor_);

@@ -22,7 +22,7 @@ struct RaceResult {
 // Shard-owned; one run() at a time.
 class Race {
 public:
-    explicit Race(async::Executor executor) : executor_(executor) {}
+    Race(async::Executor executor, net::Network& network) : executor_(executor), network_(network) {}
 
     Task<RaceResult> run(std::vector<net::ConnectOptions> runners);
     // Ends a run() under way with Errc::cancelled.
@@ -35,6 +35,7 @@ private:
     void start_next(Track& track, async::TaskGroup& group);
 
     async::Executor executor_;
+    net::Network& network_;
     Track* track_ = nullptr;  // of the run under way
 };
 

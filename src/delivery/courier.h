@@ -6,19 +6,17 @@
 
 #include "async/mailbox.h"
 #include "async/shard.h"
+#include "async/workers.h"
 #include "base/clock.h"
 #include "base/random.h"
 #include "config/settings.h"
 #include "event/events.h"
 #include "event/log.h"
+#include "net/stream.h"
 #include "net/tls.h"
 #include "queue/core.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
-
-namespace boost::asio {
-class thread_pool;
-}
 
 namespace sluice::delivery {
 
@@ -35,7 +33,8 @@ struct Surroundings {
     const Clock& clock;
     spool::Spool& spool;
     spool::IdSource& ids;
-    boost::asio::thread_pool& disk_pool;  // for Spool::load
+    async::Workers& disk_pool;  // for Spool::load
+    net::Network& network;
     CoreInbox& core;
     event::Recorder& events;
     event::Log& log;

@@ -89,7 +89,7 @@ protected:
 
     Courier& courier() {
         if (!courier_) {
-            const Surroundings surroundings{shard_, clock_, spool_, ids_, disk_pool_, inbox_, events_, log_, 1};
+            const Surroundings surroundings{shard_, clock_, spool_, ids_, disk_pool_, net::system_network(), inbox_, events_, log_, 1};
             courier_ = std::make_unique<Courier>(surroundings, std::make_shared<config::Settings>(settings_));
         }
         return *courier_;
@@ -154,7 +154,7 @@ protected:
     ManualClock clock_{instant_from_ms(1'800'000'000'000)};
     FakeSpool spool_;
     spool::IdSource ids_{clock_, MessageId{}};
-    boost::asio::thread_pool disk_pool_{1};
+    async::Workers disk_pool_{1};
     FakeInbox inbox_;
     FakeRecorder events_;
     FakeLog log_;

@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <boost/asio/thread_pool.hpp>
 #include <map>
 #include <string>
 #include <vector>
@@ -45,6 +44,7 @@ public:
         return found->second;
     }
     spool::Status status() const override { return {}; }
+    spool::Pulse pulse() const override { return {}; }
     bool accepting() const override { return true; }
     void close() override {}
 

@@ -1,5 +1,7 @@
 #include "delivery/dialogue.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/text.h"
 
@@ -28,14 +30,32 @@ Task<Result<>> Dialogue::send_with_content(std::string_view lines, std::span<con
 
 Task<Result<smtp::Reply>> Dialogue::reply() {
     while (true) {
-        CO_TRY(auto complete, parser_.feed(unread_));
+        auto fed = parser_.feed(unread_);
+        if (!fed && stage_ == Stage::auth) co_return fail(fed.error().code, "no SMTP reply");  // it may show what we sent
+        CO_TRY(auto complete, std::move(fed));
         if (complete) {
-            if (log_.enabled(event::Level::protocol)) show(*complete);
-            co_return std::move(*complete);
+            smtp::Reply shown;
+            const bool conceals = !secrets_.empty() && repeats_a_secret(*complete);
+            if (conceals) {
+                shown = smtp::Reply(complete->code, "", "(not shown: it repeats a secret)");
+                shown.enhanced = complete->enhanced;
+            }
+            if (log_.enabled(event::Level::protocol)) show(conceals ? shown : *complete);
+            co_return conceals && !complete->intermediate() ? std::move(shown) : std::move(*complete);
         }
         CO_TRY(const std::size_t size, co_await stream_->read_some(buffer_));
         unread_ = std::string_view(buffer_.data(), size);
     }
+}
+
+void Dialogue::conceal(std::string_view secret) {
+    constexpr std::size_t word_octets_max = 5;
+    if (secret.size() > word_octets_max) secrets_.emplace_back(secret);
+}
+
+bool Dialogue::repeats_a_secret(const smtp::Reply& reply) const {
+    const std::string text = reply.text();
+    return std::ranges::any_of(secrets_, [&](const std::string& secret) { return text.find(secret) != text.npos; });
 }
 
 void Dialogue::show(std::string_view mark, std::string_view lines, Showing showing) {

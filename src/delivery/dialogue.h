@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "async/task.h"
 #include "config/settings.h"
@@ -32,8 +33,9 @@ public:
     Task<Result<>> send(std::string_view lines, Showing showing = Showing::plain);
     // Sends command lines and what follows them, content, in one go; content is not shown.
     Task<Result<>> send_with_content(std::string_view lines, std::span<const std::string_view> all);
-
-
+    // A peer may repeat what it did not like. From now on a reply that contains the secret has lost its text, in the log and
+    // for the caller; only a challenge keeps it for the caller. Very short secrets are words like others.
+    void conceal(std::string_view secret);
 
     // The next reply.
     Task<Result<smtp::Reply>> reply();
@@ -46,6 +48,7 @@ public:
 private:
     void show(std::string_view mark, std::string_view lines, Showing showing);
     void show(const smtp::Reply& reply);
+    bool repeats_a_secret(const smtp::Reply& reply) const;
 
     net::StreamPtr stream_;
     const config::OutboundSettings& settings_;
@@ -53,6 +56,7 @@ private:
     std::string name_;
     Stage stage_ = Stage::greeting;
     smtp::ReplyParser parser_;
+    std::vector<std::string> secrets_;
     std::string_view unread_;  // the part of buffer_ that was received and not parsed
     std::array<char, 2048> buffer_;
 };

@@ -54,7 +54,7 @@ OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surrou
       id_(id),
       name_(std::to_string(id)),
       news_(surroundings.shard.executor()),
-      race_(surroundings.shard.executor()) {}
+      race_(surroundings.shard.executor(), surroundings.network) {}
 
 void OutboundSession::give(queue::Deliver deliver) {
     ASSERT(!next_);

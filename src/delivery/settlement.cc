@@ -223,7 +223,7 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
         spool_.append(std::move(batch), nullptr, 0);
     }
 
-    tell(attempted, sorted, bounce ? bounce->message->id : MessageId(), now);
+    tell(attempted, sorted, bounce && bounce->tells_failure ? bounce->message->id : MessageId(), now);
     ended.verdict = sorted.decided_all() ? Ended::done : Ended::deferred;
     ended.next = sorted.next;
     ended.delay_notified = delay_told;

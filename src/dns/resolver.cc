@@ -39,7 +39,7 @@ struct Waiter {
 
 // One question on its way, for however many want to know. The coroutine fly() sleeps on `alarm`; whoever
 // changes the flight cancels the alarm to wake it.
-struct Flight final : UnboundContext::Asker {
+struct Flight final : Context::Asker {
     Flight(async::Executor executor, Question question, Instant deadline_)
         : asked(std::move(question)), alarm(executor), deadline(deadline_) {}
 
@@ -63,10 +63,10 @@ Question make_question(std::string_view name, RecordType type) {
     return Question{to_lower(name), type};
 }
 
-class UnboundResolver final : public Resolver {
+class CachingResolver final : public Resolver {
 public:
-    UnboundResolver(async::Shard& shard, const config::DnsSettings& settings)
-        : executor_(shard.executor()), tasks_(executor_), settings_(settings) {
+    CachingResolver(async::Shard& shard, const config::DnsSettings& settings, MakeContext make_context)
+        : executor_(shard.executor()), make_context_(std::move(make_context)), tasks_(executor_), settings_(settings) {
         open_context();
     }
 
@@ -92,36 +92,37 @@ private:
 
     void open_context();
     void abandon_tries();
-    Task<> serve(std::unique_ptr<UnboundContext> context);
+    Task<> serve(std::unique_ptr<Context> context);
     std::chrono::seconds clamp_ttl(std::chrono::seconds ttl) const;
 
     async::Executor executor_;
+    MakeContext make_context_;
     async::TaskGroup tasks_;
     SystemClock clock_;
     config::DnsSettings settings_;
     AnswerCache cache_{cache_weight_max};
-    UnboundContext* context_ = nullptr;  // owned by its serve()
+    Context* context_ = nullptr;  // owned by its serve()
     absl::flat_hash_map<Question, std::unique_ptr<Flight>> flights_;
     std::size_t turns_taken_ = 0;
     std::deque<Flight*> in_line_;
     bool closing_ = false;
 };
 
-Task<Result<Answer<std::vector<MxRecord>>>> UnboundResolver::mx(std::string domain) {
+Task<Result<Answer<std::vector<MxRecord>>>> CachingResolver::mx(std::string domain) {
     const AnswerCache::Hit hit = co_await find(make_question(domain, RecordType::mx));
     if (!hit.finding->records) co_return fail(hit.finding->records.error());
     co_return Answer<std::vector<MxRecord>>{hit.finding->records->mx, hit.left, hit.finding->secure};
 }
 
-Task<Result<Answer<std::vector<net::IpAddress>>>> UnboundResolver::a(std::string name) {
+Task<Result<Answer<std::vector<net::IpAddress>>>> CachingResolver::a(std::string name) {
     return addresses(std::move(name), RecordType::a);
 }
 
-Task<Result<Answer<std::vector<net::IpAddress>>>> UnboundResolver::aaaa(std::string name) {
+Task<Result<Answer<std::vector<net::IpAddress>>>> CachingResolver::aaaa(std::string name) {
     return addresses(std::move(name), RecordType::aaaa);
 }
 
-Task<UnboundResolver::Addresses> UnboundResolver::addresses(std::string name, RecordType type) {
+Task<CachingResolver::Addresses> CachingResolver::addresses(std::string name, RecordType type) {
     const AnswerCache::Hit hit = co_await find(make_question(name, type));
     if (!hit.finding->records) co_return fail(hit.finding->records.error());
     co_return Answer<std::vector<net::IpAddress>>{
@@ -131,7 +132,7 @@ Task<UnboundResolver::Addresses> UnboundResolver::addresses(std::string name, Re
 
 // From the cache, or from the flight of this question, which is started if there is none. After the wait the
 // resolver may be closed and gone, so nothing of it is touched any more.
-Task<AnswerCache::Hit> UnboundResolver::find(Question question) {
+Task<AnswerCache::Hit> CachingResolver::find(Question question) {
     if (auto hit = cache_.get(question, clock_.now())) co_return std::move(*hit);
     Waiter waiter(executor_);
     join(question, waiter);
@@ -140,7 +141,7 @@ Task<AnswerCache::Hit> UnboundResolver::find(Question question) {
     co_return AnswerCache::Hit{std::move(waiter.finding), left};
 }
 
-void UnboundResolver::join(const Question& question, Waiter& waiter) {
+void CachingResolver::join(const Question& question, Waiter& waiter) {
     if (closing_) {
         const Finding closed{fail(Errc::cancelled, question.text() + ": the resolver is closed")};
         waiter.finding = std::make_shared<const Finding>(closed);
@@ -159,7 +160,7 @@ void UnboundResolver::join(const Question& question, Waiter& waiter) {
 }
 
 // Asks until there is an answer or the deadline of the question has passed, whatever the library does.
-Task<> UnboundResolver::fly(Flight& flight) {
+Task<> CachingResolver::fly(Flight& flight) {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
     co_await take_turn(flight);
     while (!flight.finding && !closing_ && clock_.now() < flight.deadline) {
@@ -169,7 +170,7 @@ Task<> UnboundResolver::fly(Flight& flight) {
     settle(flight);
 }
 
-Task<> UnboundResolver::take_turn(Flight& flight) {
+Task<> CachingResolver::take_turn(Flight& flight) {
     if (turns_taken_ < under_way_max) {
         ++turns_taken_;
         flight.has_turn = true;
@@ -183,7 +184,7 @@ Task<> UnboundResolver::take_turn(Flight& flight) {
     if (!flight.has_turn) std::erase(in_line_, &flight);
 }
 
-void UnboundResolver::pass_turn() {
+void CachingResolver::pass_turn() {
     if (in_line_.empty()) {
         --turns_taken_;
         return;
@@ -195,7 +196,7 @@ void UnboundResolver::pass_turn() {
 }
 
 // One try: ends with an answer, after the time for one try, or when the context was replaced or closed.
-Task<> UnboundResolver::ask_once(Flight& flight) {
+Task<> CachingResolver::ask_once(Flight& flight) {
     flight.superseded = false;
     const auto number = context_->ask(flight);
     if (!number) {
@@ -207,7 +208,7 @@ Task<> UnboundResolver::ask_once(Flight& flight) {
     if (!flight.finding && !flight.superseded) context_->cancel(*number);
 }
 
-Finding UnboundResolver::conclude(Flight& flight) const {
+Finding CachingResolver::conclude(Flight& flight) const {
     if (flight.finding) {
         flight.finding->ttl = clamp_ttl(flight.finding->ttl);
         return std::move(*flight.finding);
@@ -218,7 +219,7 @@ Finding UnboundResolver::conclude(Flight& flight) const {
 }
 
 // Tells everybody, and ends the flight.
-void UnboundResolver::settle(Flight& flight) {
+void CachingResolver::settle(Flight& flight) {
     const auto finding = std::make_shared<const Finding>(conclude(flight));
     cache_.put(flight.asked, finding, clock_.now());
     for (Waiter* waiter : flight.waiters) {
@@ -229,25 +230,25 @@ void UnboundResolver::settle(Flight& flight) {
 }
 
 // Zero stays zero: such an answer serves those who wait for it and nobody else (RFC 1035 §3.2.1, DNS-5).
-std::chrono::seconds UnboundResolver::clamp_ttl(std::chrono::seconds ttl) const {
+std::chrono::seconds CachingResolver::clamp_ttl(std::chrono::seconds ttl) const {
     if (ttl <= std::chrono::seconds(0)) return std::chrono::seconds(0);
     const auto longest = std::chrono::floor<std::chrono::seconds>(settings_.cache_ttl_max);
     const auto shortest = std::min(longest, std::chrono::ceil<std::chrono::seconds>(settings_.cache_ttl_min));
     return std::clamp(ttl, shortest, longest);
 }
 
-void UnboundResolver::configure(const config::DnsSettings& settings) {
+void CachingResolver::configure(const config::DnsSettings& settings) {
     ASSERT(!closing_);
     settings_ = settings;
     cache_.clear();
-    UnboundContext* const old = context_;
+    Context* const old = context_;
     open_context();
     old->stop();
     abandon_tries();
 }
 
 // Wakes every flight; none of them touches the context that it asked any more.
-void UnboundResolver::abandon_tries() {
+void CachingResolver::abandon_tries() {
     for (auto& [question, flight] : flights_) {
         flight->superseded = true;
         flight->finding.reset();
@@ -255,14 +256,14 @@ void UnboundResolver::abandon_tries() {
     }
 }
 
-void UnboundResolver::open_context() {
-    auto context = std::make_unique<UnboundContext>(executor_, settings_);
+void CachingResolver::open_context() {
+    std::unique_ptr<Context> context = make_context_(executor_, settings_);
     context_ = context.get();
     tasks_.spawn(serve(std::move(context)));
 }
 
 // Owns the context until it is replaced. One that broke by itself is replaced here.
-Task<> UnboundResolver::serve(std::unique_ptr<UnboundContext> context) {
+Task<> CachingResolver::serve(std::unique_ptr<Context> context) {
     co_await context->serve();
     if (closing_ || context_ != context.get()) co_return;
     co_await async::sleep_for(repair_pause);
@@ -270,7 +271,7 @@ Task<> UnboundResolver::serve(std::unique_ptr<UnboundContext> context) {
     configure(settings_);
 }
 
-Task<> UnboundResolver::close() {
+Task<> CachingResolver::close() {
     closing_ = true;
     abandon_tries();
     context_->stop();
@@ -279,8 +280,15 @@ Task<> UnboundResolver::close() {
 
 }  // namespace
 
-std::unique_ptr<Resolver> make_resolver(async::Shard& shard, const config::DnsSettings& settings) {
-    return std::make_unique<UnboundResolver>(shard, settings);
+std::unique_ptr<Resolver> make_resolver(
+    async::Shard& shard, const config::DnsSettings& settings, MakeContext make_context
+) {
+    if (!make_context) {
+        make_context = [](async::Executor executor, const config::DnsSettings& dns) {
+            return std::make_unique<UnboundContext>(executor, dns);
+        };
+    }
+    return std::make_unique<CachingResolver>(shard, settings, std::move(make_context));
 }
 
 }  // namespace sluice::dns

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,7 +40,12 @@ public:
     virtual Task<> close() = 0;
 };
 
-// The real one, on libunbound.
-std::unique_ptr<Resolver> make_resolver(async::Shard& shard, const config::DnsSettings& settings);
+class Context;
+using MakeContext = std::function<std::unique_ptr<Context>(async::Executor, const config::DnsSettings&)>;
+
+// The real one: asks by libunbound, or by the contexts that `make_context` makes.
+std::unique_ptr<Resolver> make_resolver(
+    async::Shard& shard, const config::DnsSettings& settings, MakeContext make_context = nullptr
+);
 
 }  // namespace sluice::dns

@@ -4,7 +4,7 @@
 
 #include "async/task.h"
 #include "config/settings.h"
-#include "dns/finding.h"
+#include "dns/context.h"
 
 struct ub_ctx;
 struct ub_result;
@@ -15,35 +15,20 @@ namespace sluice::dns {
 // it.
 Finding read_result(const Question& question, const ub_result& result);
 
-// One context of libunbound: its thread does the asking, its descriptor tells the shard of answers. A context
-// cannot change its servers, so a change of settings means a new one. Shard-owned.
-class UnboundContext {
+// One context of libunbound: its thread does the asking, its descriptor tells the shard of answers. Shard-owned.
+class UnboundContext final : public Context {
 public:
-    // Who waits for an answer. Outlives its question: until told, or until it cancelled.
-    class Asker {
-    public:
-        virtual const Question& question() const = 0;
-        virtual void told(Finding finding) = 0;
-
-    protected:
-        ~Asker() = default;
-    };
-
     // Does not fail: a context that could not be set up answers every question with the reason.
     UnboundContext(async::Executor executor, const config::DnsSettings& settings);
     UnboundContext(const UnboundContext&) = delete;
     UnboundContext& operator=(const UnboundContext&) = delete;
     // Questions under way are dropped; their askers are not told.
-    ~UnboundContext();
+    ~UnboundContext() override;
 
-    // Asks, and calls asker.told() later from serve(). Returns a number for cancel().
-    Result<int> ask(Asker& asker);
-    // The asker of this number will not be told.
-    void cancel(int number);
-
-    // Delivers answers until stop(). Must be running for anybody to be told.
-    Task<> serve();
-    void stop();
+    Result<int> ask(Asker& asker) override;
+    void cancel(int number) override;
+    Task<> serve() override;
+    void stop() override;
 
 private:
     Result<> set_up(const config::DnsSettings& settings);

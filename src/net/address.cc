@@ -1,13 +1,15 @@
 #include "net/address.h"
 
 #include <arpa/inet.h>
-#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
+#include <fstream>
 #include <span>
 
 #include "base/text.h"
@@ -79,6 +81,43 @@ std::optional<IpAddress> address_of(const sockaddr& socket_address) {
         return IpAddress::v6(bytes);
     }
     return std::nullopt;
+}
+
+// The interfaces are asked without a netlink socket, which a sandbox may forbid and getifaddrs() needs.
+std::vector<IpAddress> local_v4_addresses() {
+    const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return {};
+    ifconf answer{};
+    std::vector<ifreq> entries;
+    // Without a buffer the kernel says how large it should be.
+    if (::ioctl(fd, SIOCGIFCONF, &answer) == 0) {
+        constexpr std::size_t newcomers = 8;
+        entries.resize(static_cast<std::size_t>(answer.ifc_len) / sizeof(ifreq) + newcomers);
+        answer.ifc_len = static_cast<int>(entries.size() * sizeof(ifreq));
+        answer.ifc_req = entries.data();
+        if (::ioctl(fd, SIOCGIFCONF, &answer) != 0) answer.ifc_len = 0;
+    }
+    ::close(fd);
+    entries.resize(static_cast<std::size_t>(answer.ifc_len) / sizeof(ifreq));
+
+    std::vector<IpAddress> found;
+    for (const ifreq& entry : entries) {
+        const auto address = address_of(entry.ifr_addr);
+        if (address && std::ranges::find(found, *address) == found.end()) found.push_back(*address);
+    }
+    return found;
+}
+
+// Each line begins with the address, 32 digits without colons.
+std::vector<IpAddress> local_v6_addresses() {
+    std::vector<IpAddress> found;
+    std::ifstream file("/proc/self/net/if_inet6");
+    for (std::string digits, rest; file >> digits && std::getline(file, rest);) {
+        std::string text;
+        for (std::size_t at = 0; at < digits.size(); at += 4) text += (at == 0 ? "" : ":") + digits.substr(at, 4);
+        if (const auto address = IpAddress::parse(text)) found.push_back(*address);
+    }
+    return found;
 }
 
 }  // namespace
@@ -187,15 +226,9 @@ std::optional<Endpoint> Endpoint::parse(std::string_view text, std::uint16_t def
 }
 
 std::vector<IpAddress> local_addresses() {
-    ifaddrs* list = nullptr;
-    if (getifaddrs(&list) != 0) return {};
-    const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, &freeifaddrs);
-
-    std::vector<IpAddress> found;
-    for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-        if (entry->ifa_addr == nullptr) continue;
-        const auto address = address_of(*entry->ifa_addr);
-        if (address && std::ranges::find(found, *address) == found.end()) found.push_back(*address);
+    std::vector<IpAddress> found = local_v4_addresses();
+    for (const IpAddress& address : local_v6_addresses()) {
+        if (std::ranges::find(found, address) == found.end()) found.push_back(address);
     }
     return found;
 }

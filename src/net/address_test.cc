@@ -1,7 +1,12 @@
 #include "net/address.h"
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <ifaddrs.h>
+
+#include <set>
+#include <string>
 
 namespace sluice::net {
 namespace {
@@ -156,6 +161,27 @@ TEST(Endpoint, PP_4_RefusesBadPortsAndHosts) {
 
 TEST(LocalAddresses, ContainLoopback) {
     EXPECT_THAT(local_addresses(), Contains(*IpAddress::parse("127.0.0.1")));
+}
+
+TEST(LocalAddresses, AreThoseThatTheSystemLists) {
+    ifaddrs* list = nullptr;
+    ASSERT_EQ(getifaddrs(&list), 0);
+    std::set<std::string> expected, found;
+    for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+        char text[INET6_ADDRSTRLEN] = {};
+        if (entry->ifa_addr == nullptr) continue;
+        if (entry->ifa_addr->sa_family == AF_INET) {
+            inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(entry->ifa_addr)->sin_addr, text, sizeof text);
+        } else if (entry->ifa_addr->sa_family == AF_INET6) {
+            inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(entry->ifa_addr)->sin6_addr, text, sizeof text);
+        } else {
+            continue;
+        }
+        expected.insert(IpAddress::parse(text)->text());
+    }
+    freeifaddrs(list);
+    for (const IpAddress& address : local_addresses()) found.insert(address.text());
+    EXPECT_EQ(found, expected);
 }
 
 }  // namespace

@@ -51,4 +51,12 @@ Task<Result<StreamPtr>> connect(ConnectOptions options) {
     co_return StreamPtr(std::move(stream));
 }
 
+Network& system_network() {
+    class System final : public Network {
+        Task<Result<StreamPtr>> connect(ConnectOptions options) override { return net::connect(std::move(options)); }
+    };
+    static System system;
+    return system;
+}
+
 }  // namespace sluice::net

@@ -48,6 +48,17 @@ private:
     // After so many reads in a row that found bytes waiting, other tasks of the shard get their turn.
     static constexpr int reads_without_wait_max = 16;
 
+    // OpenSSL's own writes without MSG_NOSIGNAL: a peer that has gone would kill us.
+    class SocketWire final : public Wire {
+    public:
+        explicit SocketWire(Socket& socket) : socket_(socket) {}
+        ssize_t send(std::string_view bytes) override;
+        ssize_t receive(std::span<char> into) override;
+
+    private:
+        Socket& socket_;
+    };
+
     SocketStream(async::Executor executor, Endpoint remote);
 
     void deadline_passed() override;
@@ -72,6 +83,7 @@ private:
     Socket socket_;
     Deadline deadline_;
     Endpoint remote_;
+    SocketWire wire_{socket_};
     std::unique_ptr<TlsLink> tls_;
     std::optional<Errc> failed_;
     bool read_ended_ = false;

@@ -28,17 +28,25 @@ TlsLink::Moved write_record(TlsLink& link, const SliceCursor& rest) {
 
 }  // namespace
 
+ssize_t SocketStream::SocketWire::send(std::string_view bytes) {
+    return ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+ssize_t SocketStream::SocketWire::receive(std::span<char> into) {
+    return ::recv(socket_.native_handle(), into.data(), into.size(), MSG_DONTWAIT);
+}
+
 Task<Result<>> SocketStream::start_tls_client(std::shared_ptr<TlsContext> context, std::string server_name) {
     if (const auto code = obstacle()) co_return fail(refusal(*code));
     ASSERT(!tls_);
-    CO_TRY(tls_, TlsLink::client(std::move(context), socket_.native_handle(), server_name, remote_));
+    CO_TRY(tls_, TlsLink::client(std::move(context), wire_, server_name, remote_));
     co_return co_await handshake();
 }
 
 Task<Result<>> SocketStream::start_tls_server(std::shared_ptr<TlsContext> context) {
     if (const auto code = obstacle()) co_return fail(refusal(*code));
     ASSERT(!tls_);
-    CO_TRY(tls_, TlsLink::server(std::move(context), socket_.native_handle()));
+    CO_TRY(tls_, TlsLink::server(std::move(context), wire_));
     co_return co_await handshake();
 }
 

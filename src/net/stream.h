@@ -85,4 +85,13 @@ struct ConnectOptions {
 // Errors: refused, unreachable, timed_out, bad_source, out_of_resources, cancelled.
 Task<Result<StreamPtr>> connect(ConnectOptions options);
 
+// What there is to connect to. The machine's is below; the simulator makes its own.
+class Network {
+public:
+    virtual ~Network() = default;
+    // As connect() above.
+    virtual Task<Result<StreamPtr>> connect(ConnectOptions options) = 0;
+};
+Network& system_network();  // has no state
+
 }  // namespace sluice::net

@@ -18,6 +18,7 @@ struct TlsOptions {
     bool verify_peer = false;               // abort the handshake when the certificate does not verify
     bool request_certificate = false;       // server: ask the client for one
     bool prefer_server_ciphers = true;
+    bool resumption = true;  // server: give tickets; client: keep and use them
     std::string ca_file;  // empty: the system's
 };
 

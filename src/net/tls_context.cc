@@ -145,7 +145,7 @@ Result<> OpenSslContext::open(const TlsOptions& options) {
     if (needs_authorities) TRY_VOID(load_authorities(native(), options.ca_file));
     ask_for_certificates(options);
     if (!is_server_) {
-        set_up_client();
+        if (options.resumption) set_up_client();
         return {};
     }
     TRY_VOID(load_dh_params(native(), options.dh_params));
@@ -185,7 +185,8 @@ void OpenSslContext::set_up_server(const TlsOptions& options) {
     if (options.prefer_server_ciphers) SSL_CTX_set_options(native(), SSL_OP_CIPHER_SERVER_PREFERENCE);
     // Clients keep their sessions themselves, in tickets; we keep nothing for them.
     SSL_CTX_set_session_cache_mode(native(), SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(native(), 1);
+    SSL_CTX_set_num_tickets(native(), options.resumption ? 1 : 0);
+    if (!options.resumption) SSL_CTX_set_options(native(), SSL_OP_NO_TICKET);
     const auto* id = reinterpret_cast<const unsigned char*>(session_id_context.data());
     SSL_CTX_set_session_id_context(native(), id, session_id_context.size());
     SSL_CTX_set_tlsext_servername_callback(native(), &OpenSslContext::choose_certificate);

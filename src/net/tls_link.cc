@@ -2,7 +2,6 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
@@ -16,52 +15,50 @@ namespace {
 
 constexpr std::size_t dns_name_bytes_max = 253;
 
-// A BIO for a non-blocking socket. OpenSSL's own writes without MSG_NOSIGNAL: a peer that has gone would kill
-// us.
-int fd_of(BIO* bio) {
-    return static_cast<int>(reinterpret_cast<std::intptr_t>(BIO_get_data(bio)));
+// A BIO for a wire.
+Wire& wire_of(BIO* bio) {
+    return *static_cast<Wire*>(BIO_get_data(bio));
 }
 
-int write_socket(BIO* bio, const char* bytes, int size) {
+int write_wire(BIO* bio, const char* bytes, int size) {
     BIO_clear_retry_flags(bio);
-    const ssize_t sent =
-        ::send(fd_of(bio), bytes, static_cast<std::size_t>(size), MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = wire_of(bio).send(std::string_view(bytes, static_cast<std::size_t>(size)));
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
     return static_cast<int>(sent);
 }
 
-int read_socket(BIO* bio, char* into, int size) {
+int read_wire(BIO* bio, char* into, int size) {
     BIO_clear_retry_flags(bio);
-    const ssize_t received = ::recv(fd_of(bio), into, static_cast<std::size_t>(size), MSG_DONTWAIT);
+    const ssize_t received = wire_of(bio).receive(std::span<char>(into, static_cast<std::size_t>(size)));
     if (received == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
     if (received < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
     return static_cast<int>(received);
 }
 
-long control_socket(BIO* bio, int command, long, void*) {
+long control_wire(BIO* bio, int command, long, void*) {
     if (command == BIO_CTRL_FLUSH) return 1;
     if (command == BIO_CTRL_EOF) return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
     return 0;
 }
 
-const BIO_METHOD* socket_method() {
+const BIO_METHOD* wire_method() {
     static const auto method = [] {
         std::unique_ptr<BIO_METHOD, decltype(&BIO_meth_free)> made(
-            BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "socket"), &BIO_meth_free
+            BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "wire"), &BIO_meth_free
         );
         ASSERT(made);
-        BIO_meth_set_write(made.get(), &write_socket);
-        BIO_meth_set_read(made.get(), &read_socket);
-        BIO_meth_set_ctrl(made.get(), &control_socket);
+        BIO_meth_set_write(made.get(), &write_wire);
+        BIO_meth_set_read(made.get(), &read_wire);
+        BIO_meth_set_ctrl(made.get(), &control_wire);
         return made;
     }();
     return method.get();
 }
 
-BIO* new_socket_bio(int fd) {
-    BIO* bio = BIO_new(socket_method());
+BIO* new_wire_bio(Wire& wire) {
+    BIO* bio = BIO_new(wire_method());
     ASSERT(bio != nullptr);
-    BIO_set_data(bio, reinterpret_cast<void*>(static_cast<std::intptr_t>(fd)));
+    BIO_set_data(bio, &wire);
     BIO_set_init(bio, 1);
     return bio;
 }
@@ -92,19 +89,19 @@ std::string subject_of(X509* certificate) {
 
 }  // namespace
 
-TlsLink::TlsLink(std::shared_ptr<OpenSslContext> context, int fd)
+TlsLink::TlsLink(std::shared_ptr<OpenSslContext> context, Wire& wire)
     : context_(std::move(context)), ssl_(SSL_new(context_->native())) {
     ASSERT(ssl_);
-    BIO* bio = new_socket_bio(fd);
+    BIO* bio = new_wire_bio(wire);
     SSL_set_bio(ssl_.get(), bio, bio);
 }
 
 Result<std::unique_ptr<TlsLink>> TlsLink::client(
-    std::shared_ptr<TlsContext> context, int fd, const std::string& server_name, const Endpoint& remote
+    std::shared_ptr<TlsContext> context, Wire& wire, const std::string& server_name, const Endpoint& remote
 ) {
     auto native = std::static_pointer_cast<OpenSslContext>(std::move(context));
     ASSERT(native && !native->is_server());
-    std::unique_ptr<TlsLink> link(new TlsLink(std::move(native), fd));
+    std::unique_ptr<TlsLink> link(new TlsLink(std::move(native), wire));
     SSL_set_connect_state(link->ssl_.get());
     TRY_VOID(link->expect_name(server_name));
 
@@ -114,10 +111,10 @@ Result<std::unique_ptr<TlsLink>> TlsLink::client(
     return link;
 }
 
-Result<std::unique_ptr<TlsLink>> TlsLink::server(std::shared_ptr<TlsContext> context, int fd) {
+Result<std::unique_ptr<TlsLink>> TlsLink::server(std::shared_ptr<TlsContext> context, Wire& wire) {
     auto native = std::static_pointer_cast<OpenSslContext>(std::move(context));
     ASSERT(native && native->is_server());
-    std::unique_ptr<TlsLink> link(new TlsLink(std::move(native), fd));
+    std::unique_ptr<TlsLink> link(new TlsLink(std::move(native), wire));
     SSL_set_accept_state(link->ssl_.get());
     return link;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <openssl/ssl.h>
+#include <sys/types.h>
 
 #include <memory>
 #include <span>
@@ -12,9 +13,18 @@
 
 namespace sluice::net {
 
-// The TLS engine on one socket. Nothing here waits: a call that would says what to wait for and is then
-// repeated with the same arguments. Reads and writes the non-blocking socket itself, so no byte is copied
-// twice. Shard-owned.
+// What TLS records travel over. Moves bytes without waiting: sizes, -1 and errno are those of send() and recv().
+class Wire {
+public:
+    virtual ssize_t send(std::string_view bytes) = 0;
+    virtual ssize_t receive(std::span<char> into) = 0;
+
+protected:
+    ~Wire() = default;
+};
+
+// The TLS engine on one wire, which outlives it. Nothing here waits: a call that would says what to wait for and is
+// then repeated with the same arguments. Reads and writes the wire itself, so no byte is copied twice. Shard-owned.
 class TlsLink {
 public:
     enum class Progress { done, wants_read, wants_write, ended, failed };
@@ -25,9 +35,9 @@ public:
 
     // server_name: a DNS name or an IP address; with `remote` it also names the session to resume.
     static Result<std::unique_ptr<TlsLink>> client(
-        std::shared_ptr<TlsContext> context, int fd, const std::string& server_name, const Endpoint& remote
+        std::shared_ptr<TlsContext> context, Wire& wire, const std::string& server_name, const Endpoint& remote
     );
-    static Result<std::unique_ptr<TlsLink>> server(std::shared_ptr<TlsContext> context, int fd);
+    static Result<std::unique_ptr<TlsLink>> server(std::shared_ptr<TlsContext> context, Wire& wire);
 
     Progress handshake();
     Moved read(std::span<char> into);
@@ -48,7 +58,7 @@ private:
         void operator()(SSL* ssl) const { SSL_free(ssl); }
     };
 
-    TlsLink(std::shared_ptr<OpenSslContext> context, int fd);
+    TlsLink(std::shared_ptr<OpenSslContext> context, Wire& wire);
     Result<> expect_name(std::string name);
     Progress progress_of(int status);
     void describe_session();

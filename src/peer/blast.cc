@@ -54,7 +54,9 @@ BlastReport report_of(const BlastShared& shared, std::vector<std::unique_ptr<Bla
 Result<BlastReport> blast(const BlastOptions& options) {
     BlastShared shared{options};
     if (options.starttls || options.implicit_tls) {
-        TRY(shared.tls, net::TlsContext::client(net::TlsOptions{}));
+        net::TlsOptions tls;
+        tls.resumption = options.resumption;
+        TRY(shared.tls, net::TlsContext::client(tls));
     }
     if (!options.ledger.empty()) {
         shared.ledger_fd = ::open(options.ledger.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

@@ -26,8 +26,9 @@ struct BlastOptions {
     std::uint32_t window = 1;               // messages on their way per connection; plain: always one
     bool starttls = false;
     bool implicit_tls = false;
+    bool resumption = true;                 // of TLS sessions, where the server offers it
     std::string user, password;             // AUTH PLAIN when set
-    std::string ledger;                     // one JSON line for each message that was answered 250, after the answer
+    std::string ledger;                     // one JSON line for each message that was answered 250, with the instant at which that was read
     std::string id_prefix = "m";            // of X-Ledger-Id
     std::uint64_t seed = 1;
     bool keep_going = false;                // reconnect after lost links (for fault tests) until all messages were tried
@@ -37,7 +38,7 @@ struct BlastReport {
     std::uint64_t accepted = 0, refused_temporary = 0, refused_permanent = 0, lost = 0;  // messages
     std::uint64_t connections = 0, connect_failures = 0;
     double seconds = 0;
-    double latency_ms_p50 = 0, latency_ms_p90 = 0, latency_ms_p99 = 0, latency_ms_max = 0;  // MAIL to the answer to content
+    double latency_ms_p50 = 0, latency_ms_p90 = 0, latency_ms_p99 = 0, latency_ms_max = 0;  // MAIL, in an open loop its intended time, to the answer to content
     std::string first_refusal;
 };
 

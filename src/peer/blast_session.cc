@@ -7,6 +7,7 @@
 #include "async/blocking.h"
 #include "base/assert.h"
 #include "base/text.h"
+#include "peer/ledger_time.h"
 
 namespace sluice::peer {
 namespace {
@@ -124,11 +125,12 @@ private:
             exhausted_ = true;
             co_return false;
         }
-        if (options_.rate > 0) co_await wait_for_turn(number);
         ++sent_here_;
         Flight flight;
         flight.number = number;
         flight.began = SteadyClock::now();
+        // In an open loop a message that is late because the ones before were slow counts from when it was due.
+        if (options_.rate > 0) flight.began = co_await wait_for_turn(number);
         if (options_.protocol == BlastOptions::Protocol::plain) co_return co_await begin_step_by_step(flight);
 
         const std::string envelope = envelope_of(number);
@@ -203,7 +205,7 @@ private:
         const std::chrono::duration<float, std::milli> took = SteadyClock::now() - flight.began;
         result_.latencies_ms.push_back(took.count());
         ++shared_.accepted;
-        if (shared_.ledger_fd >= 0) write_ledger(flight.number);
+        if (shared_.ledger_fd >= 0) write_ledger(flight, SteadyClock::now());
     }
 
     bool note_refusal(int code) {
@@ -223,11 +225,12 @@ private:
         if (stream_) co_await stream_->close();
     }
 
-    Task<> wait_for_turn(std::uint64_t number) {
+    Task<SteadyClock::time_point> wait_for_turn(std::uint64_t number) {
         const std::chrono::duration<double> offset(static_cast<double>(number) / options_.rate);
         const auto due = shared_.start + std::chrono::duration_cast<SteadyClock::duration>(offset);
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(due - SteadyClock::now());
         if (left.count() > 0) co_await async::sleep_for(left);
+        co_return due;
     }
 
     Task<bool> send(const std::vector<std::string_view>& slices) {
@@ -295,12 +298,15 @@ private:
                "\r\n\r\n";
     }
 
-    void write_ledger(std::uint64_t number) const {
-        std::string line = "{\"id\":\"" + id_of(number) + "\",\"to\":[";
+    // `read_ns` is the monotonic clock, by which whoever cuts the power tells the answers before the cut from those after it.
+    void write_ledger(const Flight& flight, SteadyClock::time_point read) const {
+        std::string line = "{\"id\":\"" + id_of(flight.number) + "\",\"steady_us\":" + std::to_string(steady_us(flight.began)) +
+                           ",\"to\":[";
         for (std::uint32_t i = 0; i < options_.recipients; ++i) {
-            line += (i > 0 ? ",\"" : "\"") + recipient_of(number, i) + "\"";
+            line += (i > 0 ? ",\"" : "\"") + recipient_of(flight.number, i) + "\"";
         }
-        line += "]}\n";
+        const std::chrono::nanoseconds read_ns = read.time_since_epoch();
+        line += "],\"read_ns\":" + std::to_string(read_ns.count()) + "}\n";
         // One write a line: lines of several threads do not mix, and what was written survives our own death.
         [[maybe_unused]] const ssize_t written = ::write(shared_.ledger_fd, line.data(), line.size());
     }

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "peer/ledger_time.h"
 #include "peer/sink_session.h"
 
 namespace sluice::peer {
@@ -58,6 +59,7 @@ void add(std::string& json, std::string_view key, std::string_view value) {
 std::string ledger_line(const MessageStore::Taken& message) {
     std::string line = "{";
     add(line, "time", rfc3339(wall_clock_ms()));
+    line += ",\"steady_us\":" + std::to_string(steady_us(std::chrono::steady_clock::now()));
     add(line, "id", header_value(message.content, "X-Ledger-Id"));
     add(line, "message_id", header_value(message.content, "Message-ID"));
     add(line, "from", message.from);

@@ -35,6 +35,7 @@ public:
             net::TlsOptions tls;
             tls.certificates.push_back(options_.certificate);
             tls.keys.push_back(options_.key);
+            tls.resumption = options_.resumption;
             TRY(tls_, net::TlsContext::server(tls));
         }
         for (std::uint32_t index = 0; index < options_.threads; ++index) {

@@ -30,6 +30,7 @@ struct SinkOptions {
     std::uint64_t stop_after = 0;       // messages; 0: never
     std::string certificate, key;       // STARTTLS is offered when given
     bool implicit_tls = false;
+    bool resumption = true;             // give TLS session tickets
 };
 
 struct SinkCounts {

@@ -30,7 +30,7 @@ TEST(BucketKey, OnlyTheFieldsOfThePolicyTellBucketsApart) {
         {{Field::remotemx}, false},
     };
     for (const auto& row : rows) {
-        const Policy policy{"p", row.fields, 1, {}};
+        const WindowPolicy policy{"p", row.fields, 1, {}};
         EXPECT_EQ(bucket_key(0, policy, one) == bucket_key(0, policy, other), row.same);
         EXPECT_FALSE(bucket_key(0, policy, one) == bucket_key(1, policy, one)) << "every policy counts for itself";
     }
@@ -44,7 +44,7 @@ TEST(FieldSet, KnowsWhichFieldsNeedACandidate) {
 }
 
 TEST(RateWindow, NeverMoreThanCountInAWindow) {
-    const Rate rate{3, Duration(1'000)};
+    const WindowRate rate{3, Duration(1'000)};
     RateWindow window;
     Instant now = instant_from_ms(5'000);
     for (int i = 0; i < 3; ++i) {
@@ -63,9 +63,9 @@ TEST(RateWindow, NeverMoreThanCountInAWindow) {
 
 TEST(RateWindow, NoRateAlwaysHasRoom) {
     RateWindow window;
-    for (int i = 0; i < 10; ++i) window.take(Rate{}, Instant{});
-    EXPECT_TRUE(window.has_room(Rate{}, Instant{}));
-    EXPECT_FALSE(window.matters(Rate{}, Instant{}));
+    for (int i = 0; i < 10; ++i) window.take(WindowRate{}, Instant{});
+    EXPECT_TRUE(window.has_room(WindowRate{}, Instant{}));
+    EXPECT_FALSE(window.matters(WindowRate{}, Instant{}));
 }
 
 }  // namespace

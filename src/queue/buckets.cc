@@ -4,10 +4,10 @@
 
 namespace sluice::queue {
 
-void Buckets::configure(std::vector<policy::Policy> policies) {
+void Buckets::configure(std::vector<policy::WindowPolicy> policies) {
     policies_ = std::move(policies);
     depends_on_candidate_ = false;
-    for (const policy::Policy& policy : policies_) {
+    for (const policy::WindowPolicy& policy : policies_) {
         if (policy.fields.depends_on_candidate()) depends_on_candidate_ = true;
     }
 }

@@ -39,10 +39,10 @@ public:
     explicit Buckets(Names& names) : names_(names) {}
 
     // The same policies with other limits keep their buckets; others only when no bucket exists.
-    void configure(std::vector<policy::Policy> policies);
-    const std::vector<policy::Policy>& policies() const { return policies_; }
+    void configure(std::vector<policy::WindowPolicy> policies);
+    const std::vector<policy::WindowPolicy>& policies() const { return policies_; }
     bool depends_on_candidate() const { return depends_on_candidate_; }
-    const policy::Policy& policy_of(Index bucket) const { return policies_[rows_[bucket].name.policy]; }
+    const policy::WindowPolicy& policy_of(Index bucket) const { return policies_[rows_[bucket].name.policy]; }
 
     // Finds or makes the bucket of a policy for these values, and refers to it until drop().
     Index hold(std::uint32_t policy, const policy::FieldValues& values);
@@ -77,7 +77,7 @@ public:
 
 private:
     Names& names_;
-    std::vector<policy::Policy> policies_;
+    std::vector<policy::WindowPolicy> policies_;
     bool depends_on_candidate_ = false;
     Registry<Bucket> rows_;
 };

@@ -9,16 +9,16 @@ namespace sluice::queue {
 namespace {
 
 // The two limits that everybody has come last, so that a lane waits at the narrowest bucket that stops it.
-std::vector<policy::Policy> policies_from(const Options& options) {
-    std::vector<policy::Policy> policies = options.policies;
+std::vector<policy::WindowPolicy> policies_from(const Options& options) {
+    std::vector<policy::WindowPolicy> policies = options.policies;
     policies.push_back({"destination_concurrency", {policy::Field::recipientdomain}, options.destination_concurrency, {}});
     policies.push_back({"concurrency_max", {}, options.concurrency_max, {}});
     return policies;
 }
 
-bool same_fields(const std::vector<policy::Policy>& a, const std::vector<policy::Policy>& b) {
+bool same_fields(const std::vector<policy::WindowPolicy>& a, const std::vector<policy::WindowPolicy>& b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](const policy::Policy& x, const policy::Policy& y) { return x.fields == y.fields; });
+                      [](const policy::WindowPolicy& x, const policy::WindowPolicy& y) { return x.fields == y.fields; });
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ void Core::Impl::set_weights() {
 }
 
 // Limits change in place; other fields make other buckets, so everything is counted anew.
-void Core::Impl::apply_policies(std::vector<policy::Policy> policies) {
+void Core::Impl::apply_policies(std::vector<policy::WindowPolicy> policies) {
     if (!same_fields(buckets_.policies(), policies)) return rebuild_buckets(std::move(policies));
     buckets_.configure(std::move(policies));
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
@@ -74,7 +74,7 @@ void Core::Impl::apply_policies(std::vector<policy::Policy> policies) {
     }
 }
 
-void Core::Impl::rebuild_buckets(std::vector<policy::Policy> policies) {
+void Core::Impl::rebuild_buckets(std::vector<policy::WindowPolicy> policies) {
     for (const Index lane : all_lanes()) {
         stop_waiting(lane);
         const BucketList buckets = std::exchange(lanes_[lane].buckets, {});

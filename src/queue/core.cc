@@ -25,6 +25,10 @@ std::vector<std::uint32_t> Core::pending(ItemId id) const { return impl_->pendin
 void Core::each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const {
     impl_->each(domain, visit);
 }
+std::optional<Core::Place> Core::each_from(
+    Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const {
+    return impl_->each_from(from, places_max, visit);
+}
 void Core::each_domain(const std::function<bool(const DomainStats&)>& visit) const { impl_->each_domain(visit); }
 void Core::audit() const { impl_->audit(); }
 

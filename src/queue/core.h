@@ -82,7 +82,8 @@ struct SessionClosed {
     SessionId session;
 };
 
-// Operator commands; each concerns one item, or all of a domain, or everything (both empty).
+// Operator commands; each concerns one item, or all of a domain, or everything (both empty). What is told in one event happens
+// in one go: for a deep queue, say it item by item.
 struct Selection {
     std::optional<ItemId> item;
     std::string domain;
@@ -164,7 +165,7 @@ struct Options {
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
-    std::vector<policy::Policy> policies;          // beside the two limits above, which are policies too
+    std::vector<policy::WindowPolicy> policies;          // beside the two limits above, which are policies too
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
 // are asked for again. `shards` and `seed` stay as they were.
@@ -216,6 +217,12 @@ public:
     std::optional<ItemView> find(ItemId id) const;
     // Recipients of an item that are still undecided; empty: all that it was accepted with.
     std::vector<std::uint32_t> pending(ItemId id) const;
+    // Visits the items in the order of their places, from `from` on, until `visit` returns false or `places_max` places
+    // were looked at; returns where to go on, or nothing at the end. An item keeps its place while it is queued, so who goes
+    // on like this meets each item that stays exactly once, however long it takes.
+    using Place = std::uint32_t;
+    std::optional<Place> each_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     // Visits items until `visit` returns false, in no particular order; with a domain only its items.
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     // Visits the domains that have items or sessions, until `visit` returns false.

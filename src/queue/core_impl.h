@@ -133,6 +133,8 @@ public:
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
+    std::optional<Place> each_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
     void audit() const;
 
@@ -261,8 +263,8 @@ private:
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
-    void apply_policies(std::vector<policy::Policy> policies);
-    void rebuild_buckets(std::vector<policy::Policy> policies);
+    void apply_policies(std::vector<policy::WindowPolicy> policies);
+    void rebuild_buckets(std::vector<policy::WindowPolicy> policies);
     void close_excess();
     void refresh_routes();
     void relane_all();

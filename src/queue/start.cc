@@ -255,7 +255,7 @@ void Core::Impl::hold_lane_buckets(Index at) {
     policy::FieldValues values;
     values[policy::Field::tenantid] = number_of(lane.name.tenant);
     values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
-    const std::vector<policy::Policy>& policies = buckets_.policies();
+    const std::vector<policy::WindowPolicy>& policies = buckets_.policies();
     for (std::uint32_t policy = 0; policy < policies.size(); ++policy) {
         const bool late = policies[policy].fields.depends_on_candidate();
         lane.buckets.push_back(late ? none : buckets_.hold(policy, values));

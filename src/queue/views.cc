@@ -59,6 +59,16 @@ void Core::Impl::each(std::string_view domain, const std::function<bool(const It
     }
 }
 
+std::optional<Core::Place> Core::Impl::each_from(
+    Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const {
+    Index at = from;
+    for (std::uint32_t looked = 0; at < items_.end() && looked < places_max; ++looked) {
+        const Index here = at++;
+        if (items_.contains(here) && !visit(view(items_[here]))) break;
+    }
+    return at < items_.end() ? std::optional(at) : std::nullopt;
+}
+
 void Core::Impl::each_domain(const std::function<bool(const DomainStats&)>& visit) const {
     for (Index at = 0; at < destinations_.end(); ++at) {
         if (!destinations_.contains(at)) continue;

@@ -27,10 +27,10 @@ public:
         return bound;
     }
     std::size_t connections() const { return sessions_.size(); }
+    void accept(net::StreamPtr stream, const net::Endpoint& listener);
 
 private:
     Result<> ensure_rules();
-    void accept(net::StreamPtr stream, const net::Endpoint& listener);
     Task<> cut_at(std::chrono::steady_clock::time_point deadline);
 
     Surroundings around_;
@@ -127,6 +127,9 @@ std::vector<net::Endpoint> Reception::endpoints() const { return impl_->endpoint
 Result<> Reception::configure(config::SettingsPtr settings) { return impl_->configure(std::move(settings)); }
 Task<> Reception::serve(net::StreamPtr stream, net::Endpoint listener) {
     return impl_->serve(std::move(stream), std::move(listener));
+}
+void Reception::accept(net::StreamPtr stream, const net::Endpoint& listener) {
+    impl_->accept(std::move(stream), listener);
 }
 Task<> Reception::close(std::chrono::steady_clock::time_point deadline) { return impl_->close(deadline); }
 std::size_t Reception::connections() const { return impl_->connections(); }

@@ -52,6 +52,8 @@ public:
     Result<> configure(config::SettingsPtr settings);
     // Serves one connection as if it had been accepted (transcript tests over an in-memory stream).
     Task<> serve(net::StreamPtr stream, net::Endpoint listener);
+    // The same as a conversation of its own, which close() ends with the others.
+    void accept(net::StreamPtr stream, const net::Endpoint& listener);
     // Stops listening, answers 421 to every client at its next command, and returns when all are gone or the deadline
     // passed (the rest is cut).
     Task<> close(std::chrono::steady_clock::time_point deadline);

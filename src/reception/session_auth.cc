@@ -1,5 +1,7 @@
 // AUTH (RFC 4954): the base64 and the reply codes around a dialogue.
 
+#include <string.h>
+
 #include "async/blocking.h"
 #include "base/text.h"
 #include "reception/session.h"
@@ -9,17 +11,26 @@ namespace {
 
 constexpr std::size_t answer_octets_max = 12'288;  // RFC 4954 §4
 
+// What a client proved itself with does not stay in memory for as long as it stays connected.
+void wipe(std::optional<std::string>& secret) {
+    if (secret) ::explicit_bzero(secret->data(), secret->size());
+    secret.reset();
+}
+
 }  // namespace
 
 Task<Result<>> Session::authenticate() {
     Authentication dialogue(auth_.mechanism, settings().auth.users, settings().me);
     std::optional<std::string> initial;
     if (auth_.initial) initial = base64_decode(*auth_.initial);
+    wipe(auth_.initial);
     Authentication::Outcome outcome = dialogue.begin(initial);
+    wipe(initial);
     while (outcome == Authentication::Outcome::challenge) {
-        CO_TRY(const std::optional<std::string> answer, co_await ask(dialogue.challenge()));
+        CO_TRY(std::optional<std::string> answer, co_await ask(dialogue.challenge()));
         if (!answer) co_return Result<>();
         outcome = dialogue.step(*answer);
+        wipe(answer);
     }
     if (outcome == Authentication::Outcome::success) {
         auth_succeeded(dialogue);

@@ -255,7 +255,7 @@ void World::reconfigure() {
     if (random_.chance(0.3)) options_.sources4 = {"192.0.2.7", "192.0.2.8"};
     if (random_.chance(0.2)) options_.policies.clear();
     if (random_.chance(0.2)) options_.policies.assign(1, {"per host", {policy::Field::remoteip}, 3, {}});
-    for (policy::Policy& policy : options_.policies) {
+    for (policy::WindowPolicy& policy : options_.policies) {
         if (policy.concurrency != 0) policy.concurrency = static_cast<std::uint32_t>(1 + random_.below(6));
     }
     judge_.configured(options_);

@@ -107,14 +107,14 @@ bool Judge::check_candidates(
     return true;
 }
 
-std::vector<policy::Policy> Judge::policies() const {
-    std::vector<policy::Policy> all = options_.policies;
+std::vector<policy::WindowPolicy> Judge::policies() const {
+    std::vector<policy::WindowPolicy> all = options_.policies;
     all.push_back({"destination", {policy::Field::recipientdomain}, options_.destination_concurrency, {}});
     all.push_back({"total", {}, options_.concurrency_max, {}});
     return all;
 }
 
-std::string Judge::bucket(const policy::Policy& policy, const Session& session) {
+std::string Judge::bucket(const policy::WindowPolicy& policy, const Session& session) {
     const queue::Candidate& candidate = session.route->candidates[session.candidate.value_or(session.group.front())];
     std::string text;
     const auto add = [&](policy::Field field, const std::string& value) {
@@ -130,7 +130,7 @@ std::string Judge::bucket(const policy::Policy& policy, const Session& session) 
 
 bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& before) {
     const Session& session = sessions_[id];
-    for (const policy::Policy& policy : policies()) {
+    for (const policy::WindowPolicy& policy : policies()) {
         if (policy.concurrency == 0) continue;
         const std::string mine = bucket(policy, session);
         if (before && bucket(policy, *before) == mine) continue;  // it holds its slot already
@@ -146,7 +146,7 @@ bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& befor
 }
 
 bool Judge::check_rates(const Session& session, Instant now) {
-    const std::vector<policy::Policy> all = policies();
+    const std::vector<policy::WindowPolicy> all = policies();
     for (std::size_t i = 0; i < all.size(); ++i) {
         if (all[i].rate.count == 0) continue;
         Window& window = windows_[{i, bucket(all[i], session)}];
@@ -273,7 +273,7 @@ void Judge::hold_changed(const queue::HoldChanged& action) {
 }
 
 void Judge::configured(const queue::Options& options) {
-    const auto same = [](const policy::Policy& a, const policy::Policy& b) { return a.fields == b.fields; };
+    const auto same = [](const policy::WindowPolicy& a, const policy::WindowPolicy& b) { return a.fields == b.fields; };
     if (!std::equal(options.policies.begin(), options.policies.end(), options_.policies.begin(), options_.policies.end(), same)) {
         windows_.clear();
     }

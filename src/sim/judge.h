@@ -82,8 +82,8 @@ private:
     bool check_rates(const Session& session, Instant now);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
-    std::vector<policy::Policy> policies() const;
-    static std::string bucket(const policy::Policy& policy, const Session& session);
+    std::vector<policy::WindowPolicy> policies() const;
+    static std::string bucket(const policy::WindowPolicy& policy, const Session& session);
 
     queue::Options options_;
     std::map<ItemId, Entry> entries_;

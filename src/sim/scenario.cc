@@ -84,15 +84,15 @@ Domain read_domain(const YAML::Node& node) {
 
 policy::Field read_field(const YAML::Node& node) {
     const auto name = node.as<std::string>();
-    for (std::size_t i = 0; i < policy::field_count; ++i) {
+    for (std::size_t i = 0; i < policy::named_field_count; ++i) {
         if (name == policy::name_of(static_cast<policy::Field>(i))) return static_cast<policy::Field>(i);
     }
     refuse(node, "unknown field '" + name + "'");
 }
 
-policy::Policy read_policy(const YAML::Node& node) {
+policy::WindowPolicy read_policy(const YAML::Node& node) {
     allow_keys(node, {"name", "fields", "concurrency", "rate"});
-    policy::Policy policy;
+    policy::WindowPolicy policy;
     read(node, "name", policy.name);
     for (const YAML::Node& field : node["fields"]) policy.fields.add(read_field(field));
     read(node, "concurrency", policy.concurrency);

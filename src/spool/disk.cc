@@ -26,14 +26,31 @@ auto uninterrupted(Call call) {
     }
 }
 
+// Counts one call for as long as it lives.
+class Counted {
+public:
+    explicit Counted(DiskCalls& calls) : calls_(calls) { ++calls_.under_way; }
+    ~Counted() {
+        ++calls_.ended;
+        --calls_.under_way;
+    }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+
+private:
+    DiskCalls& calls_;
+};
+
 class SystemFile final : public File {
 public:
-    SystemFile(int descriptor, std::string path) : descriptor_(descriptor), path_(std::move(path)) {}
+    SystemFile(int descriptor, std::string path, std::shared_ptr<DiskCalls> calls)
+        : descriptor_(descriptor), path_(std::move(path)), calls_(std::move(calls)) {}
     SystemFile(const SystemFile&) = delete;
     SystemFile& operator=(const SystemFile&) = delete;
     ~SystemFile() override { ::close(descriptor_); }
 
     Result<> write(std::span<const iovec> pieces, std::uint64_t offset) override {
+        const Counted call(*calls_);
         while (!pieces.empty()) {
             const auto count = std::min<std::size_t>(pieces.size(), IOV_MAX);
             const ssize_t written = uninterrupted([&] {
@@ -58,11 +75,13 @@ public:
     }
 
     Result<> sync() override {
+        const Counted call(*calls_);
         if (::fdatasync(descriptor_) != 0) return fail(disk_error("fdatasync", path_, errno));
         return {};
     }
 
     Result<> allocate(std::uint64_t bytes) override {
+        const Counted call(*calls_);
         const int outcome =
             uninterrupted([&] { return ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes)); });
         if (outcome == 0) return {};
@@ -73,6 +92,7 @@ public:
     }
 
     Result<> resize(std::uint64_t bytes) override {
+        const Counted call(*calls_);
         const int outcome =
             uninterrupted([&] { return ::ftruncate(descriptor_, static_cast<off_t>(bytes)); });
         if (outcome != 0) return fail(disk_error("truncate", path_, errno));
@@ -80,6 +100,7 @@ public:
     }
 
     Result<std::size_t> read(std::span<char> into, std::uint64_t offset) const override {
+        const Counted call(*calls_);
         std::size_t filled = 0;
         while (filled < into.size()) {
             const ssize_t count = uninterrupted([&] {
@@ -96,6 +117,7 @@ public:
     }
 
     Result<std::uint64_t> size() const override {
+        const Counted call(*calls_);
         struct stat facts{};
         if (::fstat(descriptor_, &facts) != 0) return fail(disk_error("stat", path_, errno));
         return static_cast<std::uint64_t>(facts.st_size);
@@ -118,6 +140,7 @@ private:
 
     int descriptor_;
     std::string path_;
+    std::shared_ptr<DiskCalls> calls_;
 };
 
 class SystemLock final : public DirectoryLock {
@@ -134,16 +157,18 @@ private:
 class SystemDisk final : public Disk {
 public:
     Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) override {
+        const Counted call(*calls_);
         int flags = O_CLOEXEC;
         if (mode == OpenMode::read) flags |= O_RDONLY;
         if (mode == OpenMode::write) flags |= O_RDWR;
         if (mode == OpenMode::create) flags |= O_RDWR | O_CREAT | O_EXCL;
         const int descriptor = uninterrupted([&] { return ::open(path.c_str(), flags, 0600); });
         if (descriptor < 0) return fail(disk_error("open", path, errno));
-        return std::make_shared<SystemFile>(descriptor, path);
+        return std::make_shared<SystemFile>(descriptor, path, calls_);
     }
 
     Result<std::vector<std::string>> list(const std::string& directory) override {
+        const Counted call(*calls_);
         const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
         if (!stream) return fail(disk_error("list", directory, errno));
         std::vector<std::string> names;
@@ -157,28 +182,33 @@ public:
     }
 
     Result<> make_directory(const std::string& path) override {
+        const Counted call(*calls_);
         if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
             return fail(disk_error("mkdir", path, errno));
         return {};
     }
 
     Result<> unlink(const std::string& path) override {
+        const Counted call(*calls_);
         if (::unlink(path.c_str()) != 0) return fail(disk_error("unlink", path, errno));
         return {};
     }
 
     Result<> rename(const std::string& from, const std::string& to) override {
+        const Counted call(*calls_);
         if (::rename(from.c_str(), to.c_str()) != 0) return fail(disk_error("rename", from, errno));
         return {};
     }
 
     Result<> link(const std::string& from, const std::string& to) override {
+        const Counted call(*calls_);
         if (::link(from.c_str(), to.c_str()) != 0 && errno != EEXIST)
             return fail(disk_error("link", from, errno));
         return {};
     }
 
     Result<> sync_directory(const std::string& directory) override {
+        const Counted call(*calls_);
         const int descriptor =
             uninterrupted([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
         if (descriptor < 0) return fail(disk_error("open", directory, errno));
@@ -190,12 +220,14 @@ public:
     }
 
     Result<std::uint64_t> free_bytes(const std::string& directory) override {
+        const Counted call(*calls_);
         struct statvfs facts{};
         if (::statvfs(directory.c_str(), &facts) != 0) return fail(disk_error("statvfs", directory, errno));
         return std::uint64_t{facts.f_bavail} * facts.f_frsize;
     }
 
     Result<std::unique_ptr<DirectoryLock>> lock(const std::string& path) override {
+        const Counted call(*calls_);
         const int descriptor =
             uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); });
         if (descriptor < 0) return fail(disk_error("open", path, errno));

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -43,6 +44,12 @@ public:
 
 enum class OpenMode : std::uint8_t { read, write, create };  // create: fails when the file exists
 
+// Calls to the operating system by a disk and its files. Thread-safe.
+struct DiskCalls {
+    std::atomic<std::uint32_t> under_way = 0;
+    std::atomic<std::uint64_t> ended = 0;
+};
+
 // Thread-safe.
 class Disk {
 public:
@@ -62,6 +69,11 @@ public:
     virtual Result<std::uint64_t> free_bytes(const std::string& directory) = 0;
     // locked: somebody holds it; the detail names the process.
     virtual Result<std::unique_ptr<DirectoryLock>> lock(const std::string& path) = 0;
+    // How a thread that hangs is told from a disk that does. A disk that does not count gives zeroes.
+    const DiskCalls& calls() const { return *calls_; }
+
+protected:
+    std::shared_ptr<DiskCalls> calls_ = std::make_shared<DiskCalls>();
 };
 
 // The machine's file system.

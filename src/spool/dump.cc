@@ -171,7 +171,9 @@ public:
             if (look) looks.push_back(std::move(*look));
         }
         for (std::size_t i = 0; i < looks.size(); ++i) {
-            TRY_VOID(survey(looks[i], i + 1 < looks.size() ? &looks[i + 1] : nullptr));
+            const Look* const next = i + 1 < looks.size() ? &looks[i + 1] : nullptr;
+            TRY_VOID(survey(looks[i], next));
+            if (i > 0) check_gap(looks[i - 1], looks[i], next);
         }
         return std::move(survey_);
     }
@@ -183,6 +185,7 @@ private:
         std::shared_ptr<File> file;
         std::optional<SegmentHeader> header;
         std::uint64_t bytes = 0;
+        std::uint64_t next_sequence = 0;
     };
 
     void problem(std::string sentence, bool harmless = false) {
@@ -211,7 +214,21 @@ private:
         return Looked(std::move(look));
     }
 
-    Result<> survey(const Look& look, const Look* next) {
+    // A segment that was never begun leaves no gap between its neighbours.
+    void check_gap(const Look& before, const Look& look, const Look* after) {
+        const bool empty = !look.header && look.next_sequence == 0;
+        if (!empty || after == nullptr || !after->header || before.segment + 1 != look.segment ||
+            look.segment + 1 != after->segment)
+            return;
+        if (before.next_sequence >= after->header->first_sequence) return;
+        problem(
+            look.name + ": empty, but it held " +
+            std::to_string(after->header->first_sequence - before.next_sequence) + " batches from sequence " +
+            std::to_string(before.next_sequence)
+        );
+    }
+
+    Result<> survey(Look& look, const Look* next) {
         ++survey_.segments;
         survey_.bytes += look.bytes;
         auto trailer = read_trailer(*look.file, look.segment);
@@ -222,9 +239,10 @@ private:
             [&](const Fact& fact, std::string_view body) { print_record(look.name, fact, body); }
         );
         if (!scan) return fail(scan.error().code, look.name + ": " + scan.error().detail);
+        look.next_sequence = scan->next_sequence;
         for (std::string& sentence : scan->problems)
             problem(std::move(sentence), scan->corrupt_batches == 0);
-        if (*trailer) compare_index(look, **trailer, *scan);
+        if (*trailer) compare_index(look, **trailer, *scan, next == nullptr);
         return {};
     }
 
@@ -244,11 +262,12 @@ private:
         return plan;
     }
 
-    void compare_index(const Look& look, const Trailer& trailer, const Scan& scan) {
+    // Index and trailer of the newest segment are not durable before both are: a crash may leave the one without the other.
+    void compare_index(const Look& look, const Trailer& trailer, const Scan& scan, bool newest) {
         const auto index = read_index(*look.file, trailer);
         const std::string place = look.name + ": the index at offset " + std::to_string(trailer.index_offset);
         if (!index) {
-            problem(place + ": " + index.error().detail);
+            problem(place + ": " + index.error().detail, newest);
         } else if (scan.corrupt_batches == 0 && *index != scan.facts) {
             problem(place + " does not say what the batches hold");
         }

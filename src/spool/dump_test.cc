@@ -87,12 +87,24 @@ TEST_F(DumpTest, VerifyNamesFileAndOffsetOfEveryDamage) {
 }
 
 TEST_F(DumpTest, VerifyChecksTheIndex) {
+    { const OpenSpool another_segment(*disk_, small_options(directory_.path())); }
     const auto bytes = std::filesystem::file_size(segment_path());
     flip_bit(bytes - 512 - 500);
     const auto survey = verify_journal(directory_.path());
     ASSERT_TRUE(survey);
     ASSERT_EQ(survey->problems.size(), 1u);
     EXPECT_THAT(survey->problems[0].sentence, HasSubstr("the index at offset"));
+    EXPECT_FALSE(survey->sound());
+}
+
+// FM-07: the engine died while it sealed.
+TEST_F(DumpTest, AnUnfinishedIndexOfTheNewestSegmentIsNoDamage) {
+    const auto bytes = std::filesystem::file_size(segment_path());
+    flip_bit(bytes - 512 - 500);
+    const auto survey = verify_journal(directory_.path());
+    ASSERT_TRUE(survey);
+    EXPECT_EQ(survey->problems.size(), 1u);
+    EXPECT_TRUE(survey->sound());
 }
 
 TEST_F(DumpTest, NeitherTakesTheLockNorChangesAnything) {

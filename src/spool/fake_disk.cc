@@ -193,6 +193,18 @@ void FakeDisk::restart() {
     synced_names_ = std::move(survived);
 }
 
+void FakeDisk::restart_process() {
+    const std::lock_guard lock(mutex_);
+    ++life_;
+    power_off_at_ = 0;
+    lock_ = std::make_shared<int>(0);
+}
+
+bool FakeDisk::power_is_off() const {
+    const std::lock_guard lock(mutex_);
+    return power_off_at_ != 0 && operations_ >= power_off_at_;
+}
+
 std::uint64_t FakeDisk::operations() const {
     const std::lock_guard lock(mutex_);
     return operations_;

@@ -44,6 +44,10 @@ public:
     // The machine starts again. What was not synced survives in part, as chance has it. Files that are still
     // open belong to the past.
     void restart();
+    // Only the process starts again: everything that it wrote is there. Files that are still open belong to the past.
+    void restart_process();
+    // The power has gone, or the process was stopped, by cut_power_at().
+    bool power_is_off() const;
 
     std::uint64_t operations() const;
     std::uint64_t syncs() const;

@@ -315,31 +315,40 @@ bool FileJournal::droppable(std::uint32_t segment) const {
     return before->second.indexed;
 }
 
+// Its entry stays until the directory is synced: a crash may bring the segment back, so it counts as existing.
 Result<> FileJournal::drop(std::uint32_t segment) {
     ASSERT(!head_ || head_->segment != segment);
-    SegmentFile entry;
-    bool keep = false;
-    {
-        const std::lock_guard lock(mutex_);
-        entry = files_.at(segment);
-        keep = entry.bytes == settings_.segment_bytes && entry.indexed && !entry.damaged &&
-               spares_.size() < settings_.spares_max;
-    }
-    const std::string name = segment_name(segment);
-    const std::string spare = "spare-" + name;
-    TRY_VOID(keep ? disk_.rename(path(name), path(spare)) : disk_.unlink(path(name)));
+    TRY(const std::string spare, take_name(segment));
     TRY_VOID(disk_.sync_directory(settings_.directory));
     const std::lock_guard lock(mutex_);
     files_.erase(segment);
-    if (keep) spares_.push_back(spare);
+    if (!spare.empty()) spares_.push_back(spare);
     return {};
+}
+
+// Takes the name of a segment away, unless an earlier attempt did. Gives the name as which its file is kept, if it is.
+Result<std::string> FileJournal::take_name(std::uint32_t segment) {
+    const std::string name = segment_name(segment);
+    std::string spare;
+    {
+        const std::lock_guard lock(mutex_);
+        const SegmentFile& entry = files_.at(segment);
+        if (entry.dropped_to) return *entry.dropped_to;
+        const bool keep = entry.bytes == settings_.segment_bytes && entry.indexed && !entry.damaged &&
+                          spares_.size() < settings_.spares_max;
+        if (keep) spare = "spare-" + name;
+    }
+    TRY_VOID(spare.empty() ? disk_.unlink(path(name)) : disk_.rename(path(name), path(spare)));
+    const std::lock_guard lock(mutex_);
+    files_.at(segment).dropped_to = spare;
+    return spare;
 }
 
 Result<> FileJournal::quarantine(std::uint32_t segment) {
     {
         const std::lock_guard lock(mutex_);
         const auto found = files_.find(segment);
-        if (found == files_.end() || found->second.damaged) return {};
+        if (found == files_.end() || found->second.damaged || found->second.dropped_to) return {};
         found->second.damaged = true;
     }
     const std::string name = segment_name(segment);

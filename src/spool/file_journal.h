@@ -91,9 +91,12 @@ private:
         std::shared_ptr<File> file;
         std::uint64_t nonce = 0;
         std::uint64_t first_sequence = 0;
+        std::uint64_t next_sequence = 0;  // as recovery found it
         std::uint64_t bytes = 0;
         bool indexed = false;
         bool damaged = false;
+        // Its name is gone, or now that of a spare, but the directory is not synced since.
+        std::optional<std::string> dropped_to;
     };
     struct OpenHead {
         std::uint32_t segment = 0;
@@ -124,6 +127,7 @@ private:
     Result<std::string> scan_and_seal(
         const Opening& opening, const ScanPlan& plan, SegmentFile& entry, RecoveryReport& report
     );
+    Result<> discard_empty(std::uint32_t segment, RecoveryReport& report);
     void discard(std::string_view name, RecoveryReport& report);
 
     Result<> write_index(
@@ -137,6 +141,7 @@ private:
     Result<std::shared_ptr<File>> create_file(std::uint32_t segment, std::uint64_t capacity);
     Result<> begin_segment(OpenHead& head);
     Result<> make_reserve();
+    Result<std::string> take_name(std::uint32_t segment);
 
     Disk& disk_;
     Settings settings_;

@@ -9,13 +9,14 @@ Result<> FileJournal::recover(const std::function<Result<>(Found)>& on_segment, 
     std::vector<std::uint32_t> segments;
     TRY_VOID(take_stock(segments, report));
     std::vector<Opening> openings;
+    std::vector<std::uint32_t> empty;
     for (const std::uint32_t segment : segments) {
         next_segment_ = std::max(next_segment_, segment + 1);
         TRY(std::optional<Opening> opening, look_at(segment));
         if (opening) {
             openings.push_back(std::move(*opening));
         } else {
-            discard(segment_name(segment), report);
+            empty.push_back(segment);
         }
     }
     for (std::size_t i = 0; i < openings.size(); ++i) {
@@ -33,6 +34,8 @@ Result<> FileJournal::recover(const std::function<Result<>(Found)>& on_segment, 
         }
         TRY_VOID(on_segment(found));
     }
+    for (const std::uint32_t segment : empty)
+        TRY_VOID(discard_empty(segment, report));
     report.segments = openings.size();
     report.latest = std::max(report.latest, instant_from_ms(latest_ms_));
     report.last_id = std::max(report.last_id, MessageId{last_id_});
@@ -66,6 +69,30 @@ Result<> FileJournal::take_stock(std::vector<std::uint32_t>& segments, RecoveryR
             report.warnings.push_back("no reserve for a full disk: " + made.error().detail);
         }
     }
+    return {};
+}
+
+// A segment in which nothing stands was never begun, unless those around it say that batches are missing between
+// them. Of the newest one nobody can say it.
+Result<> FileJournal::discard_empty(std::uint32_t segment, RecoveryReport& report) {
+    const std::string name = segment_name(segment);
+    const auto before = segment > 0 ? files_.find(segment - 1) : files_.end();
+    const auto after = files_.find(segment + 1);
+    const bool between = before != files_.end() && after != files_.end();
+    if (between && before->second.next_sequence < after->second.first_sequence) {
+        const std::uint64_t lost = after->second.first_sequence - before->second.next_sequence;
+        report.corrupt_batches += lost;
+        report.warnings.push_back(
+            name + ": empty, but it held " + std::to_string(lost) + " batches from sequence " +
+            std::to_string(before->second.next_sequence)
+        );
+        TRY_VOID(disk_.make_directory(path("quarantine")));
+        TRY_VOID(disk_.link(path(name), path("quarantine/" + name)));
+        TRY_VOID(disk_.sync_directory(path("quarantine")));
+    } else {
+        report.warnings.push_back(name + ": never begun, removed");
+    }
+    discard(name, report);
     return {};
 }
 
@@ -143,6 +170,7 @@ Result<std::string> FileJournal::recover_segment(
         if (index) {
             entry.indexed = true;
             epoch_ = std::max(epoch_, trailer->epoch + 1);
+            entry.next_sequence = trailer->next_sequence;
             sequence_ = std::max(sequence_, trailer->next_sequence);
             return index;
         }
@@ -164,6 +192,7 @@ Result<std::string> FileJournal::scan_and_seal(
     Scan& scan = *scanned;
     entry.nonce = scan.nonce;
     entry.first_sequence = scan.first_sequence;
+    entry.next_sequence = scan.next_sequence;
     sequence_ = std::max(sequence_, scan.next_sequence);
     report.torn_bytes += scan.torn_bytes;
     report.corrupt_batches += scan.corrupt_batches;

@@ -1,5 +1,7 @@
 #include "spool/journal_spool.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 
 #include "base/assert.h"
@@ -38,7 +40,7 @@ Result<std::unique_ptr<Spool>> JournalSpool::open(
 ) {
     auto spool = std::make_unique<JournalSpool>(disk, options, tuning);
     TRY_VOID(spool->recover(on_item, report));
-    spool->writer_ = std::thread(&JournalSpool::run, spool.get());
+    if (tuning.own_thread) spool->writer_ = std::thread(&JournalSpool::run, spool.get());
     return spool;
 }
 
@@ -153,14 +155,25 @@ Status JournalSpool::status() const {
     return status;
 }
 
+Pulse JournalSpool::pulse() const {
+    const DiskCalls& calls = disk_.calls();
+    Pulse pulse;
+    pulse.steps = steps_.load(std::memory_order_relaxed) + calls.ended;
+    pulse.at_disk = calls.under_way > 0;
+    const std::lock_guard lock(waiting_mutex_);
+    pulse.idle = writer_sleeps_ && waiting_.empty();
+    return pulse;
+}
+
 void JournalSpool::close() {
-    if (writer_.joinable()) {
+    if (!std::exchange(closed_, true)) {
         {
             const std::lock_guard lock(waiting_mutex_);
             stopping_ = true;
         }
         wake_.notify_one();
-        writer_.join();
+        if (writer_.joinable()) writer_.join();
+        while (take_work()) work_off();  // without a thread
         // One last try for what nobody waits for.
         retry_at_ = {};
         if (!carried_.empty()) write_chunk();
@@ -173,29 +186,45 @@ void JournalSpool::close() {
 // --------------------------------------------------------------------------------------------------
 
 void JournalSpool::run() {
+    pthread_setname_np(pthread_self(), "sluice-spool");
+    wait_for_work();
     while (take_work()) {
-        look_at_disk();
-        for (std::size_t from = 0; from < work_.size();) {
-            next_chunk(from);
-            write_chunk();
-        }
-        work_.clear();
-        if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
-        quarantine_damaged();  // before its segment may go
-        reclaim();
-        publish_status();
+        work_off();
+        wait_for_work();
     }
+}
+
+void JournalSpool::turn() {
+    if (take_work()) work_off();
+}
+
+bool JournalSpool::work_waits() const {
+    const std::lock_guard lock(waiting_mutex_);
+    return !waiting_.empty() || !damaged_.empty();
+}
+
+void JournalSpool::work_off() {
+    steps_.fetch_add(1, std::memory_order_relaxed);
+    look_at_disk();
+    for (std::size_t from = 0; from < work_.size();) {
+        next_chunk(from);
+        write_chunk();
+    }
+    work_.clear();
+    if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
+    quarantine_damaged();  // before its segment may go
+    reclaim();
+    publish_status();
 }
 
 // How long the writer may sleep when nothing waits: forever, unless the disk is to be asked again.
 Duration JournalSpool::idle_time() const {
     if (reclaimer_.busy() && !failing_) return Duration(0);
-    if (failing_ || !carried_.empty()) return tuning_.retry_after;
+    if (failing_ || !carried_.empty() || reclaim_at_ != Instant()) return tuning_.retry_after;
     return disk_accepts_.load(std::memory_order_relaxed) ? Duration::max() : tuning_.disk_check;
 }
 
-// Takes everything that waits. False when the spool closes and nothing is left.
-bool JournalSpool::take_work() {
+void JournalSpool::wait_for_work() {
     const Duration idle = idle_time();
     std::unique_lock lock(waiting_mutex_);
     const auto ready = [&] { return !waiting_.empty() || stopping_ || !damaged_.empty(); };
@@ -209,6 +238,11 @@ bool JournalSpool::take_work() {
         }
         writer_sleeps_ = false;
     }
+}
+
+// Takes everything that waits. False when the spool closes and nothing is left.
+bool JournalSpool::take_work() {
+    const std::lock_guard lock(waiting_mutex_);
     work_.swap(waiting_);
     return !work_.empty() || !stopping_;
 }
@@ -296,6 +330,7 @@ Result<Head> JournalSpool::prepare(const Room& room) {
 }
 
 void JournalSpool::note_failure(const Error& error) {
+    if (!failing_) options_.on_problem("the journal cannot be written: " + error.detail);
     failing_ = true;
     last_failure_ = error;
     retry_at_ = clock_.now() + tuning_.retry_after;
@@ -393,20 +428,25 @@ void JournalSpool::look_at_disk() {
         why_not = "the disk is full; only outcomes are recorded";
     else if (usable < options_.free_bytes_min)
         why_not = "only " + std::to_string(free) + " bytes of disk are free";
+    if (!why_not.empty() && counts_.why_not.empty() && !failing_) options_.on_problem(why_not);
     disk_accepts_.store(why_not.empty(), std::memory_order_relaxed);
     counts_.free_disk_bytes = free;
     counts_.why_not = std::move(why_not);
 }
 
 void JournalSpool::reclaim() {
-    if (head_segment_ == 0) return;
-    if (const auto looked = reclaimer_.look(head_segment_); !looked) note_problem(looked.error().detail);
+    if (head_segment_ == 0 || clock_.now() < reclaim_at_) return;
+    const auto looked = reclaimer_.look(head_segment_);
+    // One failure is told once, however often it is met.
+    if (!looked && reclaim_at_ == Instant()) note_problem(looked.error().detail);
+    reclaim_at_ = looked ? Instant() : clock_.now() + tuning_.retry_after;
     for (std::string& problem : reclaimer_.take_problems())
         note_problem(std::move(problem));
 }
 
 void JournalSpool::note_problem(std::string sentence) {
     ++counts_.problems;
+    options_.on_problem(sentence);
     counts_.last_problem = std::move(sentence);
 }
 

@@ -25,11 +25,12 @@ struct Tuning {
     std::uint64_t group_bytes_max = 16ull << 20;   // one sync carries about this much at most
     std::uint64_t rewrite_bytes_max = 1ull << 20;  // of which this much is reclaiming
     std::size_t spares_max = 3;
+    bool own_thread = true;  // false: whoever opened the spool calls turn() in its place
 };
 
 // The spool on a journal of files. Thread-safe as Spool promises.
 //
-// One thread writes. It takes all batches that wait, makes one group of them, writes and syncs it, enters it
+// One thread writes (or, in the simulator, whoever calls turn()). It takes all batches that wait, makes one group of them, writes and syncs it, enters it
 // in the ledger and completes the tickets; batches that arrive meanwhile make the next group.
 class JournalSpool final : public Spool {
 public:
@@ -45,8 +46,15 @@ public:
     void append(Batch batch, CommitListener* listener, std::uint64_t ticket) override;
     Result<mail::MessagePtr> load(MessageId id) override;
     Status status() const override;
+    Pulse pulse() const override;
     bool accepting() const override;
     void close() override;
+
+    // Without a thread of its own: what the writer's thread would do now, whether it would do it at once, and how long it
+    // would sleep otherwise (max(): until something comes).
+    void turn();
+    bool work_waits() const;
+    Duration idle_time() const;
 
 private:
     struct Waiting {
@@ -63,8 +71,9 @@ private:
     Result<> recover(const std::function<void(const RecoveredItem&)>& on_item, RecoveryReport& report);
     // The writer's thread.
     void run();
+    void wait_for_work();
     bool take_work();
-    Duration idle_time() const;
+    void work_off();
     void next_chunk(std::size_t& from);
     void write_chunk();
     Result<> write_group();
@@ -97,6 +106,7 @@ private:
     std::vector<std::uint32_t> damaged_;  // segments in which load() met damage
     bool writer_sleeps_ = false;
     bool stopping_ = false;
+    bool closed_ = false;
     std::atomic<std::uint64_t> waiting_bytes_{0};
 
     // Between load() and the writer. Only the writer changes the ledger, so it reads without the lock.
@@ -114,10 +124,12 @@ private:
     std::uint32_t head_segment_ = 0;
     Instant next_disk_check_;
     Instant retry_at_;
+    Instant reclaim_at_;  // after the disk refused to give space back; before, it is not asked again
     Error last_failure_{Errc::disk_failed, ""};
     bool failing_ = false;
     Status counts_;
 
+    std::atomic<std::uint64_t> steps_{0};
     std::atomic<bool> disk_accepts_{true};
     mutable std::mutex status_mutex_;
     Status published_;

@@ -40,7 +40,6 @@ std::string subject_of(const Fact& fact) {
 }  // namespace
 
 Result<> Reclaimer::look(std::uint32_t head) {
-    if (stopped_) return {};
     bool maybe_dead = false;
     {
         const std::lock_guard lock(mutex_);
@@ -49,8 +48,7 @@ Result<> Reclaimer::look(std::uint32_t head) {
     if (!maybe_dead && head == looked_at_head_) return {};
     looked_at_head_ = head;
     if (auto dropped = drop_dead(head); !dropped) {
-        stopped_ = true;
-        emptying_.reset();
+        looked_at_head_ = 0;
         return dropped;
     }
     if (!emptying_) {
@@ -194,10 +192,7 @@ void Reclaimer::written() {
         pinned_.insert(segment);
         return;
     }
-    if (const auto dropped = drop(segment); !dropped) {
-        stopped_ = true;
-        problems_.push_back(dropped.error().detail);
-    }
+    if (const auto dropped = drop(segment); !dropped) problems_.push_back(dropped.error().detail);
 }
 
 void Reclaimer::not_written() {

@@ -31,8 +31,8 @@ public:
         : journal_(journal), ledger_(ledger), mutex_(mutex), segment_bytes_(segment_bytes) {}
 
     // Drops what is dead and decides whether a segment is to be emptied. `head`: never touched. Error: the
-    // disk failed; reclaiming stops until the next start, since nobody knows which names the directory will
-    // show.
+    // disk failed. What could not be dropped still counts as existing, so nothing that it needs goes either;
+    // the next look tries again.
     Result<> look(std::uint32_t head);
     // There are records to be written again.
     bool busy() const { return emptying_ != nullptr; }
@@ -81,7 +81,6 @@ private:
     std::deque<Copy> copies_;
     std::set<std::uint32_t> pinned_;  // holds a damaged record of an undecided message
     std::uint32_t looked_at_head_ = 0;
-    bool stopped_ = false;
     std::uint64_t reclaimed_bytes_ = 0;
     std::uint64_t rewritten_bytes_ = 0;
     std::vector<std::string> problems_;

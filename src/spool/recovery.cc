@@ -2,13 +2,52 @@
 
 #include <algorithm>
 
+#include "spool/codec.h"
+
 namespace sluice::spool {
+namespace {
+
+// The message that a fact is about, without reading the rest: all but policies begin with it.
+std::optional<MessageId> message_of(const Fact& fact) {
+    if (fact.type == RecordType::policy) return std::nullopt;
+    Decoder decode(fact.body);
+    const MessageId id{decode.u64()};
+    return decode.ok() ? std::optional(id) : std::nullopt;
+}
+
+}  // namespace
+
+class Recovery::Facts {
+public:
+    Facts(const Recovery& recovery, std::string_view index) : recovery_(recovery), reader_(index), ahead_(index) {
+        for (int i = 0; i < distance; ++i) look_ahead();
+    }
+    std::optional<Fact> next() {
+        look_ahead();
+        return reader_.next();
+    }
+    bool ok() const { return reader_.ok(); }
+
+private:
+    static constexpr int distance = 16;
+
+    void look_ahead() {
+        const auto fact = ahead_.next();
+        const auto id = fact ? message_of(*fact) : std::nullopt;
+        if (!id) return;
+        recovery_.ledger_.prefetch(*id);
+        recovery_.schedules_.prefetch(ItemId{*id, 0});
+    }
+
+    const Recovery& recovery_;
+    FactReader reader_, ahead_;
+};
 
 Result<> Recovery::take(FileJournal::Found found) {
     segments_.push_back(std::move(found));
     const FileJournal::Found& segment = segments_.back();
     ledger_.add_segment(segment.segment, segment.file_bytes);
-    FactReader reader(segment.facts);
+    Facts reader(*this, segment.facts);
     while (const auto fact = reader.next()) {
         if (const auto applied = ledger_.apply(segment.segment, *fact); !applied) {
             ++report_.corrupt_batches;
@@ -36,7 +75,9 @@ void Recovery::keep_latest(const Fact& fact) {
         if (decode_schedule(fact.body, schedule)) schedules_[schedule.item] = fact.body;
     } else if (fact.type == RecordType::hold) {
         HoldView hold;
-        if (decode_hold(fact.body, hold)) holds_[hold.item] = hold.held;
+        if (!decode_hold(fact.body, hold)) return;
+        if (hold.held) held_.insert(hold.item);
+        else held_.erase(hold.item);
     } else if (fact.type == RecordType::policy) {
         PolicyView policy;
         if (decode_policy(fact.body, policy)) policies_[policy.key] = policy.value;
@@ -55,7 +96,7 @@ void Recovery::tell(const std::function<void(const RecoveredItem&)>& on_item) {
     std::sort(report_.policies.begin(), report_.policies.end(), by_key);
 
     for (const FileJournal::Found& segment : segments_) {
-        FactReader reader(segment.facts);
+        Facts reader(*this, segment.facts);
         while (const auto fact = reader.next()) {
             if (fact->type == RecordType::message) tell_message(segment.segment, *fact, on_item);
         }
@@ -91,8 +132,7 @@ void Recovery::tell_message(
             item.delay_notified = schedule.delay_notified;
             item.last_reply = schedule.last_reply;
         }
-        const auto hold = holds_.find(item.id);
-        item.held = hold != holds_.end() && hold->second;
+        item.held = held_.contains(item.id);
         ++report_.items;
         on_item(item);
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
 
 #include <functional>
 #include <string>
@@ -25,6 +26,10 @@ public:
     void tell(const std::function<void(const RecoveredItem&)>& on_item);
 
 private:
+    // Reads the facts of one index, some facts ahead of those that are worked on. With a million messages in hash maps
+    // nearly all the time goes into waiting for memory; so that waiting happens side by side.
+    class Facts;
+
     void keep_latest(const Fact& fact);
     void tell_message(
         std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item
@@ -34,7 +39,7 @@ private:
     RecoveryReport& report_;
     std::vector<FileJournal::Found> segments_;
     absl::flat_hash_map<ItemId, std::string_view> schedules_;  // bodies of the latest, in segments_
-    absl::flat_hash_map<ItemId, bool> holds_;
+    absl::flat_hash_set<ItemId> held_;
     absl::flat_hash_map<std::string_view, std::string_view> policies_;
     MessageSummary summary_;
     std::vector<std::uint32_t> pending_;

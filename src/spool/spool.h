@@ -116,6 +116,9 @@ struct Options {
     std::uint64_t free_bytes_min = 64ull << 20;       // admission: below this much free disk, accepting stops
     std::uint64_t queued_bytes_max = 256ull << 20;    // appended but not yet synced; above, accepting stops
     bool sync = true;                                 // false relaxes the durability promise; visibly
+    // Told one sentence when the disk fails or fills up, when damage is met, when space cannot be given back: somebody must
+    // look. Once for each failure, however often it is tried again. From the writer's thread, and within open().
+    std::function<void(const std::string& sentence)> on_problem = [](const std::string&) {};
 };
 
 struct Status {
@@ -128,12 +131,19 @@ struct Status {
     std::string last_problem;    // a sentence, naming the file
 };
 
+// Whether the writer's thread does its work.
+struct Pulse {
+    std::uint64_t steps = 0;  // grows with everything that it and the disk get done
+    bool idle = true;         // nothing waits for it
+    bool at_disk = false;     // some call to the disk, of any thread, has not come back yet
+};
+
 // Keeps accepted messages until every recipient is decided.
 //
 // Promise: when `committed` reports success for a ticket, its records survive a crash of the process or the machine, as
 // the OS reports it. A batch is atomic. After a failed sync nothing is retried on the same data (DESIGN §5): every ticket
 // of that sync fails with disk_failed or disk_full, the segment is abandoned, a new one is opened and probed.
-// Thread: append(), load(), status() from any thread. Writing, syncing and reclaiming run on the spool's own thread.
+// Thread: append(), load(), status(), pulse() from any thread. Writing, syncing and reclaiming run on the spool's own thread.
 // Limits: one message at most 1 GiB. load() reads the disk: call it on a blocking pool.
 class Spool {
 public:
@@ -151,6 +161,7 @@ public:
     virtual Result<mail::MessagePtr> load(MessageId id) = 0;
 
     virtual Status status() const = 0;
+    virtual Pulse pulse() const = 0;  // never waits for the disk
     // Cheap enough to be asked per message: false when admission should answer 452.
     virtual bool accepting() const = 0;
 

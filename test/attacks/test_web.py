@@ -1,6 +1,5 @@
-"""Conformance 2.8 for what exists: the control port against browsers, guessers and smugglers; names; logs and secrets."""
+"""Conformance 2.8 for what exists: the control port against browsers, guessers and smugglers; names; logs."""
 
-import base64
 import contextlib
 import json
 import os
@@ -11,12 +10,10 @@ import urllib.parse
 
 from attacks import Attack, octets, vectors
 from clients import Raw
-from peers import Scripted
 from world import PATIENCE, SLUICE, free_port
 
 TABLE = vectors("web")
 TOKEN = "correct-horse-battery-staple"
-SECRET = "s3cr3t-of-the-user"
 
 
 class ControlPort(Attack):
@@ -172,68 +169,6 @@ class ControlPort(Attack):
     def files(self):
         """All files of the instance, apart from the journal's own."""
         return {str(path) for path in self.engine.directory.rglob("*") if "/queue/" not in str(path)}
-
-
-class Secrets(Attack):
-    """Nothing that opens a door is written anywhere, at any level: not the right secret, and not a wrong one either."""
-
-    def hidden(self, *secrets):
-        self.assertEqual(self.engine.stop(), 0)
-        told = self.engine.process.output()
-        for file in [*(self.engine.directory / "log").glob("*"), *(self.engine.directory / "queue").rglob("*")]:
-            if file.is_file():
-                told += file.read_bytes().decode("latin-1")
-        for secret in secrets:
-            for form in (secret, base64.b64encode(secret.encode()).decode().rstrip("=")):
-                self.assertNotIn(form, told)
-
-    def test_LOG_1_logins_of_clients(self):
-        user = "u@src.test"
-        self.engine.files["plugins"] += "auth/flat_file\n"
-        self.engine.set("log.ini", level="data").set("outbound.ini", disabled="true")
-        self.engine.set("auth_flat_file.ini", "core", methods="PLAIN,LOGIN,CRAM-MD5")
-        self.engine.set("auth_flat_file.ini", "users", **{user: SECRET})
-        self.engine.start()
-
-        def coded(text):
-            return base64.b64encode(text.encode()).decode()
-
-        plain, wrong = coded(f"\0{user}\0{SECRET}"), "not-the-" + SECRET[::-1]
-        dialogues = (
-            [f"AUTH PLAIN {plain}", "MAIL FROM:<u@src.test>"], ["AUTH PLAIN", plain], ["AUTH LOGIN", coded(user), coded(SECRET)],
-            [f"AUTH LOGIN {coded(user)}", coded(SECRET)], [f"AUTH PLAIN {coded(chr(0) + user + chr(0) + wrong)}"],
-            ["AUTH LOGIN", coded(user), coded(wrong)],
-            # What a client says out of step is still a secret.
-            [f"auth  plain  {plain}"], [f"AUTH\tPLAIN\t{plain}"], [f"AUTHPLAIN {plain}"], [f"AUTH XYZ {plain}"], [plain],
-            [coded(SECRET)], [f"AUTH PLAIN {plain}", f"AUTH PLAIN {plain}"], [f"MAIL FROM:<a@src.test> AUTH={SECRET}"],
-            [f"AUTH PLAIN {plain}" + "A" * 20_000], [f"NOOP {plain}"])
-        for channel in ("clear", "starttls"):
-            for dialogue in dialogues:
-                with self.subTest(dialogue[0][:12], channel=channel), self.client(channel) as client:
-                    for line in dialogue:
-                        client.ask(line)
-        self.hidden(SECRET, wrong, plain)
-
-    def test_LOG_1_our_own_login_at_a_smarthost(self):
-        server = Scripted(self, ehlo=("AUTH PLAIN LOGIN", "8BITMIME"), script={"AUTH": ["535 5.7.8 no", "235 ok"]})
-        self.engine.set("log.ini", level="data").set("outbound.ini", auth_cleartext="true", temp_fail_intervals="5s*100")
-        self.engine.route("any", f"smtp://me:{SECRET}@{server.endpoint}").start()
-        self.assertEqual(self.by_json(b"Subject: x\n\nhello\n", "b@dst.test")[0], 202)
-        server.wait(1)
-        self.assertIn(base64.b64encode(f"\0me\0{SECRET}".encode()).decode(), "".join(server.commands("AUTH")))
-        self.engine.wait_empty()
-        self.hidden(SECRET, f"\0me\0{SECRET}")
-
-    def test_LOG_1_tokens_of_the_api(self):
-        port = free_port()
-        self.engine.set("log.ini", level="data").set("http.ini", listen=f"127.0.0.1:{port}", token=TOKEN).start()
-        wrong = "Wr0ng-but-still-nobodys-business"
-        for header in (f"Bearer {TOKEN}", f"Bearer {wrong}", f"Basic {TOKEN}", TOKEN):
-            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as link:
-                link.sendall(f"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: {header}\r\nConnection: close\r\n\r\n".encode())
-                while link.recv(65536):
-                    pass
-        self.hidden(TOKEN, wrong)
 
 
 class Logs(Attack):

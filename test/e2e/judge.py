@@ -1,7 +1,7 @@
 """The judge: was anything lost, doubled, altered or invented? (conformance 4.3)
 
 Three ledgers are compared. The *source* ledger holds each message that was answered 250, written by the client after the
-answer. The *sink* ledger holds each message that a peer took, written before the peer answers. The *DSN* ledger holds the
+answer, with the instant at which it read it. The *sink* ledger holds each message that a peer took, written before the peer answers. The *DSN* ledger holds the
 notifications that came to the sender. `Judge` reads them and returns findings; none means that every promise was kept.
 """
 
@@ -13,6 +13,7 @@ import email
 import email.policy
 import json
 import os
+import time
 
 SENDER = "blast@src.test"
 DOMAINS = 20
@@ -56,32 +57,85 @@ class Load:
         return [f"{self.name}{n}@d{n % DOMAINS}.test" for n in range(first, first + self.recipients)]
 
 
+@dataclasses.dataclass
+class Death:
+    """The engine died, or could record nothing any more, at `at`; it was started again at `over`. `undecided` are the recipients
+    of whom its journal then knew no outcome; None when nobody looked."""
+
+    at: float
+    over: float = float("inf")
+    undecided: set = None
+
+
 class Ambiguity:
-    """When the engine died. What a peer took just before, within `window_ms`, may come again, once for each death: its outcome
-    was not yet recorded. So may what a busy peer took from its socket until the engine was started again: only the dead one can
-    have sent it."""
+    """When the engine died. What a peer took before may come again, once for each death, when its outcome stood not yet in the
+    journal; `window_ms` is how long recording it may take at most. So may what a busy peer took from its socket until the
+    engine was started again: only the dead one can have sent it."""
 
     def __init__(self, window_ms):
         self.window_ms = window_ms
         self.deaths = []
 
     def died(self, at_ms):
-        self.deaths.append((at_ms - self.window_ms, float("inf")))
+        """Also: nothing could be recorded from then on."""
+        self.deaths.append(Death(at_ms))
+
+    def left_undecided(self, recipients):
+        """What the journal says after the last death."""
+        for death in self.open_ended():
+            death.undecided = recipients
 
     def starts_again(self, at_ms):
-        if self.deaths and self.deaths[-1][1] == float("inf"):
-            self.deaths[-1] = (self.deaths[-1][0], at_ms)
+        for death in self.open_ended():
+            death.over = at_ms
 
-    def excuses(self, copy):
+    def open_ended(self):
+        return [death for death in self.deaths[-2:] if death.over == float("inf")]
+
+    def near(self, at):
+        """The deaths that a copy taken at this time may have come before."""
+        first = bisect.bisect_left(self.deaths, at, key=lambda death: death.over)
+        for death in self.deaths[first:]:
+            if death.at - self.window_ms > at:
+                return
+            yield death
+
+    def excuses(self, copy, to=None):
         """How many further copies this one excuses: its answer was never sent, or the engine died with it unrecorded."""
         if copy["answer"] == "":
             return 1
-        at = bisect.bisect_right(self.deaths, (copy["at"], float("inf"))) - 1
-        # Deaths can follow each other within one window.
-        return 1 if any(begin <= copy["at"] <= end for begin, end in self.deaths[max(0, at - 4):at + 1]) else 0
+        return int(any(to is None or death.undecided is None or to in death.undecided for death in self.near(copy["at"])))
 
     def near_death(self, at, before_ms):
-        return any(begin + self.window_ms - before_ms <= at <= end for begin, end in self.deaths)
+        return any(death.at - before_ms <= at <= death.over for death in self.deaths)
+
+
+@dataclasses.dataclass
+class PowerCut:
+    """From the call that cut the power until the engine was started again. What it called durable in between may
+    be lost: the kernel may call a sync good whose transaction it then drops; a real machine would not live to tell. An answer that
+    the client read before the call must not be lost."""
+
+    called_ns: int  # monotonic, as `read_ns` of the source ledger
+    called_ms: int  # of the wall clock, as the ledgers of the sinks
+    over_ns: int = 0
+    over_ms: int = 0
+
+    @staticmethod
+    def now():
+        return PowerCut(time.monotonic_ns(), time.time_ns() // 1_000_000)
+
+    def over(self):
+        """Unless it was over before."""
+        if self.over_ns:
+            return
+        self.over_ns, self.over_ms = time.monotonic_ns(), time.time_ns() // 1_000_000
+
+    def covers_answer(self, line):
+        return self.called_ns < line["read_ns"] <= self.over_ns
+
+    def covers_copy(self, line):
+        return self.called_ms <= line["at"] <= self.over_ms
 
 
 class Notifications:
@@ -127,20 +181,20 @@ class Verdict:
 class Judge:
     """Reads all ledgers once; each check appends sentences to `findings`."""
 
-    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, doubtful=(), moments=()):
+    def __init__(self, loads, sink_lines, dsn_lines, dsn_folder, queued, ambiguity, events, cuts=(), others=()):
         self.loads = {load.name: load for load in loads}
         self.findings = []
         self.ambiguity = ambiguity
         self.queued = set(queued)
         self.events = events
-        self.doubtful = doubtful  # recipients whose 250 came while the power failed
-        self.moments = moments  # when that was: (begin, end) in milliseconds
-        self.doubtful_and_gone = 0
+        self.cuts = cuts
+        self.others = {SENDER, *others}  # recipients of mail that is in no ledger
+        self.doubtful_and_gone = []  # how long after the call that cut the power they were answered, in ms
         self.acked = {}
         for load in loads:
             for line in load_ledger(load.ledger):
                 for to in line["to"]:
-                    self.acked[to] = line["id"]
+                    self.acked[to] = line
         self.copies = collections.defaultdict(list)
         for line in sink_lines:
             line["at"] = milliseconds(line["time"])
@@ -165,17 +219,20 @@ class Judge:
             self.findings.append(f"{line['id']}: the sender changed: {line['from']}")
 
     def check_nothing_lost(self):
-        for to, ident in self.acked.items():
+        for to, line in self.acked.items():
             if to in self.copies or to in self.dsn.by_recipient or to in self.queued:
                 continue
-            if to in self.doubtful:
-                self.doubtful_and_gone += 1
+            cut = next((cut for cut in self.cuts if cut.covers_answer(line)), None)
+            if cut:
+                self.doubtful_and_gone.append((line["read_ns"] - cut.called_ns) / 1e6)
             else:
-                self.findings.append(f"lost: {ident} to {to} was answered 250")
+                before = [(cut.called_ns - line["read_ns"]) / 1e6 for cut in self.cuts if cut.called_ns >= line["read_ns"]]
+                when = f", {min(before):.3f} ms before a cut" if before else ""
+                self.findings.append(f"lost: {line['id']} to {to} was answered 250{when}")
 
-    def check_copies(self, copies, what):
+    def check_copies(self, copies, what, to=None):
         extra = len(copies) - 1
-        excused = sum(self.ambiguity.excuses(copy) for copy in copies[:-1])
+        excused = sum(self.ambiguity.excuses(copy, to) for copy in copies[:-1])
         if extra > excused:
             times = [f"{copy['time']} {copy['answer']!r}" for copy in copies]
             self.findings.append(f"{what}: {extra} extra copies, {excused} excused: {times}")
@@ -195,7 +252,7 @@ class Judge:
                 self.findings.append(f"DSN for {to}: {sorted(said)}")
             if self.in_doubt(sorted(said)[0][0]):
                 continue
-            certain = [copy for copy in self.copies.get(to, []) if not self.ambiguity.excuses(copy)]
+            certain = [copy for copy in self.copies.get(to, []) if not self.ambiguity.excuses(copy, to)]
             if certain:
                 message = sorted(said)[0][0]
                 self.findings.append(f"{to} got the message at {certain[0]['time']}, and a DSN was sent at "
@@ -203,15 +260,13 @@ class Judge:
 
     def in_doubt(self, message):
         """The DSN went out while the power failed: it was called durable and then dropped."""
-        at = self.dsn.copies[message][0]["at"]
-        return any(begin <= at <= end for begin, end in self.moments)
+        return any(cut.covers_copy(self.dsn.copies[message][0]) for cut in self.cuts)
 
     def deaths_near(self, to):
         """For whoever looks into a finding: when the engine died about that time."""
         message = sorted(self.dsn.by_recipient[to])[0][0]
         at = self.dsn.copies[message][0]["at"]
-        near = [(begin + self.ambiguity.window_ms - at, end - at)
-                for begin, end in self.ambiguity.deaths if abs(begin - at) < 3000]
+        near = [(death.at - at, death.over - at) for death in self.ambiguity.deaths if abs(death.at - at) < 5000]
         return f"the engine died (ms from the first DSN): {near}"
 
     def check_duplicates_were_announced(self):
@@ -228,12 +283,12 @@ class Judge:
         for event in self.events:
             if event["event"] == "delivered":
                 for to in event["recipients"]:
-                    if to not in self.copies and not to == SENDER:
+                    if to not in self.copies and to not in self.others:
                         self.findings.append(f"the log says delivered, no peer took it: {to}")
 
     def verdict(self):
         self.check_nothing_lost()
-        extra = sum(self.check_copies(copies, to) for to, copies in self.copies.items())
+        extra = sum(self.check_copies(copies, to, to) for to, copies in self.copies.items())
         extra_dsn = sum(self.check_copies(copies, f"DSN {ident}") for ident, copies in self.dsn.copies.items())
         self.check_notifications()
         self.check_duplicates_were_announced()
@@ -245,7 +300,8 @@ class Judge:
             "delivered_but_not_acked": len(set(self.copies) - set(self.acked)),
             "bounced_with_dsn": len(self.dsn.by_recipient),
             "still_queued": len(self.queued),
-            "doubtful_and_gone": self.doubtful_and_gone,
+            "doubtful_and_gone": len(self.doubtful_and_gone),
+            "doubtful_ms_max": round(max(self.doubtful_and_gone, default=0), 3),
             "extra_copies": extra,
             "extra_dsn_copies": extra_dsn,
             "answers_lost_by_peers": lost_answers,
@@ -260,8 +316,7 @@ class Judge:
         worst = 0
         for copies in self.copies.values():
             for copy in copies[:-1]:
-                ages = [max(0, begin + self.ambiguity.window_ms - copy["at"]) for begin, end in self.ambiguity.deaths
-                        if begin <= copy["at"] <= end]
+                ages = [max(0, death.at - copy["at"]) for death in self.ambiguity.near(copy["at"])]
                 if copy["answer"] != "" and ages:
                     worst = max(worst, min(ages))
         return worst

@@ -400,7 +400,7 @@ class Smarthost(Delivery):
         submit(engine, "b@dst.test", self.message())
         engine.wait_event("deferred")
         self.assertEqual(peer.commands("MAIL"), [])
-        self.assertIn("[WARN]", engine.process.output())
+        self.assertRegex(engine.process.output(), r"\[WARN\] .*\[outbound\]")
         self.assertEqual(engine.stop(), 0)
         engine.set("outbound.ini", auth_fallback_plain="true")
         engine.start()

@@ -1,0 +1,106 @@
+"""A deep queue: B-12, B-13 and B-18 of the conformance suite."""
+
+import threading
+import time
+
+import lab as labs
+import machine
+
+BLOCK = 20_000  # messages of one measured load
+NEVER = {("outbound.ini", "main"): {"temp_fail_intervals": "1d*5", "retry_jitter": "false", "unhealthy_for": "1h"}}
+
+
+def nobody():
+    """An endpoint at which nothing listens."""
+    return f"127.0.0.1:{machine.free_port()}"
+
+
+def deep(lab):
+    """B-12 and B-13: a million messages for a destination that is down; then the engine is killed and starts again."""
+    items = lab.options.items
+    sink = lab.sink([f"127.0.0.1:{machine.free_port()}"])
+    live = sink.args[sink.args.index("--listen") + 1]
+    routes = {"any": nobody(), "live.test": live}
+    engine, fresh = lab.engine(routes, NEVER), lab.engine(routes, NEVER)
+    base = engine.resident_kib()
+    load = {"sessions": 32, "domains": 100, "size": 4096}
+    for one in (engine, fresh):
+        lab.load(one, 2000, **load)
+        labs.settle(one)
+    for depth in (items // 4, items // 2, items):
+        missing = depth - engine.queue()["items"]
+        if missing > 0:
+            lab.load(engine, missing, **load)
+            labs.settle(engine)
+        compare(lab, engine, fresh, load, depth)
+    measure_depth(lab, engine, base)
+    command_everything(lab, engine)
+    restart(lab, engine)
+
+
+def compare(lab, engine, fresh, load, depth):
+    """The rate of the deep queue against that of one nearly empty, in turns: what else the machine does concerns both."""
+    rates, shallow, cpu, shallow_cpu = [], [], [], []
+    for _ in range(3):
+        for one, into, cost in ((engine, rates, cpu), (fresh, shallow, shallow_cpu)):
+            rate, us = lab.measured_load(one, BLOCK // 2, **load)
+            into.append(rate)
+            cost.append(us)
+    add = lab.report.add
+    add(f"{depth:,} queued: accepted a second", labs.median(rates), "/s", digits=0)
+    add(f"{depth:,} queued: rate against an almost empty queue", labs.median(rates) / labs.median(shallow), least=0.9, digits=2)
+    add(f"{depth:,} queued: CPU for a message, with its failed attempt", labs.median(cpu), "us")
+    add(f"{depth:,} queued: CPU against an almost empty queue", labs.median(cpu) / labs.median(shallow_cpu), digits=2)
+
+
+def measure_depth(lab, engine, base):
+    add = lab.report.add
+    queue = engine.queue()
+    items = queue["items"]
+    resident = labs.steady_resident_kib(engine)
+    add("resident memory", resident / 1024, "MiB")
+    add("resident memory for a queued item beyond the empty process", (resident - base) * 1024 / items, "octets", most=200)
+    add("disk for a message of 4 KiB", engine.spool_bytes() / items, "octets", digits=0)
+    cpu = machine.cpu_seconds(engine.pid)
+    time.sleep(10)
+    add("idle CPU", (machine.cpu_seconds(engine.pid) - cpu) / 10 * 100, "%", most=0.5, digits=2)
+    for path in ("/v1/status", "/v1/queue/stats", "/v1/queue?limit=100", "/v1/queue?limit=100&domain=d7.test", "/v1/queue?limit=10000"):
+        times = [labs.timed_ms(lambda: engine.ask("GET", path))[0] for _ in range(3)]
+        add(f"GET {path}", labs.median(times), "ms")
+
+
+def command_everything(lab, engine):
+    """Holds and releases everything; how long does the core answer nobody else meanwhile?"""
+    for command in ("hold", "release"):
+        longest, stop = [0.0], threading.Event()
+
+        def probe():
+            while not stop.is_set():
+                longest[0] = max(longest[0], labs.timed_ms(engine.status)[0])
+
+        watcher = threading.Thread(target=probe)
+        watcher.start()
+        before = engine.resident_kib()
+        took, answer = labs.timed_ms(lambda: engine.ask("POST", f"/v1/queue/{command}", {"all": True}))
+        stop.set()
+        watcher.join()
+        lab.report.add(f"{command} all {answer['items']:,} items", took / 1000, "s")
+        lab.report.add(f"{command} all: longest answer of the core to somebody else", longest[0], "ms", most=100)
+        lab.report.add(f"{command} all: resident memory grew by", (engine.resident_kib() - before) / 1024, "MiB")
+
+
+def restart(lab, engine):
+    queued = engine.queue()["items"]
+    for cache, forget in (("cold", True), ("warm", False)):
+        engine.kill()
+        if forget:
+            labs.forget_cache(engine.folder / "queue")
+        took, _ = labs.timed_ms(engine.start)
+        lab.report.add(f"kill -9, {cache} cache: start to first greeting", took / 1000, "s", most=3, digits=2)
+        if engine.queue()["items"] != queued:
+            raise labs.Lost(f"{queued} items were queued before the restart and {engine.queue()['items']} after")
+        first, _ = labs.timed_ms(lambda: lab.load(engine, 1, to="first@live.test"))
+        waited, _ = labs.timed_ms(lambda: machine.wait_for(lambda: engine.queue()["items"] == queued, "a delivery", pause=0.002))
+        lab.report.add(f"kill -9, {cache} cache: first message until delivered", first + waited, "ms")
+    resident = labs.steady_resident_kib(engine)
+    lab.report.add("after the restart: resident memory for a queued item, all included", resident * 1024 / queued, "octets")

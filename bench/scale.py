@@ -1,0 +1,17 @@
+"""The scenarios of scale, by name. Each takes a lab and notes figures in its report."""
+
+import depth
+import links
+import shapes
+
+ALL = {
+    "domains": shapes.domains,
+    "tls": links.tls,
+    "slow": links.slow_out,
+    "idle-in": links.idle_in,
+    "deep": depth.deep,
+    "large": shapes.large,
+    "fanout": shapes.fanout,
+    "fairness": shapes.fairness,
+    "slowloris": links.slowloris,
+}

@@ -1,0 +1,200 @@
+#include "daemon/machinery.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <limits>
+#include <thread>
+#include <utility>
+
+namespace sluice::daemon {
+namespace {
+
+std::uint32_t shard_count(const config::Settings& settings) {
+    if (settings.smtp.shards != 0) return settings.smtp.shards;
+    return std::max(1U, std::thread::hardware_concurrency());
+}
+
+queue::Admit admit_of(const spool::RecoveredItem& item) {
+    queue::Admit admit;
+    admit.id = item.id;
+    admit.domain = item.domain;
+    admit.tenant = item.tenant;
+    admit.arrival = item.arrival;
+    admit.due = item.next;
+    admit.size = item.size;
+    admit.recipient_count = item.recipient_count;
+    admit.source_hash = item.source_hash;
+    admit.attempts = item.attempts;
+    admit.priority = item.priority;
+    admit.held = item.held;
+    admit.delay_notified = item.delay_notified;
+    if (item.pending.size() != item.recipient_count) admit.pending.assign(item.pending.begin(), item.pending.end());
+    return admit;
+}
+
+spool::Options spool_options(const config::SpoolSettings& settings) {
+    spool::Options options;
+    options.directory = settings.directory;
+    options.segment_bytes = settings.segment_bytes;
+    options.reserve_bytes = settings.reserve_bytes;
+    options.free_bytes_min = settings.free_bytes_min;
+    options.sync = settings.sync;
+    return options;
+}
+
+// Clients may not take all descriptors: deliveries, DNS, the spool and the control API need some too (DoS-8). With few,
+// half are for clients; with many, all but a few thousand.
+std::uint32_t clients_max() {
+    constexpr rlim_t kept_max = 4096;
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return std::numeric_limits<std::uint32_t>::max();
+    const rlim_t clients = limit.rlim_cur - std::min(limit.rlim_cur / 2, kept_max);
+    return static_cast<std::uint32_t>(std::min<rlim_t>(clients, std::numeric_limits<std::uint32_t>::max()));
+}
+
+}  // namespace
+
+queue::Options core_options(const config::Settings& settings, std::uint32_t shards, std::uint64_t seed) {
+    queue::Options options;
+    options.shards = shards;
+    options.concurrency_max = settings.outbound.concurrency_max;
+    options.destination_concurrency = settings.outbound.destination_concurrency;
+    options.disabled = settings.outbound.disabled;
+    options.idle_session = settings.outbound.pool_timeout;
+    options.session_messages_max = settings.outbound.messages_per_connection;
+    options.unhealthy_for = settings.outbound.unhealthy_for;
+    options.lifetime = settings.outbound.queue_lifetime;
+    options.fresh_bytes_max = settings.spool.fresh_bytes_max;
+    options.sources4 = settings.outbound.sources4;
+    options.sources6 = settings.outbound.sources6;
+    options.seed = seed;
+    return options;
+}
+
+Machinery::Machinery(Ground ground, event::Recorder& events, event::Log& log)
+    : ground_(std::move(ground)), events_(events), log_(log), started_(clock_.now()), workers_(ground_.disk_workers) {}
+
+Machinery::~Machinery() = default;
+
+Result<> Machinery::recover(const config::Settings& settings) {
+    const std::uint32_t shards = shard_count(settings);
+    per_shard_.resize(shards);
+    core_ = std::make_unique<CoreThread>(
+        clock_, core_options(settings, shards, static_cast<std::uint64_t>(wall_clock_ms())),
+        [this](std::vector<queue::Action>& actions) { on_actions(actions); });
+    const auto on_item = [this](const spool::RecoveredItem& item) { core_->recover(admit_of(item)); };
+    spool::Options options = spool_options(settings.spool);
+    options.on_problem = [this](const std::string& sentence) { log_.error("spool", sentence); };
+    TRY(spool_, ground_.open_spool(options, on_item, recovery_));
+    clock_.not_before(recovery_.latest);
+    for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
+    if (recovery_.corrupt_batches > 0) {
+        log_.error(
+            "spool", "the journal is damaged: what is whole is kept, the files are in quarantine/",
+            {{"batches", recovery_.corrupt_batches}});
+    }
+    if (!settings.spool.sync) log_.warn("spool", "syncing is off: accepted mail can be lost in a power cut");
+    ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
+    pressure_ = std::make_unique<Pressure>(settings.spool);
+    return {};
+}
+
+void Machinery::build(const config::SettingsPtr& settings) {
+    const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
+                        events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves};
+    census_.cap(clients_max());
+    if (settings->smtp.connections_max > clients_max()) {
+        log_.warn(
+            "core", "the descriptor limit allows fewer clients than connections_max", {{"clients", clients_max()}});
+    }
+    for (std::uint32_t index = 0; index < per_shard_.size(); ++index) {
+        shards_.push_back(std::make_unique<ShardUnit>(index, common, settings));
+    }
+}
+
+Result<> Machinery::listen() {
+    for (const auto& shard : shards_) TRY_VOID(shard->listen());
+    return {};
+}
+
+void Machinery::start() {
+    for (const auto& shard : shards_) shard->start();
+    core_->start();
+}
+
+void Machinery::apply(const config::SettingsPtr& settings) {
+    core_->push(queue::Configure{core_options(
+        *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
+    for (const auto& shard : shards_) shard->configure(settings);
+}
+
+void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {
+    if (shards_.empty()) return closed();
+    const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
+    for (const auto& shard : shards_) {
+        shard->close(deadline, [left, closed] {
+            if (--*left == 0) closed();
+        });
+    }
+}
+
+void Machinery::finish() {
+    core_->stop();
+    workers_.join();
+    spool_->close();
+    for (const auto& shard : shards_) shard->join();
+    shards_.clear();
+}
+
+void Machinery::on_actions(std::vector<queue::Action>& actions) {
+    spool::Batch holds;
+    for (queue::Action& action : actions) {
+        if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
+            per_shard_[deliver->shard].push_back(std::move(action));
+        } else if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
+            per_shard_[conclude->shard].push_back(std::move(action));
+        } else if (auto* close = std::get_if<queue::Close>(&action)) {
+            per_shard_[close->shard].push_back(std::move(action));
+        } else if (auto* resolve = std::get_if<queue::Resolve>(&action)) {
+            // The same name always asks the same resolver, whose cache then knows it.
+            const std::size_t shard = std::hash<std::string>()(resolve->key) % per_shard_.size();
+            per_shard_[shard].push_back(std::move(action));
+        } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
+            record_removal(std::move(*removed));
+        } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
+            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
+        }
+    }
+    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
+    for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
+}
+
+void Machinery::record_removal(queue::Removed removed) {
+    // Naming the recipients needs the message, which may have to be read from disk.
+    ++removals_under_way_;
+    workers_.post([this, removed = std::move(removed)]() mutable {
+        write_removal(std::move(removed));
+        --removals_under_way_;
+    });
+}
+
+void Machinery::write_removal(queue::Removed removed) {
+    const Result<mail::MessagePtr> message = spool_->load(removed.item.message);
+    if (!message) {
+        log_.warn("queue", "removed item has no message", {{"item", removed.item.text()}});
+        return;
+    }
+    const mail::Message& original = **message;
+    if (removed.pending.empty()) removed.pending = original.items[removed.item.index].recipients;
+    spool::Batch batch;
+    batch.emplace_back(
+        spool::OutcomeRecord{removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
+    event::Removed fact{event::ItemFact{original, removed.item, removed.pending}};
+    fact.by = "operator";
+    fact.since_arrival = clock_.now() - original.arrival;
+    spool_->append(std::move(batch), nullptr, 0);
+    events_.record(fact);
+}
+
+}  // namespace sluice::daemon

@@ -1,0 +1,73 @@
+#include "daemon/privileges.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace sluice::daemon {
+namespace {
+
+// A link is given away itself, never what it points to, and a file of somebody else's with a second name is not given away
+// at all: whoever may write in the folder could have put either there.
+Result<> give(const std::string& path, uid_t uid, gid_t gid) {
+    struct stat facts{};
+    const bool known = ::lstat(path.c_str(), &facts) == 0;
+    if (known && facts.st_uid == uid && facts.st_gid == gid) return {};
+    if (known && !S_ISDIR(facts.st_mode) && facts.st_nlink > 1) return {};
+    // Files may go while we look: the spool works already.
+    if ((known && ::lchown(path.c_str(), uid, gid) == 0) || errno == ENOENT) return {};
+    return fail(Errc::disk_failed, path + ": " + std::strerror(errno));
+}
+
+Result<> give_folder(const std::string& folder, uid_t uid, gid_t gid) {
+    if (::chown(folder.c_str(), uid, gid) != 0) return fail(Errc::disk_failed, folder + ": " + std::strerror(errno));
+    std::error_code error;
+    using Walk = std::filesystem::recursive_directory_iterator;
+    for (Walk entry(folder, error); !error && entry != Walk(); entry.increment(error)) {
+        TRY_VOID(give(entry->path().string(), uid, gid));
+    }
+    return {};
+}
+
+}  // namespace
+
+void forbid_new_privileges() { ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+
+void settle_core_dumps(bool wanted) {
+    rlimit size{};
+    if (::getrlimit(RLIMIT_CORE, &size) == 0) {
+        size.rlim_cur = wanted ? size.rlim_max : 0;
+        ::setrlimit(RLIMIT_CORE, &size);
+    }
+    // The limit alone does not keep the kernel from handing our memory to a program that collects core files.
+    ::prctl(PR_SET_DUMPABLE, wanted ? 1 : 0, 0, 0, 0);
+}
+
+Result<> drop_privileges(const config::SmtpSettings& settings, std::span<const std::string> folders) {
+    if (::geteuid() != 0 || (settings.user.empty() && settings.group.empty())) return {};
+    const passwd* user = settings.user.empty() ? nullptr : ::getpwnam(settings.user.c_str());
+    if (user == nullptr && !settings.user.empty()) {
+        return fail(Errc::config, "smtp.ini: user: no such user: " + settings.user);
+    }
+    const group* named = settings.group.empty() ? nullptr : ::getgrnam(settings.group.c_str());
+    if (named == nullptr && !settings.group.empty()) {
+        return fail(Errc::config, "smtp.ini: group: no such group: " + settings.group);
+    }
+    const uid_t uid = user != nullptr ? user->pw_uid : ::geteuid();
+    const gid_t gid = named != nullptr ? named->gr_gid : user->pw_gid;
+
+    for (const std::string& folder : folders) TRY_VOID(give_folder(folder, uid, gid));
+    if (::setgroups(1, &gid) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) {
+        return fail(Errc::config, std::string("cannot become the configured user: ") + std::strerror(errno));
+    }
+    return {};
+}
+
+}  // namespace sluice::daemon
