@@ -17,7 +17,7 @@ KIB = 1024
 
 
 class Lost(Exception):
-    """A message is missing, or came twice, or was not accepted."""
+    """A message is missing, or came twice, or was not accepted, or came as no message may come."""
 
 
 @dataclasses.dataclass
@@ -145,11 +145,14 @@ class Lab:
         return engine
 
     def sink(self, listen, *options, rules=()):
-        """A sink on these endpoints. Ends with the lab, or by finish()."""
-        command = [self.program, "--json", "sink", "--no-check", *options]
+        """A sink on these endpoints, which ends with the lab and judges what it was sent."""
+        command = [self.program, "--json", "sink", *options]
         command += [word for one in listen for word in ("--listen", one)]
         command += [word for rule in rules for word in ("--rule", rule)]
-        return self.child(command, "sink", listening=listen)
+        started = []
+        self.ends.callback(judge, started)  # comes after its end
+        started.append(self.child(command, "sink", listening=listen))
+        return started[0]
 
     def child(self, command, name, listening=()):
         output = self.path(name + "-output")
@@ -217,6 +220,14 @@ def end(child):
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+
+def judge(sinks):
+    """What these sinks, which have ended, saw that no client may send ends the scenario."""
+    for sink in sinks:
+        text = sink.output.read_text(errors="replace")
+        if sink.returncode == 1 and "{" in text:
+            raise Lost(f"the sink saw what no client may send: {json.loads(text[text.index('{'):])['first_violations'][:3]}")
 
 
 def timed_ms(act):

@@ -59,6 +59,8 @@ TEST(Text, Utf8ValidityFollowsRfc3629) {
     for (const char* bad : {"\xC0\xAF", "\xED\xA0\x80", "\xF5\x80\x80\x80", "\x80", "\xE2\x82"}) {
         EXPECT_FALSE(is_valid_utf8(bad));
     }
+    EXPECT_EQ(with_valid_utf8("b\xC3\xBC" "cher"), "b\xC3\xBC" "cher");
+    EXPECT_EQ(with_valid_utf8("a\xFC" "b\xE2\x82"), "a\xEF\xBF\xBD" "b\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 TEST(Text, NumbersTakeTheWholeText) {

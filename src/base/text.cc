@@ -106,6 +106,17 @@ bool is_valid_utf8(std::string_view text) {
     return true;
 }
 
+std::string with_valid_utf8(std::string text) {
+    if (is_valid_utf8(text)) return text;
+    std::string out;
+    for (std::string_view rest = text; !rest.empty();) {
+        const std::size_t length = utf8_length(rest);
+        out += length == 0 ? std::string_view("\xEF\xBF\xBD") : rest.substr(0, length);
+        rest.remove_prefix(length == 0 ? 1 : length);
+    }
+    return out;
+}
+
 std::string base64_encode(std::string_view bytes) {
     std::string out((bytes.size() + 2) / 3 * 4, '\0');
     // EVP_EncodeBlock also writes a NUL after the text; std::string has room for it.

@@ -27,6 +27,8 @@ std::string_view trim(std::string_view text);
 std::vector<std::string_view> split(std::string_view text, char separator);
 bool is_ascii(std::string_view text);
 bool is_valid_utf8(std::string_view text);
+// The same text with U+FFFD in place of every octet that is not valid UTF-8.
+std::string with_valid_utf8(std::string text);
 
 // The whole text as a number in range, or nothing: no sign for unsigned types, no blanks, no rest.
 template <class Number>

@@ -96,6 +96,17 @@ TEST(Routes, InjectionNamesTheFieldThatIsWrong) {
     EXPECT_EQ(boost::json::parse(missing.body).at("field").as_string(), "from");
 }
 
+TEST(Routes, LOG_1_WhatAClientWroteComesBackAsValidJson) {
+    FakeBackend backend;
+    HttpRequest get;
+    get.method = "GET";
+    get.path = "/v1/queue";
+    get.query.emplace_back("limi\xF8\r\n\"", "3");
+    const HttpReply reply = ask(backend, get);
+    EXPECT_EQ(reply.status, 422);
+    EXPECT_EQ(boost::json::parse(reply.body).at("field").as_string(), "limi\xEF\xBF\xBD\r\n\"");
+}
+
 TEST(Routes, TheDescriptionIsJsonAndNamesEveryRoute) {
     const auto document = boost::json::parse(openapi_document());
     for (const char* path : {"/v1/status", "/v1/queue", "/v1/messages", "/v1/queue/delete", "/metrics", "/health"}) {

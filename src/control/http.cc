@@ -44,6 +44,16 @@ Result<> parse_target(std::string_view target, HttpRequest& request) {
 
 Result<HttpRequest> request_of(Parser& parser) {
     auto& message = parser.get();
+    // Who reads the first and who reads the last of two would not agree on what was asked (RFC 9112 §3.2).
+    for (const http::field once : {http::field::host, http::field::authorization, http::field::content_type, http::field::origin}) {
+        if (message.count(once) > 1) return fail(Errc::bad_input, "a header field that may stand only once stands twice");
+    }
+    // Another reader might not know the coding, or go by the length: then it sees other requests (RFC 9112 §6.1, §6.3).
+    const std::size_t codings = message.count(http::field::transfer_encoding);
+    const bool chunked = iequals(text_of(message[http::field::transfer_encoding]), "chunked");
+    if (codings > 1 || (codings == 1 && (!chunked || message.count(http::field::content_length) > 0))) {
+        return fail(Errc::bad_input, "a Transfer-Encoding that is not chunked alone");
+    }
     HttpRequest request;
     request.method = text_of(message.method_string());
     request.host = text_of(message[http::field::host]);

@@ -20,7 +20,8 @@ constexpr std::string_view from_missing = "from: a reverse-path is expected; an 
 HttpReply reply(const json::value& value, int status = 200) {
     HttpReply out;
     out.status = status;
-    out.body = json::serialize(value) + "\n";
+    // Subjects, header fields and what a client wrote may hold any octets; JSON is UTF-8 (RFC 8259 §8.1).
+    out.body = with_valid_utf8(json::serialize(value)) + "\n";
     return out;
 }
 

@@ -6,6 +6,7 @@
 
 #include "async/task_group.h"
 #include "base/text.h"
+#include "control/failure_limit.h"
 #include "control/http.h"
 #include "control/routes.h"
 #include "net/listener.h"
@@ -22,6 +23,13 @@ constexpr std::uint64_t refused_body_max = 64 * 1024;
 std::string_view host_part(std::string_view host) {
     if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
     return host.substr(0, host.find(':'));
+}
+
+HttpReply refusal_of(int status, std::string_view sentence, std::string_view field) {
+    HttpReply reply;
+    reply.status = status;
+    reply.body = "{\"error\":\"" + std::string(sentence) + "\",\"field\":\"" + std::string(field) + "\"}\n";
+    return reply;
 }
 
 }  // namespace
@@ -44,6 +52,8 @@ public:
     }
 
     void set_access(std::string token, std::string host_name) {
+        // Whoever had the new one too early was right after all.
+        if (token != options_.token) failures_ = FailureLimit();
         options_.token = std::move(token);
         options_.host_name = std::move(host_name);
     }
@@ -94,7 +104,7 @@ private:
         open = false;
         Result<HttpRequest> request = co_await reader.head();
         if (!request) co_return reply_to(request.error());
-        std::optional<HttpReply> refusal = local ? std::nullopt : refuse(*request);
+        std::optional<HttpReply> refusal = local ? std::nullopt : refuse(*request, stream.remote().address);
         // The body of a refused request is read only when that is cheaper than a new connection.
         const std::uint64_t announced = reader.announced().value_or(refused_body_max + 1);
         if (refusal && announced > refused_body_max) co_return std::move(*refusal);
@@ -116,23 +126,30 @@ private:
     }
 
     // Who comes by TCP has to show, before anything is done for him, that he means us and may.
-    std::optional<HttpReply> refuse(const HttpRequest& request) {
-        HttpReply refusal;
-        if (!host_is_ours(request.host)) {
-            refusal.status = 421;
-            refusal.body = "{\"error\":\"the Host is not this instance\",\"field\":\"Host\"}\n";
-            return refusal;
+    std::optional<HttpReply> refuse(const HttpRequest& request, const net::IpAddress& client) {
+        if (!host_is_ours(request.host)) return refusal_of(421, "the Host is not this instance", "Host");
+        if (!is_same_origin(request)) return refusal_of(403, "pages of other sites may ask nothing", "Origin");
+        const auto now = std::chrono::steady_clock::now();
+        if (failures_.reached(client, now)) {
+            return refusal_of(429, "too many wrong tokens came from this address; wait a minute", "Authorization");
         }
         if (authorised(request.authorization)) return std::nullopt;
-        log_.warn("control", "request without a valid token refused", {{"path", request.path}});
-        refusal.status = 401;
-        refusal.body = "{\"error\":\"a valid bearer token is needed\",\"field\":\"Authorization\"}\n";
-        return refusal;
+        failures_.add(client, now);
+        log_.warn("control", "request without a valid token refused", {{"client", client.text()}, {"path", request.path}});
+        return refusal_of(401, "a valid bearer token is needed", "Authorization");
+    }
+
+    // A browser says in whose name it asks. Programs say nothing.
+    static bool is_same_origin(const HttpRequest& request) {
+        const std::string_view origin = request.origin;
+        const std::size_t scheme = origin.find("://");
+        return origin.empty() || (scheme != std::string_view::npos && iequals(origin.substr(scheme + 3), request.host));
     }
 
     // A page on another site can make a browser send requests here, but under its own name (DNS rebinding).
     bool host_is_ours(std::string_view host) const {
         const std::string_view name = host_part(host);
+        if (name.empty()) return false;
         return net::IpAddress::parse(name) || iequals(name, "localhost") || iequals(name, options_.host_name);
     }
 
@@ -149,6 +166,7 @@ private:
     Backend& backend_;
     event::Log& log_;
     Options options_;
+    FailureLimit failures_;
     std::vector<std::unique_ptr<net::Listener>> listeners_;
     std::size_t open_local_ = 0, open_remote_ = 0;
     async::TaskGroup tasks_;

@@ -445,6 +445,7 @@ class Scripted:
                 size, last = int(text.split()[1]), text.upper().endswith(" LAST")
                 self.reply("body", ordinary="")
                 chunk = reader.read(size)
+                streams[-1][0].extend(chunk)
                 if len(chunk) < size:
                     raise Closed
                 chunks += chunk

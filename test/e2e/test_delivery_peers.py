@@ -222,19 +222,6 @@ class Encrypted(Delivery):
                 self.assertEqual(engine.events("bounced") + engine.events("deferred"), [])
                 self.assertEqual(engine.stop(), 0)
 
-    def test_TLS_I4_words_before_the_handshake_are_not_heard_inside(self):
-        """TLS_I4, TLS_I5: what the peer said in clear, even after 220, has no effect inside TLS."""
-        peer = Scripted(
-            self, {"STARTTLS": "220 go\r\n250-x\r\n250 SIZE 1"}, ehlo=("SIZE 100000",), tls=self.tls)
-        engine = self.engine(peer.endpoint).start()
-        submit(engine, "b@dst.test", self.message())
-        wait_for(lambda: engine.events("delivered") + engine.events("deferred"), "the message to be decided")
-        for session in peer.sessions:  # a session that asked for TLS says EHLO again before anything else, or ends
-            after = session[session.index("STARTTLS") + 1:] if "STARTTLS" in session else []
-            self.assertTrue(not after or after[0].startswith("EHLO"), session)
-        self.assertEqual(engine.events("bounced"), [])
-        self.end_clean(engine)
-
     def test_TL_sessions_are_resumed(self):
         """The second handshake with a host is an abbreviated one (RFC 8446 §2.2)."""
         peer = Scripted(self, tls=self.tls)

@@ -236,25 +236,6 @@ class Encryption(Submission):
             self.assertEqual([code for code in client.rest() if code < 400], [])
         self.end_clean()
 
-    def test_TLS_I1_what_came_in_clear_is_not_obeyed_inside(self):
-        self.with_tls()
-        self.engine.start()
-        with Raw(self.engine.port) as client:
-            client.send("STARTTLS\r\nMAIL FROM:<evil@src.test>\r\n")
-            code, text = client.reply()
-            if code == 220:
-                self.assertEqual(client.rest(), [], text)
-            else:
-                self.assertGreaterEqual(code, 500)
-        with Raw(self.engine.port) as client:
-            client.starttls()
-            self.assertEqual(client.ask("MAIL FROM:<a@src.test>")[0], 503)  # TL_1: everything is forgotten
-            code, text = client.ask("EHLO client.test")
-            self.assertEqual(code, 250)
-            self.assertNotIn("STARTTLS", text)
-            self.assertEqual(client.ask("STARTTLS")[0], 503)
-        self.end_clean()
-
     def test_SU_5_old_versions_are_refused(self):
         self.with_tls()
         self.engine.start()
@@ -333,47 +314,12 @@ class Proxied(Submission):
 
 
 class Relaying(Submission):
-    """Conformance 2.4: a client without login outside of relay_acl_allow relays nothing, whatever it writes."""
-
-    FORMS = [
-        "<v@victim.test>", "<v%victim.test@local.test>", "<v@victim.test@local.test>", '<"v@victim.test">',
-        '<"v%victim.test"@local.test>', "<@local.test:v@victim.test>", "<@local.test,@b.test:v@victim.test>",
-        "<victim.test!v>", "<victim.test!v@local.test>", "<v@[127.0.0.1]>", "<v@[IPv6:::1]>", "<v@local.test.victim.test>",
-        "<v@victimlocal.test>", "<v@victim.local.test>", "<V@VICTIM.TEST>", "<v@xn--bcher-kva.test>", "<v@victim.test.>",
-        "v@victim.test", "<v@any>", "<v@localhost>", "<v@mx.sluice.test>", "<@v>", "<v@>"]
+    """Which destinations are ours to take mail for. What strangers may not do is in test/attacks."""
 
     def setUp(self):
         super().setUp()
         self.engine.files["relay_acl_allow"] = "127.0.0.1/32\n192.0.2.0/24\n"
         self.engine.set("relay.ini", "relay", dest_domains="true")
-        taken = json.dumps({"action": "accept"})
-        self.engine.set("relay_dest_domains.ini", "domains", **{"local.test": taken})
-
-    def test_2_4_no_form_of_a_foreign_recipient_is_taken_from_a_stranger(self):
-        self.engine.start()
-        for sender in ("<a@src.test>", "<b@local.test>", "<>"):
-            with Raw(self.engine.port, source="127.0.0.9", greet="localhost") as client:
-                self.assertEqual(client.ask(f"MAIL FROM:{sender}")[0], 250)
-                for at, form in enumerate(self.FORMS):
-                    if at % 10 == 9:  # bad commands are counted: a new session before 421 hides the answers
-                        client.close()
-                        client.__init__(self.engine.port, source="127.0.0.9", greet="localhost")
-                        client.ask(f"MAIL FROM:{sender}")
-                    with self.subTest(sender=sender, form=form):
-                        code, text = client.ask(f"RCPT TO:{form}")
-                        self.assertEqual(code // 100, 5, f"{code} {text}")
-        self.assertEqual(self.engine.events("accepted"), [])
-        self.end_clean()
-
-    def test_2_4_a_listed_destination_is_taken_and_a_listed_client_may_relay(self):
-        self.engine.start()
-        with Raw(self.engine.port, source="127.0.0.9") as client:
-            client.ask("MAIL FROM:<a@src.test>")
-            self.assertEqual(client.ask("RCPT TO:<v@LOCAL.test>")[0], 250)
-        with Raw(self.engine.port) as client:
-            client.ask("MAIL FROM:<a@src.test>")
-            self.assertEqual(client.ask("RCPT TO:<v@victim.test>")[0], 250)
-        self.end_clean()
 
     def test_destinations_with_actions(self):
         """accept and continue take mail from strangers, as in Haraka; deny refuses it."""
@@ -390,38 +336,11 @@ class Relaying(Submission):
         self.assertEqual((answers["127.0.0.1"][0], answers["127.0.0.1"][2]), (2, 2))
         self.end_clean()
 
-    def test_2_4_the_proxy_header_of_an_untrusted_source_gives_no_rights(self):
-        self.engine.start()
-        with Raw(self.engine.port, source="127.0.0.9", greet=None) as client:
-            client.send("PROXY TCP4 127.0.0.1 127.0.0.1 4567 25\r\n")
-            for line in ("EHLO x.test", "MAIL FROM:<a@src.test>", "RCPT TO:<v@victim.test>"):
-                client.send(line + "\r\n") if client.link.fileno() >= 0 else None
-            self.assertNotIn(250, client.rest()[2:])
-        self.assertEqual(self.engine.events("accepted"), [])
-        self.end_clean()
-
 
 class Listeners(Submission):
-    def relayed(self, port, address, source=None):
-        """The reply to a foreign recipient."""
-        with Raw(port, address=address, source=source) as client:
-            client.ask("MAIL FROM:<a@src.test>")
-            return client.ask("RCPT TO:<b@dst.test>")[0]
-
-    def test_2_4_ipv6_and_mapped_addresses_follow_the_same_list(self):
-        """A listener on [::] sees IPv4 clients as mapped addresses: the IPv4 ranges of relay_acl_allow still decide."""
+    def test_S5321_11_a_client_of_ipv6(self):
         port = free_port("::1")
-        self.engine.set("smtp.ini", listen=f"[::]:{port}")
-        self.engine.files["relay_acl_allow"] = "127.0.0.1/32\n"
-        self.engine.start()
-        self.assertEqual(self.relayed(port, "127.0.0.1"), 250)
-        self.assertEqual(self.relayed(port, "127.0.0.1", source="127.0.0.9") // 100, 5)
-        self.assertEqual(self.relayed(port, "::1") // 100, 5)
-        self.assertEqual(self.engine.stop(), 0)
-        self.engine.files["relay_acl_allow"] = "::1/128\n"
-        self.engine.start()
-        self.assertEqual(self.relayed(port, "::1"), 250)
-        self.assertEqual(self.relayed(port, "127.0.0.1") // 100, 5)
+        self.engine.set("smtp.ini", listen=f"[::]:{port}").start()
         with Raw(port, address="::1") as client:
             client.ask("MAIL FROM:<a@src.test>")
             client.ask("RCPT TO:<b@dst.test>")
@@ -630,105 +549,6 @@ class Wire(Submission):
         self.assertEqual(self.sink.ledger(), [])
         self.end_clean()
 
-    SMUGGLING = {
-        "I1": b"\n.\n", "I2": b"\n.\r", "I3": b"\n.\r\n", "I4": b"\r.\n", "I5": b"\r.\r", "I6": b"\r.\r\n", "I7": b"\r\n.\n",
-        "I8": b"\r\n.\r", "I9": b"\r\n\0.\r\n", "I10": b"\r\n.\0\r\n", "I11": b"\r\n.\r\r\n", "I12": b"\r\r\n.\r\r\n",
-        "I13": b"\r\n. \r\n", "I13tab": b"\r\n.\t\r\n", "I14": b"\x85.\x85", "I14utf8": b"\xe2\x80\xa8.\xe2\x80\xa8"}
-
-    def smuggle(self, octets):
-        """Sends the vector; the codes of all replies after 354."""
-        with Raw(self.engine.port) as client:
-            client.ask("MAIL FROM:<a@src.test>")
-            client.ask("RCPT TO:<b@dst.test>")
-            client.ask("DATA")
-            inner = b"MAIL FROM:<smug@src.test>\r\nRCPT TO:<v@dst.test>\r\nDATA\r\nSubject: SMUGGLED\r\n\r\nx\r\n.\r\nQUIT\r\n"
-            client.send(b"Subject: outer\r\n\r\nhello" + octets + inner)
-            return client.rest()
-
-    def test_SMUG_I_nothing_is_smuggled_in(self):
-        """SMUG_I1 to I14, refused by default: no message with bare CR, bare LF or NUL is taken, none becomes two."""
-        self.engine.start()
-        taken = 0
-        for name, octets in self.SMUGGLING.items():
-            with self.subTest(name):
-                codes = self.smuggle(octets)
-                clean = name in ("I13", "I13tab", "I14", "I14utf8")
-                self.assertEqual(codes.count(250), 1 if clean else 0, codes)
-                taken += codes.count(250)
-        self.engine.wait_empty()
-        ledger = self.sink.wait(taken)
-        self.assertEqual({(one["from"], *one["to"]) for one in ledger}, {("a@src.test", "b@dst.test")})
-        self.assertEqual(len(ledger), taken)
-        self.end_clean()
-
-    INNER = b"MAIL FROM:<smug@src.test>\r\nRCPT TO:<v@dst.test>\r\nDATA\r\nSubject: SMUGGLED\r\n\r\nx\r\n"
-
-    def assert_one_each(self, taken):
-        """So many messages leave, all with the outer envelope, and the sink finds nothing wrong with their lines."""
-        self.engine.wait_empty()
-        ledger = self.sink.wait(taken) if taken else self.sink.ledger()
-        self.assertEqual({(one["from"], *one["to"]) for one in ledger} - {("a@src.test", "b@dst.test")}, set())
-        self.assertEqual(len(ledger), taken)
-
-    def test_SMUG_I_by_chunks_and_inside_tls(self):
-        """The table once more by BDAT, where content has no terminator at all, inside TLS; the session stays in step."""
-        self.with_tls()
-        self.engine.set("connection.ini", "max", errors="100")
-        self.engine.start()
-        taken = 0
-        with Raw(self.engine.port) as client:
-            client.starttls()
-            client.ask("EHLO client.test")
-            for name, octets in self.SMUGGLING.items():
-                with self.subTest(name):
-                    content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
-                    client.send(b"RSET\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\n")
-                    client.replies(3)
-                    client.send(f"BDAT {len(content)} LAST\r\n".encode() + content)
-                    code, text = client.reply()
-                    if code == 0:  # refused and closed, which is allowed; the next vector gets a new session
-                        client.__init__(self.engine.port)
-                        continue
-                    clean = name in ("I13", "I13tab", "I14", "I14utf8")
-                    self.assertEqual(code // 100, 2 if clean else 5, text)
-                    taken += code == 250
-                    if client.ask("NOOP")[0] == 0:
-                        client.close()
-                        client.__init__(self.engine.port)
-        self.assert_one_each(taken)
-        self.assertEqual(taken, 4)
-        self.end_clean()
-
-    def test_SMUG_I_by_the_api(self):
-        """What the API takes leaves as one clean message, whatever its line ends; the rest is refused."""
-        self.engine.start()
-        taken = 0
-        for name, octets in self.SMUGGLING.items():
-            with self.subTest(name):
-                content = b"Subject: outer\r\n\r\nhello" + octets + self.INNER
-                status, answer = self.engine.api("POST", "/v1/messages?from=a@src.test&to=b@dst.test", content, "message/rfc822")
-                self.assertIn(status, (202, 400, 422), answer)
-                taken += status == 202
-        self.assert_one_each(taken)
-        self.assertGreaterEqual(taken, 4)
-        self.end_clean()
-
-    def test_SMUG_O_normalised_content_leaves_clean(self):
-        """With bare_eol=normalise one message comes in and the sink finds no stray CR, LF or NUL in what goes out."""
-        self.engine.set("connection.ini", bare_eol="normalise")
-        self.engine.start()
-        taken = 0
-        for name, octets in self.SMUGGLING.items():
-            with self.subTest(name):
-                codes = self.smuggle(octets)
-                self.assertLessEqual(codes.count(250), 1, codes)
-                taken += codes.count(250)
-        self.engine.wait_empty()
-        self.assertGreaterEqual(taken, 10)
-        self.assertEqual({(one["from"], *one["to"]) for one in self.sink.wait(taken)}, {("a@src.test", "b@dst.test")})
-        self.assertEqual(len(self.sink.ledger()), taken)
-        self.end_clean()
-
 
 class Injection(Submission):
     def post(self, body, key=None, **fields):
@@ -769,25 +589,6 @@ class Injection(Submission):
         message = self.messages(1)[0]
         self.assertEqual(message["Subject"], "raw")
         self.assertTrue(message["Message-ID"] and message["Date"])  # F5322_01
-        self.end_clean()
-
-    def test_2_3_no_field_of_the_api_can_add_a_line(self):
-        """Conformance 2.3: every vector in every field is refused with the field's name; nothing is queued."""
-        self.engine.start()
-        good = {"from": "a@src.test", "to": ["b@dst.test"], "message": self.message()}
-        vectors = ["a@x.test\r\nRCPT TO:<z@y.test>", "a@x.test>\r\nDATA\r\n", "a@x.test\nX: y", "a@x.test\rX", "a@x.test\0",
-                   '"a\r\nb"@x.test', "a@x.test b", "a@x@y.test", "a@x.test,b@y.test", "<a@x.test", "", "a@x.test:25",
-                   "a@x.test\u2028"]
-        answers = {vector: [self.post(good, to=["b@dst.test", vector]), self.post(good, **{"from": vector or "@"})]
-                   for vector in vectors}
-        self.assertEqual({v: a for v, a in answers.items() if [status for status, _ in a] != [422, 422]}, {})
-        unnamed = {v: a for v, a in answers.items() if [body.get("field", "")[:4] for _, body in a] not in (["to[1", "from"], ["to", "from"])}
-        self.assertEqual(len(unnamed), 0, list(unnamed.items())[:3])
-        for body in ({"from": "a@src.test"}, {**good, "to": []}, {**good, "extra": 1}, {**good, "to": "b@dst.test"}):
-            self.assertIn(self.engine.api("POST", "/v1/messages", body)[0], (400, 422), body)
-        self.assertEqual(self.engine.api("POST", "/v1/messages", "{not json")[0], 400)
-        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 0)
-        self.assertEqual(self.engine.events("accepted"), [])
         self.end_clean()
 
     def test_files_with_unix_line_ends_become_messages(self):

@@ -1,12 +1,17 @@
 """The judge of the wire: a client that breaks one rule is found out by every sink, and a good one is not."""
 
 import socket
+import sys
 import unittest
 
 import wire
 from clients import Raw
 from peers import Scripted
-from world import EndToEnd, wait_for
+from world import ROOT, SLUICE, EndToEnd, wait_for
+
+sys.path.insert(0, str(ROOT / "bench"))
+import scenarios  # noqa: E402, the path comes first
+import trial  # noqa: E402
 
 EHLO = b"250-mx.test\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 DSN\r\n"
 ENVELOPE = b"EHLO c.test\r\nMAIL FROM:<a@b.test> RET=FULL\r\nRCPT TO:<c@d.test>\r\n"
@@ -60,6 +65,13 @@ class Sinks(EndToEnd):
         self.assertEqual(sink.process.stop(), 1)
         self.assertIn("violation on connection 1: a line whose leading dot is not doubled", sink.process.output())
         self.assertEqual(len(sink.violations()), 1)  # which fails the test of whoever has such a sink
+
+    def test_the_sink_of_the_benchmarks(self):
+        sink = trial.Sink(SLUICE, scenarios.ALL[0], self.world.directory, None)
+        self.addCleanup(sink.stop)
+        self.misbehave(sink.port)
+        with self.assertRaisesRegex(trial.Lost, "not doubled"):
+            sink.recipients()
 
     def test_a_scripted_server(self):
         class Silent(Scripted):

@@ -4,12 +4,17 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
+import re
+import select
 import signal
 import socket
 import subprocess
 import threading
+import time
 import unittest
 
+import attacks  # noqa: F401, makes the world importable
 from world import SLUICE, EndToEnd, free_port, wait_for
 
 TOKEN = "a-token-of-sixteen-and-more"
@@ -82,6 +87,189 @@ class Clients(Attacks):
         finally:
             for link in links:
                 link.close()
+
+
+class SlowAndLarge(Attacks):
+    """Clients and servers that take time and memory; somebody else is served all the while."""
+
+    def serves_others(self, sink, count):
+        self.assertEqual(self.inject("other@dst.test")[0], 202)
+        sink.wait(count)
+
+    def resident(self):
+        """KiB of memory of the engine."""
+        status = (pathlib.Path("/proc") / str(self.engine.process.pid) / "status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+    def test_DoS_1_an_octet_now_and_then_does_not_buy_time(self):
+        """The deadline is that of the command, so it ends however often an octet comes; 200 of them disturb nobody."""
+        sink = self.to_sink()
+        self.engine.set("smtp.ini", inactivity_timeout="3", connections_per_client_max="0").start()
+        links = [socket.create_connection(("127.0.0.1", self.engine.port), timeout=30) for _ in range(200)]
+        began = time.monotonic()
+        ended = {}
+        for link in links:
+            link.recv(1000)
+        while len(ended) < len(links) and time.monotonic() < began + 60:
+            for number, link in enumerate(links):
+                if number not in ended:
+                    with contextlib.suppress(OSError):
+                        link.send(b"N")
+            readable, _, _ = select.select([link for number, link in enumerate(links) if number not in ended], [], [], 0.5)
+            for link in readable:
+                with contextlib.suppress(OSError):
+                    ended[links.index(link)] = link.recv(1000)
+        self.assertEqual(len(ended), len(links))
+        self.assertEqual({said[:3] for said in ended.values()}, {b"421"})
+        self.serves_others(sink, 1)
+        for link in links:
+            link.close()
+
+    def test_DoS_2_a_command_without_an_end_takes_no_memory(self):
+        sink = self.to_sink()
+        self.engine.start()
+        self.serves_others(sink, 1)
+        before = self.resident()
+        for head in (b"", b"EHLO ", b"MAIL FROM:<", b"AUTH PLAIN "):
+            with socket.create_connection(("127.0.0.1", self.engine.port), timeout=30) as link:
+                link.recv(1000)
+                with contextlib.suppress(OSError):
+                    link.sendall(head)
+                    for _ in range(64):
+                        link.sendall(b"x" * 1_000_000)
+                    self.assertLess(self.resident() - before, 8 * 1024)
+                    link.sendall(b"\r\nQUIT\r\n")
+                self.assertNotIn(b"250", read_all(link))
+        self.serves_others(sink, 2)
+
+    def test_DoS_3_headers_and_parts_without_number(self):
+        """A header of 50 MB, 200,000 fields, 10,000 parts, parts 10,000 deep: refused or delivered, in linear time."""
+        sink = self.to_sink()
+        self.engine.set("outbound.ini", eight_bit="downgrade").start()
+        nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(10_000))
+        parts = b"".join(b"--b\r\nContent-Type: text/plain\r\n\r\n\xc3\xbc\r\n" for _ in range(10_000)) + b"--b--\r\n"
+        contents = {
+            "one field": (b"X: " + b"y" * 900 + b"\r\n" + (b" " + b"y" * 900 + b"\r\n") * 55_000 + b"\r\nbody\r\n", False),
+            "fields": (b"X: y\r\n" * 200_000 + b"\r\nbody\r\n", False),
+            "parts": (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + parts, True),
+            "nested": (b"MIME-Version: 1.0\r\n" + nested + b"\xc3\xbc\r\n", True)}
+        taken = 0
+        for name, (content, good) in contents.items():
+            with self.subTest(name):
+                codes = self.by_data(content)
+                self.assertEqual(codes[0] // 100, 2 if good else 5, codes)
+                taken += good
+        sink.wait(taken)
+        self.serves_others(sink, taken + 1)
+
+    def by_data(self, content):
+        with socket.create_connection(("127.0.0.1", self.engine.port), timeout=60) as link:
+            with link.makefile("rb") as lines:
+                lines.readline()
+                link.sendall(b"HELO x.test\r\nMAIL FROM:<a@src.test>\r\n")
+                lines.readline(), lines.readline()
+                link.sendall(b"RCPT TO:<b@dst.test>\r\nDATA\r\n")
+                lines.readline()
+                self.assertTrue(lines.readline().startswith(b"354"))
+                link.sendall(content + b".\r\nQUIT\r\n")
+                return [int(line[:3]) for line in lines]
+
+    def against(self, converse):
+        """What becomes of mail for a neighbour with these manners; mail for another goes out all the while."""
+        server = socket.create_server(("127.0.0.1", 0))
+        ended = threading.Event()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    link, _ = server.accept()
+                    threading.Thread(target=talk, args=(link,), daemon=True).start()
+
+        def talk(link):
+            with link, contextlib.suppress(OSError):
+                converse(link, ended)
+
+        threading.Thread(target=serve, daemon=True).start()
+        sink = self.to_sink()
+        self.engine.route("bad.test", f"127.0.0.1:{server.getsockname()[1]}")
+        self.engine.set("outbound.ini", temp_fail_intervals="1h*10", greeting_timeout="4", helo_timeout="4", block_timeout="4",
+                        dot_timeout="4", mail_timeout="4", rcpt_timeout="4", data_timeout="4").start()
+        before = self.resident()
+        self.inject("b@bad.test")
+        self.serves_others(sink, 1)
+        event = self.engine.wait_event("deferred")[0]
+        self.assertLess(self.resident() - before, 32 * 1024)
+        ended.set()
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
+        self.assertEqual(event["domain"], "bad.test")
+        return event
+
+    def test_DoS_5_a_greeting_without_an_end(self):
+        def converse(link, ended):
+            while not ended.is_set():
+                link.sendall(b"220-welcome " + b"x" * 400 + b"\r\n")
+
+        self.against(converse)
+
+    def test_DoS_5_a_reply_to_EHLO_without_an_end(self):
+        def converse(link, ended):
+            link.sendall(b"220 mx.test\r\n")
+            link.recv(1000)
+            while not ended.is_set():
+                link.sendall(b"250-EXTENSION\r\n" * 100)
+
+        self.against(converse)
+
+    def test_DoS_5_a_line_without_an_end(self):
+        def converse(link, ended):
+            link.sendall(b"220 ")
+            while not ended.is_set():
+                link.sendall(b"x" * 100_000)
+
+        self.against(converse)
+
+    def test_DoS_5_a_reply_octet_by_octet(self):
+        def converse(link, ended):
+            for octet in b"220 " + b"x" * 10_000:
+                link.sendall(bytes([octet]))
+                if ended.wait(0.3):
+                    return
+
+        self.against(converse)
+
+    def test_DoS_6_a_server_that_never_reads_the_content(self):
+        def converse(link, ended):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            link.sendall(b"220 mx.test\r\n")
+            for reply in (b"250 mx.test\r\n", b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"):
+                link.recv(1000)
+                link.sendall(reply)
+            ended.wait()
+
+        self.large = True
+        self.against(converse)
+
+    large = False
+
+    def inject(self, to, key=None):
+        if not (self.large and to.endswith("bad.test")):
+            return super().inject(to, key)
+        text = "Subject: x\r\n\r\n" + ("y" * 76 + "\r\n") * 100_000
+        return self.engine.api("POST", f"/v1/messages?from=a@src.test&to={to}", text, "message/rfc822")
+
+    def test_DoS_9_a_dead_destination_with_a_long_queue_holds_up_nobody(self):
+        sink = self.to_sink()
+        dead = free_port()
+        self.engine.route("dead.test", f"127.0.0.1:{dead}").set("outbound.ini", temp_fail_intervals="5s*1000").start()
+        subprocess.run(
+            [SLUICE, "blast", "--target", f"127.0.0.1:{self.engine.port}", "--messages", "10000", "--size", "300", "--to", "u%n@dead.test"],
+            check=True, capture_output=True)
+        for number in range(20):
+            self.inject(f"u{number}@dst.test")
+        sink.wait(20)
+        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 10_000)
 
 
 class ControlApi(Attacks):

@@ -1,0 +1,328 @@
+"""Conformance 2.2: nothing said before a TLS handshake counts inside, on either side, and a bad peer costs only time."""
+
+import base64
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+import unittest
+
+from attacks import Attack, vectors
+from clients import Raw
+from peers import certificate_for, server_tls
+from world import PATIENCE, wait_for
+
+TABLE = vectors("starttls")
+LOGIN = base64.b64encode(b"\0u@src.test\0secret").decode()
+
+
+class ServerSide(Attack):
+    def setUp(self):
+        super().setUp()
+        self.engine.set("outbound.ini", disabled="true")
+
+    def end_clean(self, accepted=0):
+        self.assertEqual(len(self.engine.events("accepted")), accepted)
+        self.assertEqual(self.engine.stop(), 0)
+
+    def handshake(self, client):
+        context = ssl._create_unverified_context()
+        client.link = context.wrap_socket(client.link)
+        client.left = b""
+
+    def test_TLS_I1_TLS_I2_what_came_in_clear_is_not_part_of_what_comes_inside(self):
+        """Whole commands, and the beginning of one, in the segment of STARTTLS: refused, or forgotten."""
+        self.engine.start()
+        for said in TABLE["behind_starttls"]:
+            with self.subTest(said), Raw(self.engine.port) as client:
+                client.send("STARTTLS\r\n" + said)
+                code, _ = client.reply()
+                if code != 220:
+                    self.assertGreaterEqual(code, 500)
+                    self.assertEqual([one for one in client.rest() if one < 400], [])
+                    continue
+                try:
+                    self.handshake(client)
+                except (ssl.SSLError, OSError):
+                    continue  # closed, which is as good
+                # The first thing to be answered inside is what is said inside.
+                self.assertEqual(client.ask("OM:<a@src.test>")[0] // 100, 5)
+                self.assertEqual(client.ask("NOOP")[0], 250)
+                self.assertEqual(client.ask("MAIL FROM:<a@src.test>")[0], 503)
+        self.end_clean()
+
+    def test_TL_1_everything_begins_anew_inside(self):
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            client.starttls()
+            self.assertEqual(client.ask("MAIL FROM:<a@src.test>")[0], 503)
+            code, text = client.ask("EHLO client.test")
+            self.assertEqual(code, 250)
+            self.assertNotIn("STARTTLS", text)
+            self.assertEqual(client.ask("STARTTLS")[0], 503)
+        self.end_clean()
+
+    def test_TLS_I3_a_session_before_the_handshake_is_forgotten(self):
+        """Login, sender and recipients said in clear mean nothing inside."""
+        self.engine.files["relay_acl_allow"] = "198.51.100.7/32\n"
+        self.engine.files["plugins"] += "auth/flat_file\n"
+        self.engine.set("auth_flat_file.ini", "core", methods="PLAIN")
+        self.engine.set("auth_flat_file.ini", "users", **{"u@src.test": "secret"})
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(client.ask(f"AUTH PLAIN {LOGIN}")[0], 235)
+            client.ask("MAIL FROM:<u@src.test>")
+            self.assertEqual(client.ask("RCPT TO:<v@victim.test>")[0], 250)
+            code, _ = client.ask("STARTTLS")
+            if code == 220:
+                self.handshake(client)
+                self.assertEqual(client.ask("DATA")[0], 503)
+                client.ask("EHLO client.test")
+                client.ask("MAIL FROM:<u@src.test>")
+                self.assertEqual(client.ask("RCPT TO:<v@victim.test>")[0] // 100, 5)
+            else:
+                self.assertEqual(code, 503)
+        self.end_clean()
+
+    def test_TLS_I8_neither_renegotiation_nor_compression_nor_early_data(self):
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(client.ask("STARTTLS")[0], 220)
+            self.handshake(client)
+            self.assertIsNone(client.link.compression())
+        # R asks for a renegotiation, which TLS 1.2 still knows.
+        talk = subprocess.run(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{self.secure_port}", "-tls1_2", "-legacy_renegotiation"],
+            input=b"R\nQUIT\n", capture_output=True, timeout=PATIENCE)
+        said = talk.stdout + talk.stderr
+        self.assertIn(b"RENEGOTIATING", said)
+        self.assertRegex(said, b"(?i)no renegotiation|alert|error")
+        self.assertNotIn(b"250 ", said.partition(b"RENEGOTIATING")[2])
+        session = self.world.directory / "session.pem"
+        subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.secure_port}", "-tls1_3", "-sess_out", session],
+                       input=b"QUIT\n", capture_output=True, timeout=PATIENCE)
+        if session.exists():
+            told = subprocess.run(["openssl", "sess_id", "-in", session, "-noout", "-text"], capture_output=True, text=True).stdout
+            self.assertNotRegex(told, r"Max Early Data: [1-9]")
+        self.end_clean()
+
+
+class Server:
+    """A neighbour that says what the test says, octet by octet, and writes down what it hears."""
+
+    def __init__(self, test, converse):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.converse, self.heard, self.links = converse, [], []
+        threading.Thread(target=self.accept, daemon=True).start()
+        test.addCleanup(self.close)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for link in self.links:
+            with contextlib.suppress(OSError):
+                link.close()
+
+    def accept(self):
+        while True:
+            try:
+                link, _ = self.listener.accept()
+            except OSError:
+                return
+            self.links.append(link)
+            threading.Thread(target=self.serve, args=(link,), daemon=True).start()
+
+    def serve(self, link):
+        with contextlib.suppress(OSError, ssl.SSLError, StopIteration):
+            link.settimeout(PATIENCE)
+            self.converse(self, link)
+        with contextlib.suppress(OSError):
+            link.close()
+
+    def line(self, link):
+        """One command; the end of the link ends the conversation."""
+        text = b""
+        while not text.endswith(b"\n"):
+            octet = link.recv(1)
+            if not octet:
+                raise StopIteration
+            text += octet
+        self.heard.append(text)
+        return text
+
+    def take_all(self, link, ehlo=b"250 mx.test\r\n"):
+        """Answers everything as a plain server does."""
+        while True:
+            verb = self.line(link)[:4].upper()
+            link.sendall({b"EHLO": ehlo, b"HELO": b"250 mx.test\r\n", b"DATA": b"354 go\r\n", b"QUIT": b"221 bye\r\n"}.get(
+                verb, b"250 ok\r\n"))
+            if verb == b"DATA":
+                while self.line(link) != b".\r\n":
+                    pass
+                link.sendall(b"250 taken\r\n")
+
+
+class ClientSide(Attack):
+    """The engine delivers to neighbours that cheat at STARTTLS."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine.set("outbound.ini", enable_tls="true", helo_timeout="3", greeting_timeout="3", temp_fail_intervals="1h*10")
+        self.tls = server_tls(*certificate_for(self.world, "127.0.0.1"))
+
+    def deliver_to(self, converse, domain="dst.test"):
+        server = Server(self, converse)
+        self.engine.route("any", server.endpoint).start()
+        status, answer = self.engine.api(
+            "POST", "/v1/messages", {"from": "a@src.test", "to": [f"b@{domain}"], "message": "Subject: x\n\nhello\n"})
+        self.assertEqual(status, 202, answer)
+        return server
+
+    def greet(self, server, link, ehlo=b"250-mx.test\r\n250 STARTTLS\r\n"):
+        link.sendall(b"220 mx.test\r\n")
+        server.line(link)
+        link.sendall(ehlo)
+        return server.line(link)
+
+    def test_TLS_I4_octets_behind_220_are_no_reply_inside(self):
+        """In the segment of 220 and in one of their own, they never become the reply to EHLO inside TLS."""
+        for surplus in TABLE["behind_220"]:
+            inside = []
+
+            def converse(server, link, surplus=surplus, inside=inside):
+                if self.greet(server, link) != b"STARTTLS\r\n":
+                    return
+                link.sendall(b"220 go\r\n" + surplus.encode())
+                with self.tls.wrap_socket(link, server_side=True) as secured:
+                    inside.append(server.line(secured))
+                    secured.sendall(b"250-mx.test\r\n250 8BITMIME\r\n")
+                    inside.append(server.line(secured))
+                    secured.sendall(b"421 later\r\n")
+
+            with self.subTest(surplus):
+                server = self.deliver_to(converse)
+                wait_for(lambda: self.engine.events("deferred") or self.engine.events("delivered"), "an end of the attempt")
+                for line in server.heard + inside:
+                    self.assertNotRegex(line, b"AUTH|SIZE|SMTPUTF8")
+                self.assertTrue(not inside or inside[0].startswith(b"EHLO"), inside)
+                self.assertEqual(self.engine.stop(), 0)
+                (self.engine.directory / "log" / "events.jsonl").unlink()
+
+    def test_TLS_I5_what_was_offered_in_clear_is_not_used_inside(self):
+        inside = []
+
+        def converse(server, link):
+            self.greet(server, link, b"250-mx.test\r\n" + b"".join(b"250-%s\r\n" % one.encode() for one in TABLE["offers"]) +
+                       b"250 STARTTLS\r\n")
+            link.sendall(b"220 go\r\n")
+            with self.tls.wrap_socket(link, server_side=True) as secured:
+                server.heard = inside
+                server.take_all(secured)
+
+        self.deliver_to(converse)
+        self.engine.wait_event("delivered")
+        text = b"".join(inside)
+        self.assertRegex(inside[0], b"^EHLO")
+        self.assertNotRegex(text, b"AUTH|SIZE=|SMTPUTF8|BODY=|RET=|BDAT|NOTIFY")
+        self.assertEqual(self.engine.stop(), 0)
+
+    def test_TLS_I6_starttls_taken_away_or_refused(self):
+        """Opportunistic: in clear, and the event says so. Forced: deferred, and nothing is said in clear."""
+        for forced in (False, True):
+            for reply in TABLE["refusals"]:
+                def converse(server, link, reply=reply):
+                    if reply == "":
+                        link.sendall(b"220 mx.test\r\n")
+                        return server.take_all(link)
+                    if self.greet(server, link) == b"STARTTLS\r\n":
+                        link.sendall(reply.encode())
+                    return server.take_all(link)
+
+                with self.subTest(reply, forced=forced):
+                    if forced:
+                        self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test")
+                    server = self.deliver_to(converse)
+                    event = self.engine.wait_event("deferred" if forced else "delivered")[0]
+                    mail = [line for line in server.heard if line.startswith(b"MAIL")]
+                    self.assertEqual(len(mail), 0 if forced else 1, server.heard)
+                    self.assertFalse(event.get("tls"))
+                    self.assertEqual(self.engine.stop(), 0)
+                    (self.engine.directory / "log" / "events.jsonl").unlink()
+
+    def test_TLS_I7_a_peer_that_never_finishes_the_handshake(self):
+        """220 and then clear text, nothing, or an octet now and then: given up at the deadline of the phase."""
+        ended = threading.Event()
+        self.addCleanup(ended.set)
+
+        def plain(server, link):
+            link.sendall(b"220 go\r\n")
+            link.sendall(b"250 this is no handshake\r\n" * 10)
+            ended.wait()
+
+        def silence(server, link):
+            link.sendall(b"220 go\r\n")
+            ended.wait()
+
+        def slowly(server, link):
+            link.sendall(b"220 go\r\n")
+            link.recv(10_000)
+            for octet in b"\x16\x03\x03\x10\x00" + bytes(4096):
+                link.sendall(bytes([octet]))
+                if ended.wait(0.5):
+                    return
+
+        for manner in (plain, silence, slowly):
+            def converse(server, link, manner=manner):
+                if self.greet(server, link) == b"STARTTLS\r\n":
+                    manner(server, link)
+
+            with self.subTest(manner.__name__):
+                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").set("outbound.ini", helo_timeout="1")
+                server = self.deliver_to(converse)
+                self.engine.wait_event("deferred")
+                self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
+                self.assertEqual(self.engine.stop(), 0)
+                (self.engine.directory / "log" / "events.jsonl").unlink()
+
+    def certificate_of_a_megabyte(self):
+        cert, key, config = (self.world.directory / f"huge.{end}" for end in ("pem", "key", "cnf"))
+        config.write_text("[req]\ndistinguished_name=d\n[d]\n[x]\nnsComment=" + "x" * 1_000_000 + "\n")
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+             "/CN=127.0.0.1", "-config", config, "-extensions", "x", "-keyout", key, "-out", cert], check=True, capture_output=True)
+        return cert, key
+
+    def chain_of_a_hundred(self):
+        """One certificate and a hundred that have nothing to do with it."""
+        cert, key = certificate_for(self.world, "127.0.0.1")
+        other, _ = certificate_for(self.world, "other.test")
+        chain = self.world.directory / "chain.pem"
+        chain.write_text(cert.read_text() + other.read_text() * 100)
+        return chain, key
+
+    def test_TLS_I9_enormous_certificates(self):
+        """A certificate of 1 MB, a chain of a hundred: bounded, never trusted, and others are served meanwhile."""
+        for make in (self.certificate_of_a_megabyte, self.chain_of_a_hundred):
+            tls = server_tls(*make())
+
+            def converse(server, link, tls=tls):
+                if self.greet(server, link) == b"STARTTLS\r\n":
+                    link.sendall(b"220 go\r\n")
+                    with tls.wrap_socket(link, server_side=True) as secured:
+                        server.take_all(secured)
+
+            with self.subTest(make.__name__):
+                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test")
+                server = self.deliver_to(converse)
+                self.engine.wait_event("deferred")
+                self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
+                self.assertEqual(self.engine.api("GET", "/health")[0], 200)
+                self.assertEqual(self.engine.stop(), 0)
+                (self.engine.directory / "log" / "events.jsonl").unlink()
+
+
+if __name__ == "__main__":
+    unittest.main()
