@@ -34,8 +34,8 @@ def deep(lab):
             labs.settle(engine)
         compare(lab, engine, fresh, load, depth)
     measure_depth(lab, engine, base)
-    command_everything(lab, engine)
     restart(lab, engine)
+    command_everything(lab, engine)
 
 
 def compare(lab, engine, fresh, load, depth):
@@ -96,7 +96,9 @@ def restart(lab, engine):
         if forget:
             labs.forget_cache(engine.folder / "queue")
         took, _ = labs.timed_ms(engine.start)
+        spent = machine.cpu_seconds(engine.pid)
         lab.report.add(f"kill -9, {cache} cache: start to first greeting", took / 1000, "s", most=3, digits=2)
+        lab.report.add(f"kill -9, {cache} cache: CPU until then", spent, "s", digits=2)
         if engine.queue()["items"] != queued:
             raise labs.Lost(f"{queued} items were queued before the restart and {engine.queue()['items']} after")
         first, _ = labs.timed_ms(lambda: lab.load(engine, 1, to="first@live.test"))

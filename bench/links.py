@@ -1,5 +1,6 @@
 """Many connections: B-10, B-11, DoS-1 and B-07 of the conformance suite."""
 
+import base64
 import contextlib
 import json
 import select
@@ -22,8 +23,8 @@ class Crowd:
         self.port, self.log_in, self.tls = port, log_in, tls
         self.links = []
         try:
-            for _ in range(count):
-                self.links.append(self.arrive())
+            for n in range(count):
+                self.links.append(self.arrive(n))
         except BaseException:
             self.leave()
             raise
@@ -39,8 +40,10 @@ class Crowd:
             with contextlib.suppress(OSError):
                 link.close()
 
-    def arrive(self):
-        link = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+    def arrive(self, number):
+        # From several addresses: to find a free port among many taken ones would take the kernel of the client long.
+        source = (f"127.0.0.{10 + number % 8}", 0)
+        link = socket.create_connection(("127.0.0.1", self.port), timeout=60, source_address=source)
         expect(link, b"220")
         say(link, b"EHLO crowd.test", b"250")
         if self.tls:
@@ -48,7 +51,6 @@ class Crowd:
             link = self.tls.wrap_socket(link)
             say(link, b"EHLO crowd.test", b"250")
         if self.log_in:
-            import base64
             secret = base64.b64encode(f"\0{USER}\0{PASSWORD}".encode())
             say(link, b"AUTH PLAIN " + secret, b"235")
         return link
@@ -75,7 +77,7 @@ def arrival_ms(port):
     times = []
     for _ in range(50):
         start = time.perf_counter()
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=60, source_address=("127.0.0.9", 0)) as link:
             expect(link, b"220")
             times.append((time.perf_counter() - start) * 1000)
             say(link, b"QUIT", b"221")

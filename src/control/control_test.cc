@@ -70,6 +70,18 @@ TEST(Routes, CommandsNameExactlyOneThing) {
     EXPECT_EQ(ask(backend, post("/v1/queue/delete", "[]")).status, 400);
 }
 
+TEST(Routes, APageNamesTheNextOne) {
+    FakeBackend backend;
+    HttpRequest list;
+    list.method = "GET";
+    list.path = "/v1/queue";
+    list.query = {{"limit", "7"}, {"cursor", "9-34"}};
+    EXPECT_EQ(ask(backend, list).body, "{\"items\":[],\"cursor\":\"9-41\"}\n");
+    EXPECT_EQ(backend.asked, "list   7 9-34");
+    list.query = {{"limit", "8"}};
+    EXPECT_EQ(ask(backend, list).body, "{\"items\":[]}\n");
+}
+
 TEST(Routes, WEB_1_AFormCannotChangeState) {
     FakeBackend backend;
     for (const char* type : {"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}) {

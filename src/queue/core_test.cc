@@ -38,6 +38,28 @@ TEST(Core, AdmitResolveDeliverEnd) {
     EXPECT_EQ(world.core.stats().idle_sessions, 1U);
 }
 
+TEST(Core, PlacesAreGoneThroughInBoundedStretches) {
+    World world;
+    std::vector<ItemId> all;
+    for (int i = 0; i < 10; ++i) all.push_back(world.admit("x.test"));
+
+    std::vector<ItemId> met;
+    std::optional<Core::Place> next = Core::Place{0};
+    int stretches = 0;
+    while (next) {
+        next = world.core.each_from(*next, 4, [&](const ItemView& item) {
+            met.push_back(item.id);
+            return met.size() != 2;  // ends this stretch, after the item
+        });
+        // What leaves is passed over; what comes may take its place.
+        if (++stretches == 2) world.tell(Remove{Selection{all[7], ""}});
+    }
+    EXPECT_EQ(stretches, 3);
+    all.erase(all.begin() + 7);
+    EXPECT_EQ(met, all);
+    EXPECT_FALSE(world.core.each_from(1'000, 4, [](const ItemView&) { return true; }).has_value());
+}
+
 TEST(Core, OneQuestionForAllWhoWaitForARoute) {
     World world(options(2));
     for (int i = 0; i < 5; ++i) world.admit("x.test");

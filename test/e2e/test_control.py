@@ -112,6 +112,85 @@ class InstanceCommands(EndToEnd):
         self.assertEqual(sluice("blast", "--target", f"127.0.0.1:{port}", "--messages", 1).returncode, FAILED)
 
 
+class DeepQueue(Operator):
+    """More items than one answer may have, and than the core is told about in one go."""
+
+    COUNT = 2_500
+
+    def setUp(self):
+        super().setUp()
+        self.engine.start()
+        done = sluice("blast", "--target", f"127.0.0.1:{self.engine.port}", "--messages", self.COUNT, "--size", 200, "--domains", 5)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.everyone = {f"user{n}@d{n % 5}.test" for n in range(self.COUNT)}
+
+    def pages(self, filters="", limit=600):
+        """All answers, one after the other."""
+        cursor, pages = "", []
+        while not pages or cursor:
+            status, page = self.engine.api("GET", f"/v1/queue?limit={limit}{filters}" + (f"&cursor={cursor}" if cursor else ""))
+            self.assertEqual(status, 200, page)
+            self.assertLessEqual(len(page["items"]), limit)
+            pages.append([to for item in page["items"] for to in item["recipients"]])
+            cursor = page.get("cursor", "")
+        return pages
+
+    def test_pages_together_show_each_item_once(self):
+        for filters, expected in (
+                ("", self.everyone), ("&domain=d3.test", {one for one in self.everyone if one.endswith("@d3.test")}),
+                ("&recipient=user7", {one for one in self.everyone if one.startswith("user7")}), ("&state=held", set())):
+            listed = [to for page in self.pages(filters) for to in page]
+            self.assertEqual(len(listed), len(expected), filters)
+            self.assertEqual(set(listed), expected, filters)
+
+    def test_pages_pass_over_what_leaves_meanwhile(self):
+        first = self.engine.api("GET", "/v1/queue?limit=600")[1]
+        shown = {to for item in first["items"] for to in item["recipients"]}
+        self.engine.cli("queue", "delete", "d1.test")
+        rest, cursor = [], first["cursor"]
+        while cursor:
+            page = self.engine.api("GET", f"/v1/queue?limit=600&cursor={cursor}")[1]
+            rest += [to for item in page["items"] for to in item["recipients"]]
+            cursor = page.get("cursor", "")
+        self.assertEqual(len(rest), len(set(rest)))
+        self.assertEqual(set(rest), {one for one in self.everyone - shown if not one.endswith("@d1.test")})
+
+    def test_the_command_line_goes_through_all_pages(self):
+        self.assertEqual(set(self.listed("--limit", "0")), self.everyone)
+        part = self.json("queue", "list", "--limit", "1500")
+        self.assertEqual(len(part["items"]), 1500)
+        rest = self.json("queue", "list", "--limit", "0", "--cursor", part["cursor"])
+        self.assertNotIn("cursor", rest)
+        both = {to for item in part["items"] + rest["items"] for to in item["recipients"]}
+        self.assertEqual(both, self.everyone)
+        table = self.exit_code(0, "queue", "list", "--limit", "0").stdout
+        self.assertEqual(len(table.splitlines()), self.COUNT + 1)
+        self.assertIn("--cursor", self.exit_code(0, "queue", "list").stderr)
+        haraka = sluice("--qlist", "-c", self.engine.directory)
+        self.assertEqual(len(haraka.stdout.splitlines()), self.COUNT)
+
+    def test_a_cursor_does_not_outlive_the_engine(self):
+        cursor = self.engine.api("GET", "/v1/queue?limit=5")[1]["cursor"]
+        self.engine.stop()
+        self.engine.start()
+        status, body = self.engine.api("GET", f"/v1/queue?limit=5&cursor={cursor}")
+        self.assertEqual((status, body["field"]), (422, "cursor"))
+
+    def test_commands_for_all_reach_all_and_last(self):
+        self.assertEqual(self.json("queue", "hold", "d2.test")["items"], self.COUNT // 5)
+        self.assertEqual(self.json("queue", "hold", "--all")["items"], self.COUNT * 4 // 5)
+        self.assertEqual(self.json("status")["queue"]["held"], self.COUNT)
+        self.engine.restart_after_kill()
+        self.assertEqual(self.json("status")["queue"]["held"], self.COUNT)
+        self.assertEqual(self.json("queue", "release", "--all")["items"], self.COUNT)
+        self.engine.restart_after_kill()
+        queue = self.json("status")["queue"]
+        self.assertEqual((queue["items"], queue["held"]), (self.COUNT, 0))
+        self.assertEqual(self.json("queue", "delete", "--all")["items"], self.COUNT)
+        self.engine.restart_after_kill()
+        self.assertEqual(self.json("status")["queue"]["items"], 0)
+
+
 class QueueCommands(Operator):
     def setUp(self):
         super().setUp()
@@ -149,8 +228,10 @@ class QueueCommands(Operator):
         self.assertEqual(self.listed("--state", "sending"), [])
         table = self.exit_code(0, "queue", "list").stdout
         self.assertEqual(len(table.splitlines()), 4)
-        for words in (["--state", "asleep"], ["--limit", "0"], ["--limit", "10001"]):
+        for words in (["--state", "asleep"], ["--cursor", "nonsense"], ["--cursor", "1-1"]):
             self.assertNotEqual(self.engine.cli("queue", "list", *words, check=False).returncode, 0, words)
+        for limit in (0, 10001):
+            self.assertEqual(self.engine.api("GET", f"/v1/queue?limit={limit}")[0], 422)
 
     def test_stats_count_by_domain(self):
         stats = self.json("queue", "stats")
@@ -307,8 +388,10 @@ class Routes(Operator):
 
     def test_every_query_parameter_that_is_declared_is_taken(self):
         self.engine.start()
+        self.inject("one@one.test")
+        self.inject("two@one.test")
         document = self.engine.api("GET", "/v1/openapi.json")[1]
-        values = {"limit": "5", "state": "held"}
+        values = {"limit": "5", "state": "held", "cursor": self.engine.api("GET", "/v1/queue?limit=1")[1]["cursor"]}
         for parameter in document["paths"]["/v1/queue"]["get"]["parameters"]:
             path = f"/v1/queue?{parameter['name']}={values.get(parameter['name'], 'x')}"
             self.assertEqual(self.engine.api("GET", path)[0], 200, path)
