@@ -102,6 +102,36 @@ void busy_domain(benchmark::State& state) {
 }
 BENCHMARK(busy_domain);
 
+// The same with the two policies of Halon's announcement and a limit for each tenant: the hosts roll up into one group.
+void busy_domain_under_policies(benchmark::State& state) {
+    Problems problems;
+    Options options;
+    options.sources4 = {"198.51.100.1", "198.51.100.2"};
+    options.policies = policy::parse_policies(
+        "[{fields: [localip, {remotemx: {all: ['*.example.test']}}], conditions: [{if: {remotemx: '#all'}, then: {concurrency: 1000, rate: 100000000}}]},"
+        " {fields: [localip, {remotemx: {all: ['*.example.test']}}, remoteip], default: {concurrency: 1000, rate: 100000000}},"
+        " {fields: [tenantid], default: {concurrency: 1000}}]",
+        "policy.yaml", problems);
+    Load load(options, 1);
+    load.tell(load.mail(0));
+    while (load.answer()) {
+    }
+    for (int i = 0; i < 100'000; ++i) load.tell(load.mail(0));
+    std::size_t next = 0;
+    for (auto _ : state) {
+        load.tell(load.mail(0));
+        if (next == load.todo.size()) {
+            load.now += Duration(1);
+            load.todo.clear();
+            std::swap(load.todo, load.actions);
+            next = 0;
+        }
+        load.answer(load.todo[next++]);
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(busy_domain_under_policies);
+
 // Items that start at once on an idle session, over so many domains of the same hosts.
 void idle_sessions(benchmark::State& state) {
     const auto domains = static_cast<std::uint32_t>(state.range(0));
@@ -156,7 +186,9 @@ void bucket_memory(benchmark::State& state) {
     for (auto _ : state) {
         Names names;
         Buckets buckets(names);
-        buckets.configure({{"p", {policy::Field::tenantid, policy::Field::localip}, 5, {}}});
+        policy::Limits limits;
+        limits.concurrency = 5;
+        buckets.configure({{policy::plain_policy("p", {policy::Field::tenantid, policy::Field::localip}, limits)}, 0, nullptr}, Instant{});
         const double before = heap_bytes();
         for (std::int64_t i = 0; i < state.range(0); ++i) {
             policy::FieldValues values;

@@ -43,9 +43,11 @@ void check(Session& session, const std::string& given) {
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     Problems problems;
     const policy::PolicySetPtr set = policy::parse_policies(text, path, problems);
+    if (set != nullptr) policy::report_unknown_values(*set, path, problems);
+    const bool good = !problems.any_error();
     std::vector<Problem> found = problems.take();
     std::vector<policy::Ceiling> ceilings;
-    if (set != nullptr) {
+    if (good) {
         for (Problem& problem : policy::review(*set, path)) found.push_back(std::move(problem));
         ceilings = policy::ceilings(*set);
     } else {
@@ -56,11 +58,11 @@ void check(Session& session, const std::string& given) {
         for (const Problem& problem : found) problem_list.push_back(problem_json(problem));
         for (const policy::Ceiling& ceiling : ceilings) ceiling_list.push_back(ceiling_json(ceiling));
         return Session::print_json(json::object{
-            {"good", set != nullptr}, {"problems", std::move(problem_list)}, {"ceilings", std::move(ceiling_list)}});
+            {"good", good}, {"problems", std::move(problem_list)}, {"ceilings", std::move(ceiling_list)}});
     }
     for (const Problem& problem : found) std::puts(problem.text().c_str());
     print_ceilings(ceilings);
-    std::puts(set != nullptr ? "the policies are good" : "the policies have errors");
+    std::puts(good ? "the policies are good" : "the policies have errors");
 }
 
 }  // namespace

@@ -12,6 +12,8 @@
 #include "config/secrecy.h"
 #include "config/sources.h"
 #include "config/tls_files.h"
+#include "policy/check.h"
+#include "policy/policy_set.h"
 
 namespace sluice::config {
 namespace {
@@ -69,6 +71,7 @@ public:
 
 private:
     void report_stray_files();
+    void read_policies();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -94,8 +97,8 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "policy.yaml" || name == "suspend.yaml" || name == "delivery.yaml") {
-            problems_.warning(shown_name(name), 0, "is not read yet: policies by file are not available");
+        if (name == "suspend.yaml" || name == "delivery.yaml") {
+            problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml is");
         }
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
@@ -104,6 +107,17 @@ void Loader::report_stray_files() {
             continue;
         problems_.warning(shown_name(name), 0, "no settings file has this name", meant);
     }
+}
+
+// The file is small where people write it, but may be generated.
+void Loader::read_policies() {
+    constexpr std::size_t bytes_max = 64 << 20;
+    const std::string name = "policy.yaml";
+    const auto text = read_text(folder_ + "/" + name, bytes_max);
+    if (!text) return problems_.error(shown_name(name), 0, text.error().detail);
+    if (!*text) return;
+    settings_.policies = policy::parse_policies(**text, shown_name(name), problems_);
+    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, shown_name(name), problems_);
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {
@@ -213,6 +227,7 @@ Loaded Loader::run() {
     settle_auth(settings_, plugins, sources_, problems_);
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
+    read_policies();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);
 

@@ -8,6 +8,10 @@
 #include <string>
 #include <vector>
 
+namespace sluice::policy {
+class PolicySet;
+}
+
 namespace sluice::config {
 
 using Milliseconds = std::chrono::milliseconds;
@@ -203,6 +207,7 @@ struct Settings {
     DnsSettings dns;
     HttpSettings http;
     SpoolSettings spool;
+    std::shared_ptr<const policy::PolicySet> policies;  // policy.yaml; null: there is no such file
 };
 using SettingsPtr = std::shared_ptr<const Settings>;
 

@@ -54,10 +54,16 @@ void RateState::take(const Rate& rate, Instant now) {
     ++used_;
 }
 
-bool RateState::matters(const Rate& rate, Instant now) const {
-    if (rate.count_ == 0) return false;
-    if (rate.algorithm_ == RateAlgorithm::token_bucket) return mark_ > to_ns(now);
-    return used_ != 0 && now < instant_from_ms(mark_) + rate.per_;
+Instant RateState::remembers_until(const Rate& rate) const {
+    if (rate.count_ == 0) return {};
+    if (rate.algorithm_ == RateAlgorithm::token_bucket) return at_or_after(mark_);
+    return used_ != 0 ? instant_from_ms(mark_) + rate.per_ : Instant{};
+}
+
+void RateState::adopt(const Rate& before, const Rate& after, Instant now) {
+    if (before == after) return;
+    if (before.algorithm_ != after.algorithm_) *this = {};
+    else if (after.algorithm_ == RateAlgorithm::token_bucket) mark_ = std::min(mark_, to_ns(now + after.per_));
 }
 
 void ByteState::take(std::uint64_t per_second, std::uint64_t bytes, Instant now) {

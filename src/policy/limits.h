@@ -47,8 +47,11 @@ public:
     void take(const Rate& rate, Instant now);
     // From when on there is room, as far as is known now.
     Instant opens(const Rate& rate) const;
-    // Something would be forgotten if this were thrown away.
-    bool matters(const Rate& rate, Instant now) const;
+    // Until then something would be forgotten if this were thrown away.
+    Instant remembers_until(const Rate& rate) const;
+    bool matters(const Rate& rate, Instant now) const { return now < remembers_until(rate); }
+    // Another rate holds from now on. What was counted stays counted, but nothing waits longer than an interval of the new rate.
+    void adopt(const Rate& before, const Rate& after, Instant now);
 
 private:
     std::int64_t mark_ = 0;   // token bucket: ns, when the next token is due at an even pace; fixed window: ms, its begin

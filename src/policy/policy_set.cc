@@ -29,6 +29,12 @@ PolicyPtr plain_policy(std::string name, FieldSet fields, Limits limits) {
     return policy;
 }
 
+PolicySetPtr plain_set(std::vector<PolicyPtr> policies) {
+    auto set = std::make_shared<PolicySet>();
+    set->policies = std::move(policies);
+    return set;
+}
+
 std::string_view Grouping::of(std::string_view mx, std::string_view ip, std::string_view domain) const {
     const std::uint32_t first = std::min({remotemx.match(mx), remoteip.match(ip), recipientdomain.match(domain)});
     if (first != Matcher::nothing) return ids[first];

@@ -95,6 +95,8 @@ public:
     FieldSet used_fields() const;
 };
 using PolicySetPtr = std::shared_ptr<const PolicySet>;
+// A set as code makes it.
+PolicySetPtr plain_set(std::vector<PolicyPtr> policies);
 
 // Reads policy.yaml in either form, a bare list of policies or a map with `policies`. `file` is how problems call it. Null exactly
 // when a problem is an error; an empty text is a set without policies.

@@ -1,35 +1,160 @@
 #include "queue/buckets.h"
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 namespace sluice::queue {
+namespace {
 
-void Buckets::configure(std::vector<policy::WindowPolicy> policies) {
-    policies_ = std::move(policies);
-    depends_on_candidate_ = false;
-    for (const policy::WindowPolicy& policy : policies_) {
-        if (policy.fields.depends_on_candidate()) depends_on_candidate_ = true;
+// Values are forgotten when so many are known, rather than one by one: that is rare, and finding them again is cheap.
+constexpr std::size_t values_known_max = 200'000;
+
+bool may_stop(const policy::Policy& policy) {
+    const auto stops = [](const policy::Condition& condition) { return condition.limits.stop; };
+    return (policy.fallback && policy.fallback->stop) || std::any_of(policy.conditions.begin(), policy.conditions.end(), stops);
+}
+
+// Which buckets a delivery counts for depends on more than what the policies count.
+bool depends_on_limits(const PolicyTable& table) {
+    for (std::size_t i = 0; i < table.of_file; ++i) {
+        if (may_stop(*table.policies[i]) || table.policies[i]->field_set.has(policy::Field::grouping)) return true;
+    }
+    return false;
+}
+
+// How many policies before this one count the same.
+std::size_t occurrence_of(const std::vector<policy::PolicyPtr>& policies, std::size_t place) {
+    const auto same = [&](const policy::PolicyPtr& other) { return other->counts == policies[place]->counts; };
+    return static_cast<std::size_t>(std::count_if(policies.begin(), policies.begin() + static_cast<std::ptrdiff_t>(place), same));
+}
+
+}  // namespace
+
+bool Buckets::can_stay(const PolicyTable& table) const {
+    if (table.of_file != table_.of_file) return false;
+    const auto same = [](const policy::PolicyPtr& a, const policy::PolicyPtr& b) { return a->counts == b->counts; };
+    const std::vector<policy::PolicyPtr>& now = table_.policies;
+    if (!std::equal(now.begin(), now.end(), table.policies.begin(), table.policies.end(), same)) return false;
+    return table.set == table_.set || (!depends_on_limits(table) && !depends_on_limits(table_));
+}
+
+void Buckets::configure(PolicyTable table, Instant now) {
+    forget_groups();
+    forget_groupings();
+    const PolicyTable before = std::exchange(table_, std::move(table));  // the limits that buckets had until now are in there
+    find_late();
+    for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
+        if (!rows_.contains(bucket)) continue;
+        Bucket& row = rows_[bucket];
+        const policy::Limits& limits = limits_for(row.name);
+        row.state.adopt(*row.limits, limits, now);
+        row.limits = &limits;
     }
 }
 
-Index Buckets::hold(std::uint32_t policy, const policy::FieldValues& values) {
-    const policy::BucketKey key = policy::bucket_key(policy, policies_[policy], values);
+// A policy is late when one of its values is, or when a late one before it may say `stop`.
+void Buckets::find_late() {
+    late_.clear();
+    uses_grouping_ = false;
+    bool stop_is_late = false;
+    for (std::size_t i = 0; i < table_.policies.size(); ++i) {
+        const policy::Policy& policy = *table_.policies[i];
+        const bool late = policy.field_set.depends_on_candidate() || (stop_is_late && i < table_.of_file);
+        late_.push_back(late);
+        stop_is_late = stop_is_late || (late && may_stop(policy));
+        uses_grouping_ = uses_grouping_ || policy.field_set.has(policy::Field::grouping);
+    }
+    depends_on_candidate_ = std::find(late_.begin(), late_.end(), true) != late_.end();
+}
+
+NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) {
+    const Grouped key{mx, ip, domain};
+    const auto found = groupings_.find(key);
+    if (found != groupings_.end()) return found->second;
+    if (groupings_.size() == values_known_max) forget_groupings();
+    const std::string_view text = table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain));
+    const NameId grouping = names_.intern(text);
+    for (const NameId name : {mx, ip, domain}) names_.hold(name);
+    groupings_.emplace(key, grouping);
+    return grouping;
+}
+
+std::uint32_t Buckets::group_of(const policy::RollUp& roll_up, NameId value) {
+    const RolledUp key{&roll_up, value};
+    const auto found = groups_.find(key);
+    if (found != groups_.end()) return found->second;
+    if (groups_.size() == values_known_max) forget_groups();
+    const std::uint32_t group = roll_up.group_of(names_.text(value));
+    groups_.emplace(RolledUp{&roll_up, names_.hold(value)}, group);
+    return group;
+}
+
+void Buckets::forget_groups() {
+    for (const auto& [key, group] : groups_) names_.drop(key.second);
+    groups_.clear();
+}
+
+void Buckets::forget_groupings() {
+    for (const auto& [key, grouping] : groupings_) {
+        for (const NameId name : {std::get<0>(key), std::get<1>(key), std::get<2>(key), grouping}) names_.drop(name);
+    }
+    groupings_.clear();
+}
+
+policy::BucketKey Buckets::key_of(std::uint32_t place, const policy::FieldValues& values) {
+    const policy::Policy& policy = *table_.policies[place];
+    policy::BucketKey key(place);
+    for (std::size_t i = 0; i < policy.fields.size(); ++i) {
+        policy::Value value = values[policy.fields[i]];
+        if (policy.has_roll_ups && policy.roll_ups[i] != nullptr && value != policy::unknown) {
+            const std::uint32_t group = group_of(*policy.roll_ups[i], NameId{value});
+            if (group != policy::Matcher::nothing) value = policy::first_group_value + group;
+        }
+        key.values[i] = value;
+    }
+    return key;
+}
+
+const policy::Limits& Buckets::limits_for(const policy::BucketKey& key) const {
+    const policy::Policy& policy = *table_.policies[key.policy];
+    if (key.values[0] == policy::skipped) return policy::no_limits;
+    if (policy.conditions.empty()) return policy.fallback ? *policy.fallback : policy::no_limits;
+    policy::FieldTexts texts;
+    for (std::size_t i = 0; i < policy.fields.size(); ++i) {
+        const policy::Value value = key.values[i];
+        if (value == policy::unknown) continue;
+        if (policy::is_text(value)) texts.set(policy.fields[i], names_.text(NameId{value}));
+        else texts.set(policy.fields[i], {}, value - policy::first_group_value);
+    }
+    return policy.limits_of(texts);
+}
+
+Index Buckets::hold(std::uint32_t policy, const policy::FieldValues& values) { return hold(key_of(policy, values)); }
+
+Index Buckets::hold_skipped(std::uint32_t policy) {
+    policy::BucketKey key(policy);
+    key.values[0] = policy::skipped;
+    return hold(key);
+}
+
+Index Buckets::hold(const policy::BucketKey& key) {
     Index at = rows_.find(key);
     if (at == none) {
         Bucket bucket;
         bucket.name = key;
-        for (const policy::Value value : key.values.values) {
-            if (value != policy::unknown) names_.hold(NameId{value});
+        bucket.limits = &limits_for(key);
+        for (const policy::Value value : key.values) {
+            if (policy::is_text(value)) names_.hold(NameId{value});
         }
-        at = rows_.add(bucket);
+        at = rows_.add(std::move(bucket));
     }
     ++rows_[at].holders;
     return at;
 }
 
 bool Buckets::collect(Index bucket, Instant now) {
-    const Bucket& row = rows_[bucket];
-    if (row.in_turn || row.window.matters(policy_of(bucket).rate, now)) return false;
+    if (rows_[bucket].in_turn || remembers_until(bucket) > now) return false;
     discard(bucket);
     return true;
 }
@@ -37,10 +162,41 @@ bool Buckets::collect(Index bucket, Instant now) {
 void Buckets::discard(Index bucket) {
     const Bucket& row = rows_[bucket];
     ASSERT(row.holders == 0 && row.used == 0 && row.waiting.count == 0);
-    const policy::FieldValues values = row.name.values;
+    const policy::BucketKey name = row.name;
     rows_.remove(bucket);
-    for (const policy::Value value : values.values) {
-        if (value != policy::unknown) names_.drop(NameId{value});
+    for (const policy::Value value : name.values) {
+        if (policy::is_text(value)) names_.drop(NameId{value});
+    }
+}
+
+std::vector<Buckets::Memory> Buckets::remember(Instant now) {
+    std::vector<Memory> memories;
+    for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
+        if (!rows_.contains(bucket) || remembers_until(bucket) <= now) continue;
+        const Bucket& row = rows_[bucket];
+        for (const policy::Value value : row.name.values) {
+            if (policy::is_text(value)) names_.hold(NameId{value});
+        }
+        memories.push_back({row.name, table_.policies[row.name.policy]->counts, occurrence_of(table_.policies, row.name.policy), row.state,
+                            *row.limits});
+    }
+    return memories;
+}
+
+void Buckets::recall(std::vector<Memory> memories, Instant now) {
+    for (Memory& memory : memories) {
+        for (std::uint32_t place = 0; place < table_.policies.size(); ++place) {
+            if (table_.policies[place]->counts != memory.counts || occurrence_of(table_.policies, place) != memory.occurrence) continue;
+            policy::BucketKey key = memory.name;
+            key.policy = place;
+            const Index at = hold(key);
+            rows_[at].state = std::move(memory.state);
+            rows_[at].state.adopt(memory.limits, *rows_[at].limits, now);
+            drop(at);
+        }
+        for (const policy::Value value : memory.name.values) {
+            if (policy::is_text(value)) names_.drop(NameId{value});
+        }
     }
 }
 

@@ -1,9 +1,14 @@
 #pragma once
 
+#include <absl/container/flat_hash_map.h>
+
 #include <cstdint>
+#include <tuple>
+#include <utility>
 #include <vector>
 
-#include "policy/policy.h"
+#include "policy/bucket.h"
+#include "policy/policy_set.h"
 #include "queue/names.h"
 #include "queue/slab.h"
 #include "queue/timer_wheel.h"
@@ -15,13 +20,14 @@ namespace sluice::queue {
 struct Bucket {
     using Key = policy::BucketKey;
     Key name;
+    const policy::Limits* limits = &policy::no_limits;  // belongs to the policy; found when the bucket appears
     std::uint32_t used = 0;     // sessions that hold a slot
     std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
     Chain idle;                 // slots of idle sessions, the longest idle first
     Waiters::Round waiting;
-    policy::RateWindow window;
-    TimerNode timer;            // end of the window, while lanes wait for it or nobody else refers to it
+    policy::BucketState state;
+    TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
     bool in_turn = false;       // stands in the core's list of buckets to serve
     const Key& key() const { return name; }
 };
@@ -33,41 +39,92 @@ struct Slot {
     Links idle;
 };
 
-// All counters of all policies. A bucket exists while a lane or session refers to it or its rate remembers something. Core-owned.
+// The policies in force: those of the file, then those of the settings. Immutable.
+struct PolicyTable {
+    std::vector<policy::PolicyPtr> policies;
+    std::size_t of_file = 0;         // so many may be skipped by `stop`
+    policy::PolicySetPtr set;        // of the file; may be null
+};
+
+// All counters of all policies. A bucket exists while a lane or session refers to it or its rates remember something. Core-owned.
 class Buckets {
 public:
     explicit Buckets(Names& names) : names_(names) {}
+    ~Buckets() {
+        forget_groups();
+        forget_groupings();
+    }
+    Buckets(const Buckets&) = delete;
+    Buckets& operator=(const Buckets&) = delete;
 
-    // The same policies with other limits keep their buckets; others only when no bucket exists.
-    void configure(std::vector<policy::WindowPolicy> policies);
-    const std::vector<policy::WindowPolicy>& policies() const { return policies_; }
+    // Policies that count the same things in the same order keep their buckets, and what these remember; see can_stay(). Others only
+    // when no bucket exists.
+    void configure(PolicyTable table, Instant now);
+    // Buckets, and who holds them, can stay as they are under these policies: only limits change.
+    bool can_stay(const PolicyTable& table) const;
+    std::size_t policies() const { return table_.policies.size(); }
+    const PolicyTable& table() const { return table_; }
+
+    // Which bucket of this policy a delivery counts for is known only with its candidate.
+    bool is_late(std::uint32_t policy) const { return late_[policy]; }
+    // Some policy is late.
     bool depends_on_candidate() const { return depends_on_candidate_; }
-    const policy::WindowPolicy& policy_of(Index bucket) const { return policies_[rows_[bucket].name.policy]; }
+    bool uses_grouping() const { return uses_grouping_; }
+    // The value of the field grouping; somebody holds it as long as the policies stay.
+    NameId grouping_of(NameId mx, NameId ip, NameId domain);
 
     // Finds or makes the bucket of a policy for these values, and refers to it until drop().
     Index hold(std::uint32_t policy, const policy::FieldValues& values);
+    // The bucket of what the policy does not count.
+    Index hold_skipped(std::uint32_t policy);
     void hold(Index bucket) { ++rows_[bucket].holders; }
+    // Policies behind this one do not count what is in this bucket.
+    bool stops(Index bucket) const { return rows_[bucket].limits->stop && rows_[bucket].name.policy < table_.of_file; }
+    bool may_be_skipped(std::uint32_t policy) const { return policy < table_.of_file; }
     // True when nobody refers to it any more: the caller then decides whether it may go (see collect()).
     bool drop(Index bucket) { return --rows_[bucket].holders == 0; }
-    // Removes an unreferred bucket that remembers nothing; false when its window must end first.
+    // Removes an unreferred bucket that remembers nothing; false when its time must come first.
     bool collect(Index bucket, Instant now);
     // Removes an unreferred bucket with whatever it remembers.
     void discard(Index bucket);
 
+    // What buckets remember, to outlast a change of what is counted: taken before they are discarded, given back afterwards to those whose policy still
+    // counts the same. The new ones are not referred to.
+    struct Memory {
+        policy::BucketKey name;
+        std::string counts;      // of the policy
+        std::size_t occurrence;  // among the policies that count the same
+        policy::BucketState state;
+        policy::Limits limits;
+    };
+    std::vector<Memory> remember(Instant now);
+    void recall(std::vector<Memory> memories, Instant now);
+
+    const policy::Limits& limits(Index bucket) const { return *rows_[bucket].limits; }
     bool has_slot(Index bucket) const {
-        const std::uint32_t limit = policy_of(bucket).concurrency;
+        const std::uint32_t limit = limits(bucket).concurrency;
         return limit == 0 || rows_[bucket].used < limit;
     }
     // More sessions than the limit, apart from those that are closing: it was lowered.
     bool is_over(Index bucket) const {
-        const std::uint32_t limit = policy_of(bucket).concurrency;
+        const std::uint32_t limit = limits(bucket).concurrency;
         return limit != 0 && rows_[bucket].used - rows_[bucket].closing > limit;
     }
-    bool has_token(Index bucket, Instant now) const {
-        return rows_[bucket].window.has_room(policy_of(bucket).rate, now);
+    bool has_token(Index bucket, Instant now) const { return rows_[bucket].state.has_room(limits(bucket), now); }
+    void take_token(Index bucket, std::uint64_t bytes, Instant now) { rows_[bucket].state.take(limits(bucket), bytes, now); }
+    bool may_connect(Index bucket, Instant now) const { return rows_[bucket].state.may_connect(now); }
+    void connect(Index bucket, Instant now) { rows_[bucket].state.connect(limits(bucket), now); }
+    // A session that has carried so many messages may carry another one for this bucket.
+    bool may_carry(Index bucket, std::uint32_t messages) const {
+        const std::uint32_t limit = limits(bucket).messages_per_connection;
+        return limit == 0 || messages < limit;
     }
-    void take_token(Index bucket, Instant now) { rows_[bucket].window.take(policy_of(bucket).rate, now); }
-    Instant reopens(Index bucket) const { return rows_[bucket].window.reopens(policy_of(bucket).rate); }
+    // When time allows what it does not allow now: a message, or else a session.
+    Instant opens(Index bucket, Instant now) const {
+        const policy::BucketState& state = rows_[bucket].state;
+        return state.has_room(limits(bucket), now) ? state.connects() : state.opens(limits(bucket));
+    }
+    Instant remembers_until(Index bucket) const { return rows_[bucket].state.remembers_until(limits(bucket)); }
 
     Bucket& operator[](Index bucket) { return rows_[bucket]; }
     const Bucket& operator[](Index bucket) const { return rows_[bucket]; }
@@ -76,10 +133,26 @@ public:
     std::size_t size() const { return rows_.size(); }
 
 private:
+    using RolledUp = std::pair<const policy::RollUp*, NameId>;
+    using Grouped = std::tuple<NameId, NameId, NameId>;
+
+    policy::BucketKey key_of(std::uint32_t policy, const policy::FieldValues& values);
+    std::uint32_t group_of(const policy::RollUp& roll_up, NameId value);
+    Index hold(const policy::BucketKey& key);
+    const policy::Limits& limits_for(const policy::BucketKey& key) const;
+    void forget_groups();
+    void forget_groupings();
+    void find_late();
+
     Names& names_;
-    std::vector<policy::WindowPolicy> policies_;
+    PolicyTable table_;
+    std::vector<bool> late_;
     bool depends_on_candidate_ = false;
+    bool uses_grouping_ = false;
     Registry<Bucket> rows_;
+    // What values were found to belong to; every name in here is held.
+    absl::flat_hash_map<RolledUp, std::uint32_t> groups_;
+    absl::flat_hash_map<Grouped, NameId> groupings_;
 };
 
 }  // namespace sluice::queue

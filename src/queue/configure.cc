@@ -9,16 +9,23 @@ namespace sluice::queue {
 namespace {
 
 // The two limits that everybody has come last, so that a lane waits at the narrowest bucket that stops it.
-std::vector<policy::WindowPolicy> policies_from(const Options& options) {
-    std::vector<policy::WindowPolicy> policies = options.policies;
-    policies.push_back({"destination_concurrency", {policy::Field::recipientdomain}, options.destination_concurrency, {}});
-    policies.push_back({"concurrency_max", {}, options.concurrency_max, {}});
-    return policies;
+PolicyTable policies_from(const Options& options) {
+    const auto sessions = [](std::uint32_t count) {
+        policy::Limits limits;
+        limits.concurrency = count;
+        return limits;
+    };
+    PolicyTable table;
+    table.set = options.policies;
+    if (options.policies != nullptr) table.policies = options.policies->policies;
+    table.of_file = table.policies.size();
+    table.policies.push_back(policy::plain_policy("destination_concurrency", {policy::Field::recipientdomain}, sessions(options.destination_concurrency)));
+    table.policies.push_back(policy::plain_policy("concurrency_max", {}, sessions(options.concurrency_max)));
+    return table;
 }
 
-bool same_fields(const std::vector<policy::WindowPolicy>& a, const std::vector<policy::WindowPolicy>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](const policy::WindowPolicy& x, const policy::WindowPolicy& y) { return x.fields == y.fields; });
+bool same_file(const policy::PolicySetPtr& a, const policy::PolicySetPtr& b) {
+    return a == b || (a != nullptr && b != nullptr && !a->text.empty() && a->text == b->text);
 }
 
 }  // namespace
@@ -27,7 +34,8 @@ Core::Impl::Impl(const Options& options)
     : options_(options), random_(options.seed), shard_sessions_(std::max<std::uint32_t>(options.shards, 1), 0) {
     options_.shards = static_cast<std::uint32_t>(shard_sessions_.size());
     sources_.configure(options_.sources4, options_.sources6);
-    buckets_.configure(policies_from(options_));
+    for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
+    buckets_.configure(policies_from(options_), now_);
     set_weights();
 }
 
@@ -35,6 +43,7 @@ void Core::Impl::on(Configure& event) {
     const Options old = std::exchange(options_, std::move(event.options));
     options_.shards = old.shards;
     options_.seed = old.seed;
+    if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
     sources_.configure(options_.sources4, options_.sources6);
     set_weights();
     apply_policies(policies_from(options_));
@@ -61,20 +70,22 @@ void Core::Impl::set_weights() {
     for (const auto& [name, weight] : old) names_.drop(name);
 }
 
-// Limits change in place; other fields make other buckets, so everything is counted anew.
-void Core::Impl::apply_policies(std::vector<policy::WindowPolicy> policies) {
-    if (!same_fields(buckets_.policies(), policies)) return rebuild_buckets(std::move(policies));
-    buckets_.configure(std::move(policies));
+// Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, and buckets of policies
+// that count what they did remember what they did.
+void Core::Impl::apply_policies(PolicyTable policies) {
+    if (!buckets_.can_stay(policies)) return rebuild_buckets(std::move(policies));
+    buckets_.configure(std::move(policies), now_);
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
         if (!buckets_.contains(bucket)) continue;
         wheel_.cancel(timer_key(Timed::bucket, bucket));
-        if (buckets_[bucket].waiting.count > 0) watch_window(bucket);
+        if (buckets_[bucket].waiting.count > 0) watch_time(bucket);
         offer(bucket);
         settle(bucket);
     }
 }
 
-void Core::Impl::rebuild_buckets(std::vector<policy::WindowPolicy> policies) {
+void Core::Impl::rebuild_buckets(PolicyTable policies) {
+    std::vector<Buckets::Memory> memories = buckets_.remember(now_);
     for (const Index lane : all_lanes()) {
         stop_waiting(lane);
         const BucketList buckets = std::exchange(lanes_[lane].buckets, {});
@@ -90,13 +101,17 @@ void Core::Impl::rebuild_buckets(std::vector<policy::WindowPolicy> policies) {
         wheel_.cancel(timer_key(Timed::bucket, bucket));
         buckets_.discard(bucket);
     }
-    buckets_.configure(std::move(policies));
+    buckets_.configure(std::move(policies), now_);
     for (const Index lane : all_lanes()) hold_lane_buckets(lane);
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
         const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
         take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], paths_[row.path], candidate)));
+    }
+    buckets_.recall(std::move(memories), now_);
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
+        if (buckets_.contains(bucket)) settle(bucket);
     }
 }
 
@@ -105,6 +120,9 @@ void Core::Impl::close_excess() {
         while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
             close(slots_[buckets_[bucket].idle.head].session);
         }
+    }
+    for (const Index session : all_sessions()) {
+        if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }
 }
 

@@ -14,7 +14,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "mail/message.h"
-#include "policy/policy.h"
+#include "policy/policy_set.h"
 #include "queue/route.h"
 
 namespace sluice::queue {
@@ -165,7 +165,7 @@ struct Options {
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
-    std::vector<policy::WindowPolicy> policies;          // beside the two limits above, which are policies too
+    policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
 // are asked for again. `shards` and `seed` stay as they were.

@@ -3,6 +3,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/inlined_vector.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,7 @@ struct Lane {
     std::uint32_t sessions = 0;  // that served it last
     Links sibling;               // among the lanes of the destination
     BucketList waiters;          // where it waits; not empty while it has items and starting is allowed
-    BucketList buckets;          // held; none where the policy needs a candidate
+    BucketList buckets;          // held; none where the policy is late
     const Key& key() const { return name; }
 };
 
@@ -221,19 +222,21 @@ private:
     bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
     bool start_on_new(Index lane, const Plan& plan);
     bool may_take(const BucketList& buckets, Index session);
+    bool may_carry(Index session, const BucketList& buckets) const;
     void open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets);
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     NameId bind_of(const Lane& lane, const Path& path, Family family) const;
     PoolKey pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const;
-    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate) const;
+    policy::FieldValues values_of(const Lane& lane) const;
+    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
     void note_blocker(Index bucket);
     void forget_blockers();
     void block(Index lane);
     void stop_waiting(Index lane);
-    void watch_window(Index bucket);
+    void watch_time(Index bucket);
     void charge(Index lane);
     void evict_for(Index lane, Index bucket);
     void offer(Index bucket);
@@ -265,8 +268,8 @@ private:
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
-    void apply_policies(std::vector<policy::WindowPolicy> policies);
-    void rebuild_buckets(std::vector<policy::WindowPolicy> policies);
+    void apply_policies(PolicyTable policies);
+    void rebuild_buckets(PolicyTable policies);
     void close_excess();
     void refresh_routes();
     void relane_all();
@@ -306,6 +309,7 @@ private:
 
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
+    std::array<NameId, priorities> priority_names_{};
     absl::flat_hash_map<NameId, std::uint32_t> weights_;
     std::uint64_t count_[4] = {};  // items by state
     SessionId last_session_ = 0;

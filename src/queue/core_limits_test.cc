@@ -216,10 +216,7 @@ TEST(Core, BusyDomainsDoNotKeepAllSessionsForEver) {
 
 TEST(Core, PoliciesOverAnyFieldsReserveAllOrNothing) {
     Options made;
-    made.policies = {
-        {"per host", {policy::Field::remoteip}, 1, {}},
-        {"per tenant and source", {policy::Field::tenantid, policy::Field::localip}, 2, {}},
-    };
+    made.policies = policies("[{fields: [remoteip], default: {concurrency: 1}}, {fields: [tenantid, localip], default: {concurrency: 2}}]");
     World world(made);
     for (int i = 0; i < 4; ++i) world.admit("x.test", "t");
     world.resolve("x.test", {{"a", 0}, {"b", 0}, {"c", 0}});
@@ -245,7 +242,7 @@ TEST(Core, PoliciesOverAnyFieldsReserveAllOrNothing) {
 
 TEST(Core, RateIsNeverExceededAndGoesOnWhenTheWindowEnds) {
     Options made = options(50);
-    made.policies = {{"rate", {policy::Field::recipientdomain}, 0, {3, second}}};
+    made.policies = policies("[{fields: [recipientdomain], default: {rate: {count: 3, algorithm: fixedwindow}}}]");
     World world(made);
     for (int i = 0; i < 8; ++i) world.admit("x.test");
     world.resolve("x.test");

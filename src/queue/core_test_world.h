@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -98,6 +99,13 @@ public:
     std::vector<Action> actions;
     std::uint64_t last = 0;
 };
+
+inline policy::PolicySetPtr policies(std::string_view yaml) {
+    Problems problems;
+    policy::PolicySetPtr set = policy::parse_policies(yaml, "policy.yaml", problems);
+    for (const Problem& problem : problems.all()) ADD_FAILURE() << problem.text();
+    return set;
+}
 
 inline Options options(std::uint32_t destination, std::uint32_t total = 10'000) {
     Options made;

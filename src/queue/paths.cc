@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "policy/pattern.h"
+
 namespace sluice::queue {
 namespace {
 
@@ -42,6 +44,8 @@ void Paths::drop(Index at) {
     for (const Path::Hop& hop : path.hops) {
         names_.drop(hop.mx_host);
         names_.drop(hop.address);
+        names_.drop(hop.mx);
+        names_.drop(hop.ip);
         if (--remotes_[hop.remote].holders == 0) remotes_.remove(hop.remote);
     }
     for (const NameId name : {path.transport, path.bind4, path.bind6}) names_.drop(name);
@@ -52,6 +56,8 @@ Path::Hop Paths::hop_to(const Candidate& candidate) {
     Path::Hop hop;
     hop.address = names_.intern(candidate.remote);
     hop.mx_host = names_.intern(candidate.mx_host);
+    hop.mx = names_.intern(policy::normal(policy::FieldType::domain, candidate.mx_host));
+    hop.ip = names_.intern(ip_of(candidate.remote));
     hop.family = family_of(candidate.remote);
     hop.level = candidate.level;
     hop.remote = remotes_.find(hop.address);

@@ -24,6 +24,8 @@ struct Path {
         Index remote = none;
         NameId address = Names::empty;
         NameId mx_host = Names::empty;
+        NameId mx = Names::empty;  // the same in lower case, as policies see it
+        NameId ip = Names::empty;  // of the address, without its port; empty for sockets of this machine
         Family family = Family::ipv4;
         std::uint32_t level = 0;
     };

@@ -96,8 +96,10 @@ void Core::Impl::mark_closing(Index at) {
 // It has carried enough, or a limit was lowered below what is open.
 bool Core::Impl::is_spent(const Session& session) const {
     if (options_.session_messages_max != 0 && session.messages >= options_.session_messages_max) return true;
-    return std::any_of(session.slots.begin(), session.slots.end(),
-                       [&](Index slot) { return buckets_.is_over(slots_[slot].bucket); });
+    return std::any_of(session.slots.begin(), session.slots.end(), [&](Index slot) {
+        const Index bucket = slots_[slot].bucket;
+        return buckets_.is_over(bucket) || !buckets_.may_carry(bucket, session.messages);
+    });
 }
 
 // The session serves this lane over this path.

@@ -11,6 +11,15 @@ Family family_of(std::string_view remote) {
     return remote.starts_with('/') ? Family::local : Family::ipv4;
 }
 
+std::string_view ip_of(std::string_view remote) {
+    switch (family_of(remote)) {
+        case Family::ipv4: return remote.substr(0, remote.rfind(':'));
+        case Family::ipv6: return remote.substr(1, remote.find(']') - 1);
+        case Family::local: return {};
+    }
+    UNREACHABLE();
+}
+
 Sources::~Sources() { configure({}, {}); }
 
 void Sources::configure(const std::vector<std::string>& ipv4, const std::vector<std::string>& ipv6) {

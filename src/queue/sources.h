@@ -12,6 +12,8 @@ namespace sluice::queue {
 enum class Family : std::uint8_t { ipv4, ipv6, local };
 // Of a candidate's `remote`: "192.0.2.1:25", "[2001:db8::1]:25", "/run/lmtp".
 Family family_of(std::string_view remote);
+// The address in it, without brackets and port; empty for a socket path. Borrows.
+std::string_view ip_of(std::string_view remote);
 
 // Which addresses of the pools an item goes out from, as places in the pools. Value.
 struct SourceChoice {

@@ -86,11 +86,11 @@ bool Core::Impl::start_on_idle(Index lane, const Plan& plan) {
 bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const Plan& plan) {
     Session& session = sessions_[at];
     if (session.lane == lane && !buckets_.depends_on_candidate()) {
-        if (!may_take(lanes_[lane].buckets, at)) return false;
+        if (!may_carry(at, lanes_[lane].buckets) || !may_take(lanes_[lane].buckets, at)) return false;
         leave_idle(at);
     } else {
         BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
-        if (!may_take(buckets, at)) {
+        if (!may_carry(at, buckets) || !may_take(buckets, at)) {
             drop_buckets(buckets);
             return false;
         }
@@ -128,17 +128,24 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
     return false;
 }
 
-// All or nothing: every bucket has a token and, unless `session` holds one there, a slot. Notes the first that has not.
+// All or nothing: every bucket has a token and, unless `session` holds one there, a slot; a new session may be opened in all of them.
+// Notes the first that refuses.
 bool Core::Impl::may_take(const BucketList& buckets, Index session) {
     for (std::size_t policy = 0; policy < buckets.size(); ++policy) {
         const Index bucket = buckets[policy];
         const bool has_slot =
             session != none && slots_[sessions_[session].slots[policy]].bucket == bucket ? true : buckets_.has_slot(bucket);
-        if (has_slot && buckets_.has_token(bucket, now_)) continue;
+        if (has_slot && buckets_.has_token(bucket, now_) && (session != none || buckets_.may_connect(bucket, now_))) continue;
         note_blocker(bucket);
         return false;
     }
     return true;
+}
+
+// The session has not carried as many messages yet as one of these buckets allows. Nobody has to wait for that: a new one may.
+bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
+    const std::uint32_t messages = sessions_[session].messages;
+    return std::all_of(buckets.begin(), buckets.end(), [&](Index bucket) { return buckets_.may_carry(bucket, messages); });
 }
 
 void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
@@ -166,7 +173,10 @@ void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> c
 void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&& deliver) {
     Session& session = sessions_[at];
     const Index item = lanes_[lane].items.head;
-    for (const Index slot : session.slots) buckets_.take_token(slots_[slot].bucket, now_);
+    for (const Index slot : session.slots) {
+        buckets_.take_token(slots_[slot].bucket, items_[item].size, now_);
+        if (deliver.open) buckets_.connect(slots_[slot].bucket, now_);
+    }
     attach(at, lane, plan.path);
     charge(lane);
     leave_place(item);
@@ -200,23 +210,37 @@ PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop
 
 // ---- lanes and buckets -----------------------------------------------------------------------------------------
 
-policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate) const {
+// What is known of a lane before a candidate is chosen.
+policy::FieldValues Core::Impl::values_of(const Lane& lane) const {
     policy::FieldValues values;
     values[policy::Field::tenantid] = number_of(lane.name.tenant);
     values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
+    values[policy::Field::priority] = number_of(priority_names_[lane.name.priority]);
+    return values;
+}
+
+policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate) {
+    policy::FieldValues values = values_of(lane);
     const Path::Hop& hop = path.hops[candidate];
     values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
-    values[policy::Field::remoteip] = number_of(hop.address);
-    values[policy::Field::remotemx] = number_of(hop.mx_host);
+    values[policy::Field::remoteip] = number_of(hop.ip);
+    values[policy::Field::remotemx] = number_of(hop.mx);
+    if (buckets_.uses_grouping()) {
+        const NameId domain = destinations_[lane.name.destination].name;
+        values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
+    }
     return values;
 }
 
 BucketList Core::Impl::hold_buckets(const Lane& lane, const policy::FieldValues& values) {
     BucketList buckets;
+    bool stopped = false;
     for (std::uint32_t policy = 0; policy < lane.buckets.size(); ++policy) {
-        const Index known = lane.buckets[policy];
-        if (known != none) buckets_.hold(known);
-        buckets.push_back(known != none ? known : buckets_.hold(policy, values));
+        Index bucket = lane.buckets[policy];
+        if (bucket != none) buckets_.hold(bucket);
+        else bucket = stopped && buckets_.may_be_skipped(policy) ? buckets_.hold_skipped(policy) : buckets_.hold(policy, values);
+        buckets.push_back(bucket);
+        stopped = stopped || buckets_.stops(bucket);
     }
     return buckets;
 }
@@ -229,13 +253,13 @@ void Core::Impl::drop_bucket(Index bucket) {
     if (buckets_.drop(bucket)) settle(bucket);
 }
 
-// A bucket that nobody refers to goes, at the latest when its window is over.
+// A bucket that nobody refers to goes, at the latest when it has nothing to remember.
 void Core::Impl::settle(Index bucket) {
     if (buckets_[bucket].holders > 0 || buckets_[bucket].in_turn) return;
     const Index timer = timer_key(Timed::bucket, bucket);
     wheel_.cancel(timer);
-    const Instant reopens = buckets_.reopens(bucket);
-    if (!buckets_.collect(bucket, now_)) wheel_.add(timer, reopens);
+    const Instant until = buckets_.remembers_until(bucket);
+    if (!buckets_.collect(bucket, now_)) wheel_.add(timer, until);
 }
 
 Index Core::Impl::lane_of(const LaneKey& key) {
@@ -252,13 +276,17 @@ Index Core::Impl::lane_of(const LaneKey& key) {
 
 void Core::Impl::hold_lane_buckets(Index at) {
     Lane& lane = lanes_[at];
-    policy::FieldValues values;
-    values[policy::Field::tenantid] = number_of(lane.name.tenant);
-    values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
-    const std::vector<policy::WindowPolicy>& policies = buckets_.policies();
-    for (std::uint32_t policy = 0; policy < policies.size(); ++policy) {
-        const bool late = policies[policy].fields.depends_on_candidate();
-        lane.buckets.push_back(late ? none : buckets_.hold(policy, values));
+    const policy::FieldValues values = values_of(lane);
+    bool stopped = false;
+    for (std::uint32_t policy = 0; policy < buckets_.policies(); ++policy) {
+        if (stopped && buckets_.may_be_skipped(policy)) {
+            lane.buckets.push_back(buckets_.hold_skipped(policy));
+        } else if (buckets_.is_late(policy)) {
+            lane.buckets.push_back(none);
+        } else {
+            lane.buckets.push_back(buckets_.hold(policy, values));
+            stopped = stopped || buckets_.stops(lane.buckets.back());
+        }
     }
 }
 
@@ -314,7 +342,7 @@ void Core::Impl::block(Index at) {
             lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, lane.name.tenant,
                                                   weight_of(lane.name.tenant), lane.name.priority));
         }
-        watch_window(bucket);
+        watch_time(bucket);
         if (!buckets_.has_slot(bucket)) evict_for(at, bucket);
     }
 }
@@ -328,9 +356,15 @@ void Core::Impl::stop_waiting(Index at) {
     }
 }
 
-void Core::Impl::watch_window(Index bucket) {
-    if (buckets_.has_token(bucket, now_) || buckets_[bucket].timer.is_set()) return;
-    wheel_.add(timer_key(Timed::bucket, bucket), buckets_.reopens(bucket));
+// Lanes wait for time as well as for sessions to end.
+void Core::Impl::watch_time(Index bucket) {
+    const Instant opens = buckets_.opens(bucket, now_);
+    if (opens <= now_) return;
+    // While nobody waited the timer may have been set for the end of what is remembered, which is later.
+    const TimerNode& timer = buckets_[bucket].timer;
+    if (timer.is_set() && timer.when <= opens) return;
+    wheel_.cancel(timer_key(Timed::bucket, bucket));
+    wheel_.add(timer_key(Timed::bucket, bucket), opens);
 }
 
 void Core::Impl::charge(Index lane) {
@@ -345,7 +379,7 @@ void Core::Impl::evict_for(Index at, Index bucket) {
     std::uint32_t wanted = lane.length;
     for (const Index other : lane.buckets) {
         if (other == none || other == bucket || !buckets_.has_slot(other)) continue;
-        const std::uint32_t limit = buckets_.policy_of(other).concurrency;
+        const std::uint32_t limit = buckets_.limits(other).concurrency;
         if (limit != 0) wanted = std::min(wanted, limit - buckets_[other].used);
     }
     Index slot = buckets_[bucket].idle.head;
@@ -375,7 +409,7 @@ void Core::Impl::serve_all() {
 
 void Core::Impl::serve(Index bucket) {
     while (!options_.disabled && buckets_[bucket].waiting.count > 0) {
-        if (!buckets_.has_token(bucket, now_)) return watch_window(bucket);
+        if (!buckets_.has_token(bucket, now_)) return watch_time(bucket);
         if (!buckets_.has_slot(bucket) && buckets_[bucket].idle.empty()) return;
         const Index lane = waiters_[waiters_.first(buckets_[bucket].waiting)].lane;
         if (start_head(lane) == Start::blocked && waits_at(lane, bucket)) return;

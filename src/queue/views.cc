@@ -154,8 +154,9 @@ void Core::Impl::audit_destinations() const {
 // that are closing, from its idle ones.
 bool Core::Impl::is_blocking(Index bucket) const {
     if (!buckets_.has_token(bucket, now_)) return buckets_[bucket].timer.is_set();
-    if (buckets_.has_slot(bucket)) return false;
-    return buckets_[bucket].idle.empty() || buckets_[bucket].closing > 0;
+    const bool waits_to_connect = !buckets_.may_connect(bucket, now_) && buckets_[bucket].timer.is_set();
+    if (buckets_.has_slot(bucket)) return waits_to_connect;
+    return waits_to_connect || buckets_[bucket].idle.empty() || buckets_[bucket].closing > 0;
 }
 
 // Work is conserved: a lane that has items waits only where there is nothing to have.
@@ -195,7 +196,7 @@ void Core::Impl::audit_sessions() const {
         if (working) ASSERT(items_[session.item].state() == ItemState::sending && items_[session.item].where == at);
         ASSERT(session.timer.is_set() == (session.state == SessionState::idle));
         if (session.state == SessionState::idle) ++idle;
-        ASSERT(session.slots.size() == (session.state == SessionState::gone ? 0 : buckets_.policies().size()));
+        ASSERT(session.slots.size() == (session.state == SessionState::gone ? 0 : buckets_.policies()));
         slots += session.slots.size();
         ASSERT(lanes_.contains(session.lane) && lanes_[session.lane].sessions > 0);
     }

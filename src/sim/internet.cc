@@ -245,6 +245,19 @@ void World::operate() {
     tell(queue::Remove{which});
 }
 
+// The same counters with other limits.
+policy::PolicySetPtr World::tightened(const policy::PolicySetPtr& set) {
+    if (set == nullptr) return nullptr;
+    auto changed = std::make_shared<policy::PolicySet>(*set);
+    changed->text.clear();
+    for (policy::PolicyPtr& policy : changed->policies) {
+        auto copy = std::make_shared<policy::Policy>(*policy);
+        if (copy->fallback && copy->fallback->concurrency != 0) copy->fallback->concurrency = static_cast<std::uint32_t>(1 + random_.below(6));
+        policy = std::move(copy);
+    }
+    return changed;
+}
+
 void World::reconfigure() {
     if (healed_) return;
     options_.disabled = random_.chance(0.1);
@@ -253,11 +266,9 @@ void World::reconfigure() {
     options_.session_messages_max = static_cast<std::uint32_t>(1 + random_.below(30));
     options_.lifetime = Duration(3'600'000 + random_.below(5 * 24 * 3'600'000ULL));
     if (random_.chance(0.3)) options_.sources4 = {"192.0.2.7", "192.0.2.8"};
-    if (random_.chance(0.2)) options_.policies.clear();
-    if (random_.chance(0.2)) options_.policies.assign(1, {"per host", {policy::Field::remoteip}, 3, {}});
-    for (policy::WindowPolicy& policy : options_.policies) {
-        if (policy.concurrency != 0) policy.concurrency = static_cast<std::uint32_t>(1 + random_.below(6));
-    }
+    if (random_.chance(0.2)) options_.policies = nullptr;
+    if (random_.chance(0.3)) options_.policies = random_policies(random_);
+    if (random_.chance(0.3)) options_.policies = tightened(options_.policies);
     judge_.configured(options_);
     tell(queue::Configure{options_});
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "queue/sources.h"
+
 namespace sluice::sim {
 
 using queue::AttemptEnded;
@@ -31,7 +33,7 @@ void Judge::delivering(const queue::Deliver& action, Instant now) {
     if (!begin_session(action, entry, candidates)) return;
     if (!check_candidates(action, entry, candidates)) return;
     if (!check_slots(action.session, before)) return;
-    if (!check_rates(sessions_[action.session], now)) return;
+    if (!check_rates(sessions_[action.session], entry.admit.size, action.open, now)) return;
     watch_fairness(entry, now);
     entry.sending = entry.started = true;
     entry.session = action.session;
@@ -85,6 +87,8 @@ bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std:
     session.tenant = entry.admit.tenant;
     session.route = action.route;
     session.item = action.work.item;
+    session.priority = entry.admit.priority;
+    ++session.messages;
     return true;
 }
 
@@ -107,53 +111,105 @@ bool Judge::check_candidates(
     return true;
 }
 
-std::vector<policy::WindowPolicy> Judge::policies() const {
-    std::vector<policy::WindowPolicy> all = options_.policies;
-    all.push_back({"destination", {policy::Field::recipientdomain}, options_.destination_concurrency, {}});
-    all.push_back({"total", {}, options_.concurrency_max, {}});
+std::vector<policy::PolicyPtr> Judge::policies() const {
+    const auto sessions = [](std::uint32_t count) {
+        policy::Limits limits;
+        limits.concurrency = count;
+        return limits;
+    };
+    std::vector<policy::PolicyPtr> all;
+    if (options_.policies != nullptr) all = options_.policies->policies;
+    all.push_back(policy::plain_policy("destination", {policy::Field::recipientdomain}, sessions(options_.destination_concurrency)));
+    all.push_back(policy::plain_policy("total", {}, sessions(options_.concurrency_max)));
     return all;
 }
 
-std::string Judge::bucket(const policy::WindowPolicy& policy, const Session& session) {
+// The buckets that a session counts for, by policy: those behind a `stop` are left out, but not those of the settings.
+std::vector<Judge::Counted> Judge::counted(const Session& session) const {
+    using policy::Field;
     const queue::Candidate& candidate = session.route->candidates[session.candidate.value_or(session.group.front())];
-    std::string text;
-    const auto add = [&](policy::Field field, const std::string& value) {
-        if (policy.fields.has(field)) text += value + "|";
-    };
-    add(policy::Field::tenantid, session.tenant);
-    add(policy::Field::recipientdomain, session.domain);
-    add(policy::Field::localip, candidate.remote.starts_with('[') ? session.bind6 : session.bind4);
-    add(policy::Field::remoteip, candidate.remote);
-    add(policy::Field::remotemx, candidate.mx_host);
-    return text;
+    const std::string ip(queue::ip_of(candidate.remote));
+    const std::string priority = std::to_string(std::min<unsigned>(session.priority, 7));
+    const std::string& bind = candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
+    const std::string grouping(options_.policies == nullptr ? "" : options_.policies->grouping.of(candidate.mx_host, ip, session.domain));
+    const std::vector<policy::PolicyPtr> all = policies();
+    std::vector<Counted> found;
+    bool stopped = false;
+    for (std::size_t place = 0; place < all.size(); ++place) {
+        const policy::Policy& policy = *all[place];
+        const bool is_setting = place + 2 >= all.size();
+        if (stopped && !is_setting) continue;
+        policy::FieldTexts texts;
+        std::string bucket = std::to_string(place);
+        for (std::size_t i = 0; i < policy.fields.size(); ++i) {
+            const Field field = policy.fields[i];
+            const std::string_view value = field == Field::tenantid          ? session.tenant
+                                           : field == Field::recipientdomain ? session.domain
+                                           : field == Field::priority        ? priority
+                                           : field == Field::localip         ? bind
+                                           : field == Field::remoteip        ? ip
+                                           : field == Field::remotemx        ? candidate.mx_host
+                                                                             : grouping;
+            const std::uint32_t group = policy.roll_ups[i] != nullptr ? policy.roll_ups[i]->group_of(value) : policy::Matcher::nothing;
+            texts.set(field, value, group);
+            bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : std::string(value));
+        }
+        found.push_back({std::move(bucket), policy.name, policy.limits_of(texts)});
+        stopped = stopped || found.back().limits.stop;
+    }
+    return found;
 }
 
 bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& before) {
-    const Session& session = sessions_[id];
-    for (const policy::WindowPolicy& policy : policies()) {
-        if (policy.concurrency == 0) continue;
-        const std::string mine = bucket(policy, session);
-        if (before && bucket(policy, *before) == mine) continue;  // it holds its slot already
-        const auto used = std::count_if(sessions_.begin(), sessions_.end(),
-                                        [&](const auto& entry) { return bucket(policy, entry.second) == mine; });
-        if (used > policy.concurrency) {
-            return violate("policy " + policy.name + " allows " + std::to_string(policy.concurrency) + " sessions for '" +
-                           mine + "', this is number " + std::to_string(used)),
-                   false;
+    std::map<std::string, std::uint32_t> used;
+    for (const auto& [other, session] : sessions_) {
+        for (const Counted& counted : counted(session)) ++used[counted.bucket];
+    }
+    std::set<std::string> held;
+    if (before) {
+        for (const Counted& counted : counted(*before)) held.insert(counted.bucket);
+    }
+    for (const Counted& counted : counted(sessions_[id])) {
+        if (counted.limits.concurrency == 0 || held.contains(counted.bucket)) continue;  // it holds its slot already
+        if (used[counted.bucket] <= counted.limits.concurrency) continue;
+        return violate(counted.policy + " allows " + std::to_string(counted.limits.concurrency) + " sessions for '" + counted.bucket +
+                       "', this is number " + std::to_string(used[counted.bucket])),
+               false;
+    }
+    return true;
+}
+
+bool Judge::check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now) {
+    for (const Counted& counted : counted(session)) {
+        Past& past = past_[counted.bucket];
+        const policy::Limits& limits = counted.limits;
+        if (limits.messages_per_connection != 0 && session.messages > limits.messages_per_connection) {
+            return violate(counted.policy + ": too many messages on a session"), false;
+        }
+        if (opened && limits.connect_interval.count() != 0) {
+            if (past.opened && now - *past.opened < limits.connect_interval) return violate(counted.policy + ": opened too early"), false;
+            past.opened = now;
+        }
+        if (limits.bytes_per_second != 0) {
+            if (past.owed_until && now < *past.owed_until) return violate(counted.policy + ": octets are owed"), false;
+            // The engine counts exactly and starts at a whole millisecond, so a millisecond less is owed here.
+            past.owed_until = now + Duration(static_cast<std::int64_t>(bytes * 1'000.0 / static_cast<double>(limits.bytes_per_second)));
+        }
+        past.rates.resize(limits.rates.size());
+        for (std::size_t i = 0; i < limits.rates.size(); ++i) {
+            if (!check_rate(limits.rates[i], past.rates[i], now)) return violate(counted.policy + ": rate exceeded"), false;
         }
     }
     return true;
 }
 
-bool Judge::check_rates(const Session& session, Instant now) {
-    const std::vector<policy::WindowPolicy> all = policies();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        if (all[i].rate.count == 0) continue;
-        Window& window = windows_[{i, bucket(all[i], session)}];
-        if (window.used == 0 || now >= window.begin + all[i].rate.per) window = Window{now, 0};
-        if (++window.used > all[i].rate.count) return violate("policy " + all[i].name + ": rate exceeded"), false;
-    }
-    return true;
+// A token bucket keeps its word in every stretch of its interval; a fixed window in its windows.
+bool Judge::check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now) {
+    const bool windows = rate.algorithm() == policy::RateAlgorithm::fixed_window;
+    if (windows && !starts.empty() && now >= starts.front() + rate.per()) starts.clear();
+    while (!windows && !starts.empty() && now >= starts.front() + rate.per()) starts.pop_front();
+    starts.push_back(now);
+    return starts.size() <= rate.count();
 }
 
 void Judge::watch_fairness(const Entry& entry, Instant now) {
@@ -273,10 +329,19 @@ void Judge::hold_changed(const queue::HoldChanged& action) {
 }
 
 void Judge::configured(const queue::Options& options) {
-    const auto same = [](const policy::WindowPolicy& a, const policy::WindowPolicy& b) { return a.fields == b.fields; };
-    if (!std::equal(options.policies.begin(), options.policies.end(), options_.policies.begin(), options_.policies.end(), same)) {
-        windows_.clear();
-    }
+    const auto all = [](const queue::Options& some) { return some.policies == nullptr ? std::vector<policy::PolicyPtr>() : some.policies->policies; };
+    // Where only the number of sessions changed, the engine must remember what it counted.
+    const auto counts_alike = [](policy::Limits a, const policy::Limits& b) {
+        a.concurrency = b.concurrency;
+        return a == b;
+    };
+    const auto same = [&](const policy::PolicyPtr& a, const policy::PolicyPtr& b) {
+        if (a->counts != b->counts || !counts_alike(a->fallback.value_or(policy::no_limits), b->fallback.value_or(policy::no_limits))) return false;
+        return std::equal(a->conditions.begin(), a->conditions.end(), b->conditions.begin(), b->conditions.end(),
+                          [&](const policy::Condition& x, const policy::Condition& y) { return counts_alike(x.limits, y.limits); });
+    };
+    const std::vector<policy::PolicyPtr> now = all(options), before = all(options_);
+    if (!std::equal(now.begin(), now.end(), before.begin(), before.end(), same)) past_.clear();
     options_ = options;
 }
 
@@ -284,7 +349,7 @@ void Judge::configured(const queue::Options& options) {
 void Judge::crashed() {
     sessions_.clear();
     overtaken_.clear();
-    windows_.clear();
+    past_.clear();
     last_session_ = 0;
     for (auto& [id, entry] : entries_) {
         if (entry.fate != Fate::queued) continue;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -67,10 +68,18 @@ private:
         std::vector<std::uint32_t> group;
         std::optional<std::uint32_t> candidate;
         std::optional<ItemId> item;
+        std::uint32_t messages = 0;
+        std::uint8_t priority = 0;
     };
-    struct Window {
-        Instant begin;
-        std::uint32_t used = 0;
+    // A bucket that a session counts for.
+    struct Counted {
+        std::string bucket, policy;
+        policy::Limits limits;
+    };
+    // Of one bucket.
+    struct Past {
+        std::vector<std::deque<Instant>> rates;
+        std::optional<Instant> opened, owed_until;
     };
 
     template <class Visit>
@@ -79,17 +88,18 @@ private:
     bool check_candidates(const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates);
     bool begin_session(const queue::Deliver& action, const Entry& entry, std::vector<std::uint32_t>& candidates);
     bool check_slots(queue::SessionId id, const std::optional<Session>& before);
-    bool check_rates(const Session& session, Instant now);
+    bool check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now);
+    static bool check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
-    std::vector<policy::WindowPolicy> policies() const;
-    static std::string bucket(const policy::WindowPolicy& policy, const Session& session);
+    std::vector<policy::PolicyPtr> policies() const;
+    std::vector<Counted> counted(const Session& session) const;
 
     queue::Options options_;
     std::map<ItemId, Entry> entries_;
     std::map<queue::SessionId, Session> sessions_;
     std::map<queue::SessionId, Session> overtaken_;  // closed before the end of their attempt was told
-    std::map<std::pair<std::size_t, std::string>, Window> windows_;
+    std::map<std::string, Past> past_;  // by bucket
     queue::SessionId last_session_ = 0;
     std::optional<std::string> violation_;
     std::uint64_t cut_short_ = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "base/assert.h"
 #include "base/text.h"
 
 namespace sluice::sim {
@@ -82,29 +83,12 @@ Domain read_domain(const YAML::Node& node) {
     return domain;
 }
 
-policy::Field read_field(const YAML::Node& node) {
-    const auto name = node.as<std::string>();
-    for (std::size_t i = 0; i < policy::named_field_count; ++i) {
-        if (name == policy::name_of(static_cast<policy::Field>(i))) return static_cast<policy::Field>(i);
-    }
-    refuse(node, "unknown field '" + name + "'");
-}
-
-policy::WindowPolicy read_policy(const YAML::Node& node) {
-    allow_keys(node, {"name", "fields", "concurrency", "rate"});
-    policy::WindowPolicy policy;
-    read(node, "name", policy.name);
-    for (const YAML::Node& field : node["fields"]) policy.fields.add(read_field(field));
-    read(node, "concurrency", policy.concurrency);
-    if (const YAML::Node rate = node["rate"]) {
-        const auto text = rate.as<std::string>();
-        const auto parts = split(text, '/');
-        const auto count = parse_number<std::uint32_t>(parts[0]);
-        const auto seconds = parts.size() == 2 ? parse_number<std::uint32_t>(parts[1]) : std::optional<std::uint32_t>(1);
-        if (parts.size() > 2 || !count || !seconds) refuse(rate, "expected 'count/seconds'");
-        policy.rate = {*count, Duration(*seconds * 1'000LL)};
-    }
-    return policy;
+// As in policy.yaml; lines count within the list.
+policy::PolicySetPtr read_policies(const YAML::Node& node) {
+    Problems problems;
+    policy::PolicySetPtr set = policy::parse_policies(YAML::Dump(node), "policies", problems);
+    if (set == nullptr) refuse(node, problems.all().front().text());
+    return set;
 }
 
 void read_core(const YAML::Node& node, queue::Options& core) {
@@ -120,7 +104,7 @@ void read_core(const YAML::Node& node, queue::Options& core) {
     for (const auto& weight : node["tenant_weights"]) {
         core.tenant_weights.emplace_back(weight.first.as<std::string>(), weight.second.as<std::uint32_t>());
     }
-    for (const YAML::Node& policy : node["policies"]) core.policies.push_back(read_policy(policy));
+    if (const YAML::Node policies = node["policies"]) core.policies = read_policies(policies);
 }
 
 Stream read_stream(const YAML::Node& node, const Scenario& scenario) {
@@ -177,18 +161,6 @@ Scenario read_scenario(const YAML::Node& root) {
     return scenario;
 }
 
-void add_random_policies(Random& random, queue::Options& core) {
-    const auto concurrency = [&] { return static_cast<std::uint32_t>(1 + random.below(8)); };
-    if (random.chance(0.3)) core.policies.push_back({"host", {policy::Field::remoteip}, concurrency(), {}});
-    if (random.chance(0.3)) {
-        core.policies.push_back({"tenant and source", {policy::Field::tenantid, policy::Field::localip}, concurrency(), {}});
-    }
-    if (random.chance(0.3)) {
-        const auto count = static_cast<std::uint32_t>(5 + random.below(50));
-        core.policies.push_back({"rate", {policy::Field::recipientdomain}, 0, {count, Duration(1'000 + random.below(60'000))}});
-    }
-}
-
 }  // namespace
 
 Result<Scenario> parse_scenario(const std::string& yaml) {
@@ -197,6 +169,40 @@ Result<Scenario> parse_scenario(const std::string& yaml) {
     } catch (const YAML::Exception& error) {
         return fail(Errc::config, error.what());
     }
+}
+
+policy::PolicySetPtr random_policies(Random& random) {
+    const auto limits = [&] {
+        std::string text = "{concurrency: " + std::to_string(random.chance(0.6) ? 1 + random.below(8) : 0);
+        if (random.chance(0.4)) {
+            text += ", rate: {count: " + std::to_string(5 + random.below(50)) + ", interval: " + std::to_string(1 + random.below(60)) +
+                    ", algorithm: " + (random.chance(0.5) ? "tokenbucket}" : "fixedwindow}");
+        }
+        if (random.chance(0.2)) text += ", connectinterval: 0." + std::to_string(100 + random.below(900));
+        if (random.chance(0.2)) text += ", messages_per_connection: " + std::to_string(1 + random.below(20));
+        if (random.chance(0.1)) text += ", bytes_per_second: " + std::to_string(1'000 + random.below(100'000));
+        return text + (random.chance(0.1) ? ", stop: true}" : "}");
+    };
+    const char* const fields[] = {
+        "[remoteip]", "[tenantid, localip]", "[recipientdomain]", "[localip, {remotemx: {low: '/[123]$/', high: '/[456]$/'}}]", "[grouping]",
+        "[priority, recipientdomain]", "[]",
+    };
+    std::string text = "grouping: {default: remotemx, groupings: [{id: one, remotemx: '/[147]$/'}, {id: two, recipientdomain: '/[28]/'}]}\npolicies:\n";
+    for (const char* const some : fields) {
+        if (!random.chance(0.2)) continue;
+        text += std::string("- fields: ") + some + "\n";
+        if (std::string(some).find("remotemx") != std::string::npos) {
+            text += "  conditions: [{if: {remotemx: '#low'}, then: " + limits() + "}]\n";
+        }
+        if (std::string(some).find("tenantid") != std::string::npos) {
+            text += "  conditions: [{if: {not: {tenantid: \"\"}}, then: " + limits() + "}]\n";
+        }
+        if (random.chance(0.8)) text += "  default: " + limits() + "\n";
+    }
+    Problems problems;
+    policy::PolicySetPtr set = policy::parse_policies(text, "random", problems);
+    ASSERT(set != nullptr);
+    return set;
 }
 
 Scenario random_scenario(std::uint64_t seed) {
@@ -212,7 +218,7 @@ Scenario random_scenario(std::uint64_t seed) {
     core.fresh_bytes_max = random.below(2'000'000);
     for (std::uint64_t i = random.below(4); i > 0; --i) core.sources4.push_back("192.0.2." + std::to_string(i));
     for (std::uint64_t i = random.below(3); i > 0; --i) core.sources6.push_back("2001:db8::" + std::to_string(i));
-    add_random_policies(random, core);
+    core.policies = random_policies(random);
 
     std::vector<std::string> hosts;
     for (std::uint64_t i = 1 + random.below(8); i > 0; --i) {

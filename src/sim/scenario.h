@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/result.h"
-#include "policy/policy.h"
+#include "policy/policy_set.h"
 #include "queue/core.h"
 
 namespace sluice::sim {
@@ -73,5 +73,7 @@ struct Scenario {
 Result<Scenario> parse_scenario(const std::string& yaml);
 // Makes a world up.
 Scenario random_scenario(std::uint64_t seed);
+// Some of the kinds of policies that people write, with limits small enough to matter.
+policy::PolicySetPtr random_policies(Random& random);
 
 }  // namespace sluice::sim

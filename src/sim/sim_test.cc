@@ -121,8 +121,8 @@ TEST(Scenario, RefusalsNameTheLineAndTheReason) {
         {"hosts: {a: {mood: grumpy}}\n", "unknown mood 'grumpy'"},
         {"domains: {x.test: {mx: [b]}}\n", "no such host: b"},
         {"domains: {x.test: {mx: [a b c]}}\n", "expected 'host' or"},
-        {"core: {policies: [{fields: [colour]}]}\n", "unknown field 'colour'"},
-        {"core: {policies: [{rate: 1/2/3}]}\n", "count/seconds"},
+        {"core: {policies: [{fields: [colour]}]}\n", "`colour` is no field"},
+        {"core: {policies: [{default: {rate: 1/2/3}}]}\n", "rate: expected"},
         {"hosts: [", "line 1"},
     };
     for (const auto& row : rows) {

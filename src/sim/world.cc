@@ -130,7 +130,7 @@ void World::check_books() {
     const queue::Stats stats = core_->stats();
     if (stats.sessions < judge_.sessions()) judge_.violate("the core forgot a session");
     if (stats.items != judge_.items().size()) judge_.violate("the core does not have the items that are queued");
-    if (!options_.policies.empty() || options_.disabled || judge_.sessions() >= options_.concurrency_max) return;
+    if ((options_.policies != nullptr && !options_.policies->policies.empty()) || options_.disabled || judge_.sessions() >= options_.concurrency_max) return;
     core_->each_domain([&](const queue::DomainStats& domain) {
         const std::string name(domain.domain);
         if (domain.ready > 0 && !resolving_.contains(name) && judge_.sessions(name) < options_.destination_concurrency) {

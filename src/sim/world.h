@@ -74,6 +74,7 @@ private:
     void plan_trouble(double per_hour, const Step& step);
     void submit(const Stream& stream);
     void operate();
+    policy::PolicySetPtr tightened(const policy::PolicySetPtr& set);
     void reconfigure();
     queue::Selection random_selection();
 
