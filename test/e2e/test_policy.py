@@ -63,12 +63,15 @@ class Receivers:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        for address in addresses:
+        self.servers = [
             asyncio.run_coroutine_threadsafe(asyncio.start_server(self.serve, address, port, backlog=512), self.loop).result(20)
+            for address in addresses]
         test.addCleanup(self.close)
 
     def close(self):
         async def cancel():
+            for server in self.servers:
+                server.close()
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
                 task.cancel()
@@ -129,7 +132,7 @@ class Policies(EndToEnd):
         self.receivers = Receivers(self, addresses, self.port, seconds, groups or {})
         self.engine = self.world.engine()
         self.engine.set("net-utils.ini", "dns", servers=self.knot.endpoint, timeout="5000")
-        self.engine.set("outbound.ini", smtp_port=self.port, concurrency_max="400", destination_concurrency="0")
+        self.engine.set("outbound.ini", smtp_port=self.port, concurrency_max="400", destination_concurrency="400")
         self.engine.files["policy.yaml"] = policy
         self.engine.write()
         ini = (self.engine.config / "outbound.ini").read_text()
@@ -182,7 +185,7 @@ class Policies(EndToEnd):
         self.start(PLAIN, one, 0.1, mail)
         wait_for(lambda: self.receivers.taken >= 2, "mail to flow")
         (self.engine.config / "policy.yaml").write_text("- feilds: [remotemx]\n")
-        status, answer = self.engine.api("POST", "/v1/reload")[:2]
+        status, answer = self.engine.api("POST", "/v1/reload", {})[:2]
         self.assertIn("fields", json.dumps(answer), status)
         taken = self.receivers.taken
         wait_for(lambda: self.receivers.taken >= taken + 3, "mail to flow on")
