@@ -249,6 +249,37 @@ TEST(SpoolModel, PromisesHoldOverCrashes) {
     }
 }
 
+// The process is killed with a batch that only the cache holds, recovery finds it and writes an index, and then the power
+// fails: the index may not be on the disk without what it tells of.
+TEST(PowerCut, AnIndexNeverSurvivesWithoutItsBatches) {
+    for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        FakeDisk disk(seed);
+        {
+            OpenSpool first(disk, model_options(), quick_tuning());
+            ASSERT_TRUE(first.append(MessageRecord{test_message(1, 3000)}));
+            disk.fail_syncs(true);
+            EXPECT_FALSE(first.append(MessageRecord{test_message(2, 3000)}));
+            disk.cut_power_at(1);
+        }
+        disk.restart_process();
+        disk.fail_syncs(seed % 2 == 0);
+        {
+            const OpenSpool second(disk, model_options(), quick_tuning());
+            disk.cut_power_at(1);
+        }
+        disk.restart();
+        const OpenSpool third(disk, model_options(), quick_tuning());
+        ASSERT_FALSE(third.error) << third.error->text();
+        EXPECT_EQ(third.report.corrupt_batches, 0u);
+        EXPECT_TRUE(third.told.contains(ItemId{MessageId{1}, 0}));
+        for (const auto& [item, told] : third.told) {
+            const auto message = third.spool->load(item.message);
+            ASSERT_TRUE(message.has_value()) << message.error().text();
+        }
+    }
+}
+
 // Hot mail whose outcomes come a little later than itself: they keep one segment after the other alive, as
 // long as the first one stays.
 void let_mail_flow(OpenSpool& world, std::uint64_t& id) {

@@ -207,6 +207,9 @@ Result<std::string> FileJournal::scan_and_seal(
     entry.damaged = scan.corrupt_batches > 0 || opening.header_damaged;
     if (entry.damaged) return std::move(scan.facts);
 
+    // What a killed process had written may still be in the cache alone. It must be on the disk before an index tells of
+    // it, or the next segment goes on from its sequence: after a power cut it would be damage otherwise.
+    if (const auto synced = opening.file->sync(); !synced) return fail(synced.error());
     Trailer trailer;
     trailer.epoch = opening.header ? opening.header->epoch : epoch_;
     trailer.segment = opening.segment;
