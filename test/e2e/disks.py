@@ -1,4 +1,4 @@
-"""File systems that a test may fill, break and take away. They need root and mounts; `why_not()` says when there are none."""
+"""File systems that a test may fill, break and take away. They need root and mounts: `needs.py` of the fault rig tells."""
 
 import contextlib
 import fcntl

@@ -5,6 +5,7 @@ As a command it saves a spool of the present version:  /usr/bin/python3 test/fau
 
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -189,7 +190,8 @@ def great_queue(run):
     engine.process.kill()
     began = time.monotonic()
     engine.start(wait=False)
-    wait_for(lambda: greets(engine), "the greeting")
+    wait_for(lambda: greets(engine), "the greeting", 300)
+    run.figures["start_cpu_s"] = cpu_seconds(engine)
     submit(engine, "first@dst.test", "Subject: first\r\n\r\nx\r\n")
     run.figures["accepting_after_s"] = round(time.monotonic() - began, 2)
     engine.wait_until_serving()
@@ -198,7 +200,8 @@ def great_queue(run):
     run.expect(status["queue"]["items"] == run.count + 301, f"{status['queue']['items']} items were found")
     run.expect(next_attempts(engine, "later.test") == due, "the schedules changed")
     run.figures["octets_of_memory_per_item"] = round((resident(engine) - empty) / run.count)
-    run.expect(run.figures["accepting_after_s"] < (5 if run.long else 30), "it took too long until mail was accepted")
+    # On a busy machine the time by the clock says little, so the limit is on the work.
+    run.expect(run.figures["start_cpu_s"] < 5, "it took too long until mail was accepted")
     run.expect(engine.stop() == 0, "the engine did not end well")
 
 
@@ -208,6 +211,12 @@ def greets(engine):
         return True
     except (OSError, AssertionError):
         return False
+
+
+def cpu_seconds(engine):
+    with open(f"/proc/{engine.process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(engine):
