@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import socket
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ import unittest
 from attacks import Attack, vectors
 from clients import Raw
 from peers import certificate_for, server_tls
-from world import PATIENCE, wait_for
+from world import PATIENCE
 
 TABLE = vectors("starttls")
 LOGIN = base64.b64encode(b"\0u@src.test\0secret").decode()
@@ -173,13 +174,19 @@ class ClientSide(Attack):
         self.engine.set("outbound.ini", enable_tls="true", helo_timeout="3", greeting_timeout="3", temp_fail_intervals="1h*10")
         self.tls = server_tls(*certificate_for(self.world, "127.0.0.1"))
 
-    def deliver_to(self, converse, domain="dst.test"):
-        server = Server(self, converse)
-        self.engine.route("any", server.endpoint).start()
-        status, answer = self.engine.api(
-            "POST", "/v1/messages", {"from": "a@src.test", "to": [f"b@{domain}"], "message": "Subject: x\n\nhello\n"})
-        self.assertEqual(status, 202, answer)
-        return server
+    def deliver_to(self, *conversations):
+        """One server for each of them, at `d0.test`, `d1.test` and so on; a message goes to each."""
+        servers = [Server(self, converse) for converse in conversations]
+        for number, server in enumerate(servers):
+            self.engine.route(f"d{number}.test", server.endpoint)
+        self.engine.start()
+        for number in range(len(servers)):
+            status, answer = self.by_json(b"Subject: x\n\nhello\n", f"b@d{number}.test")
+            self.assertEqual(status, 202, answer)
+        return servers
+
+    def force_tls(self):
+        self.engine.set("tls.ini", "outbound", force_tls_hosts=",".join(f"d{number}.test" for number in range(10)))
 
     def greet(self, server, link, ehlo=b"250-mx.test\r\n250 STARTTLS\r\n"):
         link.sendall(b"220 mx.test\r\n")
@@ -188,28 +195,27 @@ class ClientSide(Attack):
         return server.line(link)
 
     def test_TLS_I4_octets_behind_220_are_no_reply_inside(self):
-        """In the segment of 220 and in one of their own, they never become the reply to EHLO inside TLS."""
-        for surplus in TABLE["behind_220"]:
-            inside = []
+        """In the segment of 220 they never become the reply to EHLO inside TLS."""
+        inside = [[] for _ in TABLE["behind_220"]]
 
-            def converse(server, link, surplus=surplus, inside=inside):
-                if self.greet(server, link) != b"STARTTLS\r\n":
-                    return
-                link.sendall(b"220 go\r\n" + surplus.encode())
-                with self.tls.wrap_socket(link, server_side=True) as secured:
-                    inside.append(server.line(secured))
-                    secured.sendall(b"250-mx.test\r\n250 8BITMIME\r\n")
-                    inside.append(server.line(secured))
-                    secured.sendall(b"421 later\r\n")
+        def converse(number, server, link):
+            if self.greet(server, link) != b"STARTTLS\r\n":
+                return
+            link.sendall(b"220 go\r\n" + TABLE["behind_220"][number].encode())
+            with self.tls.wrap_socket(link, server_side=True) as secured:
+                inside[number].append(server.line(secured))
+                secured.sendall(b"250-mx.test\r\n250 8BITMIME\r\n")
+                inside[number].append(server.line(secured))
+                secured.sendall(b"421 later\r\n")
 
-            with self.subTest(surplus):
-                server = self.deliver_to(converse)
-                wait_for(lambda: self.engine.events("deferred") or self.engine.events("delivered"), "an end of the attempt")
-                for line in server.heard + inside:
+        servers = self.deliver_to(*(functools.partial(converse, number) for number in range(len(inside))))
+        for number, server in enumerate(servers):
+            with self.subTest(TABLE["behind_220"][number]):
+                self.engine.wait_event("deferred", domain=f"d{number}.test")
+                for line in server.heard + inside[number]:
                     self.assertNotRegex(line, b"AUTH|SIZE|SMTPUTF8")
-                self.assertTrue(not inside or inside[0].startswith(b"EHLO"), inside)
-                self.assertEqual(self.engine.stop(), 0)
-                (self.engine.directory / "log" / "events.jsonl").unlink()
+                self.assertTrue(not inside[number] or inside[number][0].startswith(b"EHLO"), inside[number])
+        self.assertEqual(self.engine.stop(), 0)
 
     def test_TLS_I5_what_was_offered_in_clear_is_not_used_inside(self):
         inside = []
@@ -231,26 +237,24 @@ class ClientSide(Attack):
 
     def test_TLS_I6_starttls_taken_away_or_refused(self):
         """Opportunistic: in clear, and the event says so. Forced: deferred, and nothing is said in clear."""
-        for forced in (False, True):
-            for reply in TABLE["refusals"]:
-                def converse(server, link, reply=reply):
-                    if reply == "":
-                        link.sendall(b"220 mx.test\r\n")
-                        return server.take_all(link)
-                    if self.greet(server, link) == b"STARTTLS\r\n":
-                        link.sendall(reply.encode())
-                    return server.take_all(link)
+        def converse(reply, server, link):
+            if reply == "":
+                link.sendall(b"220 mx.test\r\n")
+            elif self.greet(server, link) == b"STARTTLS\r\n":
+                link.sendall(reply.encode())
+            server.take_all(link)
 
-                with self.subTest(reply, forced=forced):
-                    if forced:
-                        self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test")
-                    server = self.deliver_to(converse)
-                    event = self.engine.wait_event("deferred" if forced else "delivered")[0]
+        for forced in (False, True):
+            if forced:
+                self.force_tls()
+            servers = self.deliver_to(*(functools.partial(converse, reply) for reply in TABLE["refusals"]))
+            for number, server in enumerate(servers):
+                with self.subTest(TABLE["refusals"][number], forced=forced):
+                    event = self.engine.wait_event("deferred" if forced else "delivered", domain=f"d{number}.test")[0]
                     mail = [line for line in server.heard if line.startswith(b"MAIL")]
                     self.assertEqual(len(mail), 0 if forced else 1, server.heard)
                     self.assertFalse(event.get("tls"))
-                    self.assertEqual(self.engine.stop(), 0)
-                    (self.engine.directory / "log" / "events.jsonl").unlink()
+            self.assertEqual(self.engine.stop(), 0)
 
     def test_TLS_I7_a_peer_that_never_finishes_the_handshake(self):
         """220 and then clear text, nothing, or an octet now and then: given up at the deadline of the phase."""
@@ -274,18 +278,19 @@ class ClientSide(Attack):
                 if ended.wait(0.5):
                     return
 
-        for manner in (plain, silence, slowly):
-            def converse(server, link, manner=manner):
-                if self.greet(server, link) == b"STARTTLS\r\n":
-                    manner(server, link)
+        def converse(manner, server, link):
+            if self.greet(server, link) == b"STARTTLS\r\n":
+                manner(server, link)
 
-            with self.subTest(manner.__name__):
-                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").set("outbound.ini", helo_timeout="1")
-                server = self.deliver_to(converse)
-                self.engine.wait_event("deferred")
+        self.force_tls()
+        self.engine.set("outbound.ini", helo_timeout="1")
+        manners = (plain, silence, slowly)
+        servers = self.deliver_to(*(functools.partial(converse, manner) for manner in manners))
+        for number, server in enumerate(servers):
+            with self.subTest(manners[number].__name__):
+                self.engine.wait_event("deferred", domain=f"d{number}.test")
                 self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
-                self.assertEqual(self.engine.stop(), 0)
-                (self.engine.directory / "log" / "events.jsonl").unlink()
+        self.assertEqual(self.engine.stop(), 0)
 
     def certificate_of_a_megabyte(self):
         cert, key, config = (self.world.directory / f"huge.{end}" for end in ("pem", "key", "cnf"))
@@ -305,23 +310,20 @@ class ClientSide(Attack):
 
     def test_TLS_I9_enormous_certificates(self):
         """A certificate of 1 MB, a chain of a hundred: bounded, never trusted, and others are served meanwhile."""
-        for make in (self.certificate_of_a_megabyte, self.chain_of_a_hundred):
-            tls = server_tls(*make())
+        def converse(tls, server, link):
+            if self.greet(server, link) == b"STARTTLS\r\n":
+                link.sendall(b"220 go\r\n")
+                with tls.wrap_socket(link, server_side=True) as secured:
+                    server.take_all(secured)
 
-            def converse(server, link, tls=tls):
-                if self.greet(server, link) == b"STARTTLS\r\n":
-                    link.sendall(b"220 go\r\n")
-                    with tls.wrap_socket(link, server_side=True) as secured:
-                        server.take_all(secured)
-
-            with self.subTest(make.__name__):
-                self.engine.set("tls.ini", "outbound", force_tls_hosts="dst.test")
-                server = self.deliver_to(converse)
-                self.engine.wait_event("deferred")
-                self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
-                self.assertEqual(self.engine.api("GET", "/health")[0], 200)
-                self.assertEqual(self.engine.stop(), 0)
-                (self.engine.directory / "log" / "events.jsonl").unlink()
+        chains = [server_tls(*make()) for make in (self.certificate_of_a_megabyte, self.chain_of_a_hundred)]
+        self.force_tls()
+        servers = self.deliver_to(*(functools.partial(converse, tls) for tls in chains))
+        for number, server in enumerate(servers):
+            self.engine.wait_event("deferred", domain=f"d{number}.test")
+            self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
+        self.assertEqual(self.engine.api("GET", "/health")[0], 200)
+        self.assertEqual(self.engine.stop(), 0)
 
 
 if __name__ == "__main__":
