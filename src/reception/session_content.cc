@@ -127,7 +127,10 @@ Task<Result<>> Session::receive_chunk() {
     }
     smtp::DataFault fault = transaction_->chunks().fault();
     if (fault == smtp::DataFault::none && !chunk_.last) {
-        say(250, "2.0.0", std::to_string(chunk_.size) + " octets received");
+        const smtp::Reply taken(250, "2.0.0", std::to_string(chunk_.size) + " octets received");
+        // An empty chunk is no progress: without end they would be a session that never says anything (DoS-4).
+        if (chunk_.size > 0) say(taken);
+        else if (answer_idle(taken) == Next::hang_up) over_ = true;
         co_return Result<>();
     }
     if (fault == smtp::DataFault::none) fault = smtp::settle_content(transaction_->content, data_limits(), false);

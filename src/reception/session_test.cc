@@ -320,6 +320,31 @@ public:
     }
 };
 
+class EmptyChunks : public SessionTest {
+public:
+    Task<> end_in_421() {
+        const auto client = co_await connect();
+        co_await client->hear();
+        co_await client->ask("EHLO client.test");
+        co_await client->ask("MAIL FROM:<a@sender.test>");
+        co_await client->ask("RCPT TO:<b@example.test>");
+        int taken = 0;
+        std::string answer = co_await client->ask("BDAT 0");
+        while (answer.starts_with("250") && taken < 5'000) {
+            ++taken;
+            answer = co_await client->ask("BDAT 0");
+        }
+        EXPECT_THAT(answer, StartsWith("421 4.7.0"));
+        EXPECT_EQ(co_await client->hear(), "<closed>");
+        EXPECT_TRUE(world_.acceptance.messages.empty());
+    }
+};
+
+TEST_F(EmptyChunks, DoS_4_WithoutEndAreNoProgress) {
+    start();
+    play(end_in_421());
+}
+
 TEST_F(Crowd, ConnectionsOfAClientAreLimited) {
     settings_.smtp.connections_per_client_max = 2;
     start();
