@@ -155,7 +155,7 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     injection.origin = request.client.empty() ? "http" : request.client;
     injection.tenant = std::move(request.tenant);
     injection.priority = request.priority;
-    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.machinery_->clock(), *engine_.ids_);
+    auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.machinery_->clock(), engine_.machinery_->ids());
     if (message) return std::move(*message);
     const auto& errors = message.error();
     if (errors.size() == 1 && errors[0].field == "content" && too_large) return fail(Errc::too_large, errors[0].reason);
@@ -201,7 +201,7 @@ void Api::forget_old_keys() {
 Task<control::ReloadReport> Api::reload() {
     const config::Loaded loaded = config::load(engine_.settings()->directory);
     control::ReloadReport report;
-    for (const config::Problem& problem : loaded.problems) report.problems.push_back(problem.text());
+    for (const Problem& problem : loaded.problems) report.problems.push_back(problem.text());
     report.applied = loaded.settings != nullptr;
     if (report.applied && config::compare(*engine_.settings(), *loaded.settings).any()) engine_.apply(loaded.settings);
     co_return report;
