@@ -89,6 +89,8 @@ public:
     const Counts& counts() const { return counts_; }
 
     bool verbose = false;
+    // The disk has failed in this world: the spool may say so as an error, but never that something is damaged.
+    bool disk_has_failed = false;
 
 private:
     enum class End : std::uint8_t { open, delivered, bounced, removed };

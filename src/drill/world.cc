@@ -140,7 +140,7 @@ void World::boot() {
     const bool dies_early = !healed_ && plan_.kills + plan_.power_cuts > 0 && random_.chance(0.15);
     if (dies_early) {
         planned_ = plan_.power_cuts > 0 ? Death::power_cut : Death::kill;
-        disk_.cut_power_at(1 + random_.below(40));
+        cut_power_within(40);
         steps_until_death_ = 1 + random_.below(3'000);
     }
     if (const Result<> booted = life->boot(); !booted) {
@@ -165,11 +165,17 @@ void World::plan_death(Death death) {
     if (healed_ || !life_ || planned_ != Death::none) return;
     planned_ = death;
     if (random_.chance(0.5)) {
-        disk_.cut_power_at(1 + random_.below(30));
+        cut_power_within(30);
         steps_until_death_ = 200'000;  // in case the disk rests
     } else {
         steps_until_death_ = 1 + random_.below(random_.chance(0.5) ? 50 : 2'000);
     }
+}
+
+// To the dying it looks like a disk that fails.
+void World::cut_power_within(std::uint64_t operations) {
+    ledger_.disk_has_failed = true;
+    disk_.cut_power_at(1 + random_.below(operations));
 }
 
 void World::die() {
@@ -358,6 +364,7 @@ void World::plan_troubles() {
 
 void World::begin_disk_trouble() {
     ++troubles_;
+    ledger_.disk_has_failed = true;
     if (disk_trouble_since_ns_ == 0) disk_trouble_since_ns_ = VirtualTime::now_ns();
 }
 

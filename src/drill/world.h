@@ -50,6 +50,7 @@ private:
     config::SettingsPtr settings();
     void boot();
     void plan_death(Death death);
+    void cut_power_within(std::uint64_t operations);
     void die();
     void after_end();
     void heal();
