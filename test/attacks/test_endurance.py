@@ -328,7 +328,10 @@ class ControlApi(Attacks):
             [SLUICE, "blast", "--target", f"127.0.0.1:{self.engine.port}", "--messages", "21000", "--size", "200"],
             check=True, capture_output=True)
         self.inject("needle@dst.test")
-        found = self.engine.api("GET", "/v1/queue?recipient=needle@dst.test")[1]["items"]
+        found, cursor = [], ""
+        while cursor is not None:  # pages may be empty before the last one
+            page = self.engine.api("GET", f"/v1/queue?recipient=needle@dst.test&cursor={cursor}")[1]
+            found, cursor = found + page["items"], page.get("cursor")
         self.assertEqual([item["recipients"] for item in found], [["needle@dst.test"]])
 
     def test_what_the_operator_did_survives_a_crash(self):
