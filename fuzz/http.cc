@@ -34,9 +34,9 @@ class EmptyEngine final : public Backend {
 public:
     Task<EngineStatus> status() override { co_return EngineStatus{}; }
     Task<std::vector<DomainCount>> domains() override { co_return std::vector<DomainCount>{}; }
-    Task<std::vector<ItemDetail>> list(ItemFilter filter) override {
+    Task<Result<ItemPage>> list(ItemFilter filter) override {
         asked += "list " + filter.domain + "|" + filter.sender + "|" + filter.recipient + "\n";
-        co_return std::vector<ItemDetail>{};
+        co_return ItemPage{};
     }
     Task<Result<ItemDetail>> show(ItemId id) override { co_return fail(Errc::not_found, id.text()); }
     Task<Result<std::uint64_t>> command(Command, queue::Selection which) override {

@@ -73,7 +73,8 @@ void Ledger::taken(Taken message) {
         }
         Fate& fate = found->second;
         check_duplicate(who, fate);
-        if (fate.end == End::bounced) violate(who + " was delivered after it had bounced");
+        // Who was told that the last attempt may have succeeded cannot complain.
+        if (fate.end == End::bounced && !fate.possible_duplicate) violate(who + " was delivered after it had bounced");
         if (fate.end == End::removed) violate(who + " was delivered after it had been removed");
         if (!fate.commits.empty()) ++counts_.duplicates;
         fate.commits.push_back({message.link, message.reply_ends, message.says_so, life_});

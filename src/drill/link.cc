@@ -5,6 +5,8 @@
 #include <boost/asio/this_coro.hpp>
 #include <cerrno>
 #include <deque>
+#include <optional>
+#include <utility>
 
 #include "base/assert.h"
 #include "drill/virtual_time.h"
@@ -18,11 +20,25 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Timer = boost::asio::basic_waitable_timer<Clock, boost::asio::wait_traits<Clock>, async::Executor>;
 
+// By which one end waits for the other. The timer belongs to the end: it goes when the stream goes, which may be long before
+// the link does, together with the loop that it runs on.
+class Bell {
+public:
+    void hang(const async::Executor& executor) { timer_.emplace(executor); }
+    void take_down() { timer_.reset(); }
+    void ring() {
+        if (timer_) timer_->cancel();
+    }
+    Timer& timer() { return *timer_; }
+
+private:
+    std::optional<Timer> timer_;
+};
+
 // Octets on their way from one end to the other.
 class Direction {
 public:
-    Direction(async::Executor from, async::Executor to, const LinkTerms& terms, std::uint64_t seed)
-        : writer(from), reader(to), terms_(terms), random_(seed) {}
+    Direction(const LinkTerms& terms, std::uint64_t seed) : terms_(terms), random_(seed) {}
 
     void put(std::string_view bytes) {
         const auto spread = static_cast<std::uint64_t>(terms_.latency_max_ns - terms_.latency_min_ns + 1);
@@ -31,7 +47,7 @@ public:
         pieces_.push_back({arrives_, std::string(bytes), 0});
         unread_ += bytes.size();
         written += bytes.size();
-        reader.cancel();
+        reader.ring();
     }
     std::size_t room() const { return terms_.capacity_bytes - std::min(terms_.capacity_bytes, unread_); }
     bool readable() const { return !pieces_.empty() && pieces_.front().arrives <= VirtualTime::now_ns(); }
@@ -53,23 +69,23 @@ public:
         }
         unread_ -= taken;
         read += taken;
-        writer.cancel();
+        writer.ring();
         return taken;
     }
     void finish() {
         fin = true;
         arrives_ = std::max(arrives_, VirtualTime::now_ns() + terms_.latency_min_ns);
-        reader.cancel();
-        writer.cancel();
+        reader.ring();
+        writer.ring();
     }
     void drop() {
         pieces_.clear();
         unread_ = 0;
-        reader.cancel();
-        writer.cancel();
+        reader.ring();
+        writer.ring();
     }
 
-    Timer writer, reader;
+    Bell writer, reader;
     std::uint64_t written = 0, read = 0;
     bool fin = false;  // the writing end has closed
 
@@ -90,8 +106,8 @@ class LinkImpl final : public Link, public std::enable_shared_from_this<LinkImpl
 public:
     LinkImpl(
         async::Executor near, async::Executor far, net::Endpoint near_end, net::Endpoint far_end, const LinkTerms& terms)
-        : outward(near, far, terms, terms.seed * 2 + 1), inward(far, near, terms, terms.seed * 2 + 2),
-          near_end_(std::move(near_end)), far_end_(std::move(far_end)) {}
+        : outward(terms, terms.seed * 2 + 1), inward(terms, terms.seed * 2 + 2), near_executor_(std::move(near)),
+          far_executor_(std::move(far)), near_end_(std::move(near_end)), far_end_(std::move(far_end)) {}
 
     net::StreamPtr take_near() override;
     net::StreamPtr take_far() override;
@@ -111,15 +127,22 @@ public:
     bool swallows = false;
 
 private:
+    async::Executor near_executor_, far_executor_;
     net::Endpoint near_end_, far_end_;
 };
 
 class LinkStream final : public net::Stream, private net::Wire {
 public:
     LinkStream(
-        std::shared_ptr<LinkImpl> link, Direction& in, Direction& out, net::Endpoint local, net::Endpoint remote)
-        : link_(std::move(link)), in_(in), out_(out), local_(std::move(local)), remote_(std::move(remote)) {}
+        std::shared_ptr<LinkImpl> link, const async::Executor& executor, Direction& in, Direction& out, net::Endpoint local,
+        net::Endpoint remote)
+        : link_(std::move(link)), in_(in), out_(out), local_(std::move(local)), remote_(std::move(remote)) {
+        in_.reader.hang(executor);
+        out_.writer.hang(executor);
+    }
     ~LinkStream() override {
+        in_.reader.take_down();
+        out_.writer.take_down();
         if (!closed_) link_->reset();
     }
 
@@ -127,8 +150,8 @@ public:
     Task<Result<>> write_all(std::span<const std::string_view> slices) override;
     void set_deadline(TimePoint when) override {
         deadline_ = when;
-        in_.reader.cancel();
-        out_.writer.cancel();
+        in_.reader.ring();
+        out_.writer.ring();
     }
     Task<Result<>> start_tls_client(std::shared_ptr<net::TlsContext> context, std::string server_name) override;
     Task<Result<>> start_tls_server(std::shared_ptr<net::TlsContext> context) override;
@@ -157,7 +180,7 @@ private:
             out_.put(bytes);
         }
     }
-    Task<Result<>> wait(Timer& timer, std::int64_t until_ns);
+    Task<Result<>> wait(Bell& bell, std::int64_t until_ns);
     Task<Result<>> wait_for(net::TlsLink::Progress progress);
     Task<Result<>> handshake();
     Task<Result<std::size_t>> read_tls(std::span<char> into);
@@ -174,15 +197,15 @@ private:
 };
 
 // Until something changes, `until_ns`, or the deadline.
-Task<Result<>> LinkStream::wait(Timer& timer, std::int64_t until_ns) {
+Task<Result<>> LinkStream::wait(Bell& bell, std::int64_t until_ns) {
     if (failed_) co_return stop(*failed_);
     if (link_->was_reset) co_return stop(Errc::link_closed);
     if (Clock::now() >= deadline_) co_return stop(Errc::timed_out);
     const auto cancellation = co_await boost::asio::this_coro::cancellation_state;
     if (cancellation.cancelled() != boost::asio::cancellation_type::none) co_return stop(Errc::cancelled);
     const TimePoint arrival = until_ns == VirtualTime::never ? TimePoint::max() : TimePoint(std::chrono::nanoseconds(until_ns));
-    timer.expires_at(std::min(deadline_, arrival));
-    auto waiting = timer.async_wait(net::as_values);
+    bell.timer().expires_at(std::min(deadline_, arrival));
+    auto waiting = bell.timer().async_wait(net::as_values);
     co_await std::move(waiting);
     if (failed_) co_return stop(*failed_);
     co_return Result<>();
@@ -299,7 +322,7 @@ Task<> LinkStream::close() {
     if (tls_ && !failed_ && !link_->was_reset) tls_->say_goodbye();
     if (!failed_) failed_ = Errc::link_closed;
     if (!std::exchange(closed_, true)) out_.finish();
-    in_.reader.cancel();
+    in_.reader.ring();
     co_return;
 }
 
@@ -309,10 +332,10 @@ void LinkStream::abort() {
 }
 
 net::StreamPtr LinkImpl::take_near() {
-    return std::make_unique<LinkStream>(shared_from_this(), inward, outward, near_end_, far_end_);
+    return std::make_unique<LinkStream>(shared_from_this(), near_executor_, inward, outward, near_end_, far_end_);
 }
 net::StreamPtr LinkImpl::take_far() {
-    return std::make_unique<LinkStream>(shared_from_this(), outward, inward, far_end_, near_end_);
+    return std::make_unique<LinkStream>(shared_from_this(), far_executor_, outward, inward, far_end_, near_end_);
 }
 
 }  // namespace

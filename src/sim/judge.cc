@@ -107,7 +107,12 @@ bool Judge::check_candidates(
         return violate(name + " should have tried the same host on a new session"), false;
     }
     const std::size_t left = action.route->candidates.size() - entry.tried.size() - candidates.size();
-    if (action.last_resort != (left == 0)) return violate(name + ": last_resort is wrong"), false;
+    const auto perhaps_left = static_cast<std::size_t>(
+        std::count_if(entry.perhaps_tried.begin(), entry.perhaps_tried.end(), [&](std::uint32_t candidate) {
+            return !entry.tried.contains(candidate) && std::find(candidates.begin(), candidates.end(), candidate) == candidates.end();
+        }));
+    const bool possible = action.last_resort ? left == perhaps_left : left > 0;
+    if (!possible) return violate(name + ": last_resort is wrong"), false;
     return true;
 }
 
@@ -254,6 +259,7 @@ void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
     } else {
         entry.route = nullptr;
         entry.tried.clear();
+        entry.perhaps_tried.clear();
         entry.only.reset();
         entry.permanent = true;
     }
@@ -271,10 +277,12 @@ void Judge::note_tried(Entry& entry, const AttemptEnded& event, const Session& s
         entry.only = session.candidate;
         return;
     }
+    // When our own address was at fault, the same host may be called again from another one.
+    std::set<std::uint32_t>& tried = event.source_unusable > Duration::zero() ? entry.perhaps_tried : entry.tried;
     if (session.candidate) {
-        entry.tried.insert(*session.candidate);
+        tried.insert(*session.candidate);
     } else {
-        entry.tried.insert(session.group.begin(), session.group.end());
+        tried.insert(session.group.begin(), session.group.end());
     }
     entry.tried.insert(event.unhealthy.begin(), event.unhealthy.end());
     entry.permanent = entry.permanent && event.permanent;
@@ -324,6 +332,7 @@ void Judge::hold_changed(const queue::HoldChanged& action) {
     if (entry.sending) return;
     entry.route = nullptr;
     entry.tried.clear();
+    entry.perhaps_tried.clear();
     entry.only.reset();
     entry.permanent = true;
 }
@@ -357,6 +366,7 @@ void Judge::crashed() {
         entry.sending = entry.remove_asked = false;
         entry.route = nullptr;
         entry.tried.clear();
+        entry.perhaps_tried.clear();
         entry.only.reset();
         entry.permanent = true;
     }

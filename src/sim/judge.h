@@ -59,6 +59,7 @@ private:
         queue::SessionId session = 0;
         queue::RoutePtr route;         // of the attempt under way
         std::set<std::uint32_t> tried;
+        std::set<std::uint32_t> perhaps_tried;  // our own address failed: again only if there is another one
         std::optional<std::uint32_t> only;
         bool permanent = true;
     };

@@ -121,7 +121,7 @@ def nobody_reads(run):
     run.expect(time.monotonic() - began < 30, "the end waited for a reader")
     copies = [to for line in sink.ledger() for to in line["to"]]
     run.expect(len(copies) == len(set(copies)) == run.count + 1, f"{len(copies)} copies of {run.count + 1} messages")
-    run.unittests("test_attacks.BadMoments.test_LOG_2_output_that_nobody_reads_stops_neither_mail_nor_the_end")
+    run.unittests("test_endurance.BadMoments.test_LOG_2_output_that_nobody_reads_stops_neither_mail_nor_the_end")
 
 
 class MemoryGroup:

@@ -24,7 +24,7 @@ import unittest
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "e2e")]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "e2e"), str(FOLDER.parent / "attacks")]
 
 import world as e2e  # noqa: E402  (the folder is known only now)
 
