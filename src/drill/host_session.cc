@@ -222,6 +222,8 @@ Task<bool> HostSession::mail(const std::string& line) {
 }
 
 std::string HostSession::rcpt_answer(const std::string& recipient) {
+    // Whoever lies about PIPELINING may have lost the MAIL before it.
+    if (!has_mail_) return "503 5.5.1 who sends that?";
     if (is(Mood::refuses_some) && chance(0.5)) return chance(0.5) ? "550 5.1.1 nobody here" : "450 4.2.1 busy";
     if (is(Mood::greylists)) {
         const auto [seen, fresh] = host_.greylist.emplace(from_ + " " + recipient, VirtualTime::now_ns());
