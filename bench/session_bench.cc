@@ -22,6 +22,7 @@ class Sink final : public Acceptance {
 public:
     Task<Result<>> accept(mail::MessagePtr) override { co_return Result<>(); }
     std::optional<std::string> refusal() const override { return std::nullopt; }
+    std::optional<std::string> no_room_after(std::uint64_t) const override { return std::nullopt; }
 };
 
 // Reads until `marker` has come `count` times.
