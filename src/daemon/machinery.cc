@@ -20,6 +20,11 @@ queue::Admit admit_of(const spool::RecoveredItem& item) {
     admit.id = item.id;
     admit.domain = item.domain;
     admit.tenant = item.tenant;
+    admit.job = item.job;
+    admit.transport = item.transport;
+    admit.sender_domain = item.sender_domain;
+    for (const auto& [field, value] : item.marks) admit.marks.push_back({std::string(field), std::string(value)});
+    admit.lifetime = item.lifetime;
     admit.arrival = item.arrival;
     admit.due = item.next;
     admit.size = item.size;
