@@ -89,6 +89,7 @@ public:
     Lists lists;
     Grouping grouping;
     std::vector<PolicyPtr> policies;  // in the order of the file
+    RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
     std::string text;                 // the file, to tell whether it changed
 
     // All fields that some policy counts by.
