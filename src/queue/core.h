@@ -173,7 +173,7 @@ struct Options {
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]: of mail whose transport has no pool
     std::vector<LocalPool> transports;
     std::uint64_t seed = 1;                        // shuffling equal candidates
-    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
