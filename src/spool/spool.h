@@ -26,7 +26,8 @@ enum class Outcome : std::uint8_t { delivered = 1, bounced = 2, expired = 3, rem
 struct MessageRecord {
     mail::MessagePtr message;
 };
-// Final outcomes of some recipients of an item. `recipients` are indexes into Envelope::recipients.
+// Final outcomes of some recipients of an item. `recipients` are indexes into Envelope::recipients; none: all that are
+// undecided, for those who cannot read the message. Then the spool finds out who they are before it writes.
 struct OutcomeRecord {
     ItemId item;
     Outcome outcome;
