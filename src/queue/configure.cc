@@ -68,10 +68,14 @@ std::uint32_t Core::Impl::weight_of(NameId tenant) const {
 
 void Core::Impl::set_weights() {
     const auto old = std::exchange(weights_, {});
-    for (const auto& [tenant, weight] : options_.tenant_weights) {
-        const NameId name = names_.intern(tenant);
-        if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
-    }
+    const auto add = [this](const auto& weights) {
+        for (const auto& [tenant, weight] : weights) {
+            const NameId name = names_.intern(tenant);
+            if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
+        }
+    };
+    add(options_.tenant_weights);
+    if (options_.policies != nullptr) add(options_.policies->tenant_weights);
     for (const auto& [name, weight] : old) names_.drop(name);
 }
 
@@ -129,8 +133,7 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
-        // What its item is told by may be more than before.
-        if (row.item != none) attach(session, lane_of(lane_key(items_[row.item], row.path)), row.path);
+        attach(session, lane_of(lane_key(row)), row.path);
         const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
         const Path& path = paths_[row.path];
         const NameId local = path.hops[candidate].family == Family::local ? Names::empty : row.local(path.hops[candidate].family).address;

@@ -206,7 +206,7 @@ struct Options {
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]: of mail whose transport has no pool
     std::vector<LocalPool> transports;
     std::uint64_t seed = 1;                        // shuffling equal candidates
-    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
     policy::SuspensionFilePtr suspensions;         // of the file; may be null. `start_suspended` counts in the first options only
 };

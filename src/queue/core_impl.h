@@ -126,6 +126,7 @@ struct Session {
     Index item = none;
     Index lane = none;                 // served last
     Index path = none;                 // of the item served last
+    Index profile = none;              // of that item: with `attempt` all that policies may ever ask for
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
     Local local4, local6;              // where it calls hosts of that family from; their names are held
@@ -134,6 +135,7 @@ struct Session {
     BucketList slots;                  // by policy; empty once gone
     std::uint32_t messages = 0;
     std::uint32_t turn_began = 0;      // messages when it was last free for anybody
+    std::uint16_t attempts = 0;        // of that item, before
     TimerNode timer;                   // idle for too long
     Key key() const { return id; }
     const Local& local(Family family) const { return family == Family::ipv6 ? local6 : local4; }
@@ -216,6 +218,7 @@ private:
     void make_ready(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     LaneKey lane_key(const Item& item, Index path) const;
+    std::uint8_t told_attempt(std::uint16_t attempts) const;
     bool is_under_way(const Item& item) const { return item.progress != none && progress_[item.progress].path != none; }
     void join_lane(Index item, Index lane, bool first_in_lane);
     void leave_place(Index item);
@@ -320,6 +323,8 @@ private:
     void mark_closing(Index session);
     bool is_spent(const Session& session) const;
     void attach(Index session, Index lane, Index path);
+    void serve_item(Index session, Index item);
+    LaneKey lane_key(const Session& session) const;
     void detach(Index session);
     void join_pool(Index session);
     void leave_pool(Index session);

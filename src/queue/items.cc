@@ -57,8 +57,11 @@ Instant Core::Impl::end_of(const Item& item) const {
 LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
     const Index profile = profiles_[item.profile].lane;
     const SourceChoice source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
-    const unsigned attempt = attempts_matter_ ? std::min<unsigned>(item.attempts + 1U, attempts_told_apart) : 0;
-    return {item.destination, profile, source, item.priority, static_cast<std::uint8_t>(attempt)};
+    return {item.destination, profile, source, item.priority, told_attempt(item.attempts)};
+}
+
+std::uint8_t Core::Impl::told_attempt(std::uint16_t attempts) const {
+    return attempts_matter_ ? static_cast<std::uint8_t>(std::min<unsigned>(attempts + 1U, attempts_told_apart)) : std::uint8_t{0};
 }
 
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {

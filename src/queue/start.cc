@@ -229,7 +229,7 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
     leave_place(item);
     set_state(item, ItemState::sending);
     items_[item].where = at;
-    session.item = item;
+    serve_item(at, item);
     ++session.messages;
 
     deliver.session = session.id;

@@ -331,6 +331,9 @@ void Core::Impl::audit_profiles() const {
     for (Index at = 0; at < lanes_.end(); ++at) {
         if (lanes_.contains(at)) ++holders[lanes_[at].name.profile];
     }
+    for (Index at = 0; at < sessions_.end(); ++at) {
+        if (sessions_.contains(at)) ++holders[sessions_[at].profile];
+    }
     profiles_.audit(std::move(holders));
 }
 

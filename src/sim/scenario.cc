@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/text.h"
+#include "policy/assignment.h"
 
 namespace sluice::sim {
 namespace {
@@ -91,9 +92,17 @@ policy::PolicySetPtr read_policies(const YAML::Node& node) {
     return set;
 }
 
+// As in transports.yaml.
+std::vector<policy::LocalPool> read_transports(const YAML::Node& node) {
+    Problems problems;
+    auto pools = policy::parse_transports(YAML::Dump(node), "transports", problems);
+    if (!pools) refuse(node, problems.all().front().text());
+    return std::move(*pools);
+}
+
 void read_core(const YAML::Node& node, queue::Options& core) {
     allow_keys(node, {"concurrency_max", "destination_concurrency", "idle_session", "session_messages_max", "lifetime",
-                      "sources4", "sources6", "tenant_weights", "policies"});
+                      "sources4", "sources6", "transports", "tenant_weights", "policies"});
     read(node, "concurrency_max", core.concurrency_max);
     read(node, "destination_concurrency", core.destination_concurrency);
     read(node, "session_messages_max", core.session_messages_max);
@@ -104,11 +113,12 @@ void read_core(const YAML::Node& node, queue::Options& core) {
     for (const auto& weight : node["tenant_weights"]) {
         core.tenant_weights.emplace_back(weight.first.as<std::string>(), weight.second.as<std::uint32_t>());
     }
+    if (const YAML::Node transports = node["transports"]) core.transports = read_transports(transports);
     if (const YAML::Node policies = node["policies"]) core.policies = read_policies(policies);
 }
 
 Stream read_stream(const YAML::Node& node, const Scenario& scenario) {
-    allow_keys(node, {"to", "items", "per_second", "tenant", "priority"});
+    allow_keys(node, {"to", "items", "per_second", "tenant", "job", "transport", "sender_domain", "list", "lifetime", "priority"});
     Stream stream;
     read(node, "to", stream.to);
     for (const std::string& domain : stream.to) {
@@ -118,6 +128,11 @@ Stream read_stream(const YAML::Node& node, const Scenario& scenario) {
     read(node, "items", stream.items);
     read(node, "per_second", stream.per_second);
     read(node, "tenant", stream.tenant);
+    read(node, "job", stream.job);
+    read(node, "transport", stream.transport);
+    read(node, "sender_domain", stream.sender_domain);
+    read(node, "list", stream.list);
+    stream.lifetime = std::chrono::seconds(node["lifetime"].as<std::uint32_t>(0));
     stream.priority = static_cast<std::uint8_t>(node["priority"].as<unsigned>(4));
     return stream;
 }
@@ -185,7 +200,8 @@ policy::PolicySetPtr random_policies(Random& random) {
     };
     const char* const fields[] = {
         "[remoteip]", "[tenantid, localip]", "[recipientdomain]", "[localip, {remotemx: {low: '/[123]$/', high: '/[456]$/'}}]", "[grouping]",
-        "[priority, recipientdomain]", "[]",
+        "[priority, recipientdomain]", "[]", "[jobid]", "[transportid, localip]", "[senderdomain, tenantid]", "[attempt, recipientdomain]",
+        "[header.list-id]", "[notes.unknown, remoteip]", "[localip, jobid, attempt]",
     };
     std::string text = "grouping: {default: remotemx, groupings: [{id: one, remotemx: '/[147]$/'}, {id: two, recipientdomain: '/[28]/'}]}\npolicies:\n";
     for (const char* const some : fields) {
@@ -205,6 +221,23 @@ policy::PolicySetPtr random_policies(Random& random) {
     return set;
 }
 
+std::vector<policy::LocalPool> random_transports(Random& random) {
+    std::vector<policy::LocalPool> pools;
+    for (int i = 0; i < 3; ++i) {
+        if (random.chance(0.4)) continue;
+        policy::LocalPool pool;
+        pool.transport = "transport" + std::to_string(i);
+        pool.order = static_cast<policy::LocalPool::Order>(random.below(3));
+        for (std::uint64_t k = 1 + random.below(4); k > 0; --k) {
+            const std::string number = std::to_string(10 * (i + 1) + static_cast<int>(k));
+            pool.sources.push_back({random.chance(0.8) ? "192.0.2." + number : "2001:db8::" + number,
+                                    static_cast<std::uint32_t>(1 + random.below(5)), random.chance(0.5) ? "mx" + number : ""});
+        }
+        pools.push_back(std::move(pool));
+    }
+    return pools;
+}
+
 Scenario random_scenario(std::uint64_t seed) {
     Random random(seed);
     Scenario scenario;
@@ -219,6 +252,7 @@ Scenario random_scenario(std::uint64_t seed) {
     for (std::uint64_t i = random.below(4); i > 0; --i) core.sources4.push_back("192.0.2." + std::to_string(i));
     for (std::uint64_t i = random.below(3); i > 0; --i) core.sources6.push_back("2001:db8::" + std::to_string(i));
     core.policies = random_policies(random);
+    core.transports = random_transports(random);
 
     std::vector<std::string> hosts;
     for (std::uint64_t i = 1 + random.below(8); i > 0; --i) {
@@ -244,6 +278,12 @@ Scenario random_scenario(std::uint64_t seed) {
         stream.per_second = 0.2 + 20 * random.unit();
         stream.tenant = random.chance(0.5) ? "" : "tenant" + std::to_string(random.below(3));
         stream.priority = static_cast<std::uint8_t>(random.below(8));
+        const auto one_of = [&](const char* name) { return random.chance(0.4) ? "" : name + std::to_string(random.below(3)); };
+        stream.job = one_of("job");
+        stream.transport = one_of("transport");
+        stream.sender_domain = one_of("sender");
+        stream.list = one_of("list");
+        if (random.chance(0.2)) stream.lifetime = std::chrono::seconds(60 + random.below(7'200));
         scenario.workload.push_back(stream);
     }
     scenario.operator_per_hour = random.chance(0.7) ? 60 * random.unit() : 0;

@@ -7,6 +7,7 @@ namespace {
 
 constexpr Duration drained_within{7 * 24 * 3'600'000LL};
 constexpr std::uint64_t books_checked_every = 64;  // events
+constexpr std::uint16_t attempts_max = 60;
 
 }  // namespace
 
@@ -111,7 +112,8 @@ void World::carry_out(const queue::Conclude& action) {
     judge_.concluding(action);
     queue::AttemptEnded event;
     event.item = action.work.item;
-    const bool temporary = action.error.code == Errc::dns_temporary || action.error.code == Errc::unreachable;
+    // A transport may have no address of any family on the route: such mail ends when its attempts are used up.
+    const bool temporary = (action.error.code == Errc::dns_temporary || action.error.code == Errc::unreachable) && action.work.attempts < attempts_max;
     event.verdict = temporary ? queue::AttemptEnded::Verdict::deferred : queue::AttemptEnded::Verdict::done;
     in_flight(Duration(1) + within(Duration(20)), [this, event, temporary]() mutable {
         event.next = now_ + Duration(60'000) + within(Duration(600'000));
