@@ -30,6 +30,7 @@ std::optional<Core::Place> Core::each_from(
     return impl_->each_from(from, places_max, visit);
 }
 void Core::each_domain(const std::function<bool(const DomainStats&)>& visit) const { impl_->each_domain(visit); }
+void Core::each_blocked(const std::function<void(const BlockedBucket&)>& visit) const { impl_->each_blocked(visit); }
 void Core::audit() const { impl_->audit(); }
 
 Core::Impl::~Impl() = default;

@@ -138,6 +138,7 @@ public:
     std::optional<Place> each_from(
         Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+    void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
     void audit() const;
 
 private:
@@ -277,6 +278,9 @@ private:
     std::vector<Index> all_lanes() const;
     std::vector<Index> all_sessions() const;
     std::vector<Index> all_destinations() const;
+
+    // blocked.cc
+    BlockedBucket blocked_view(const Bucket& row, Index bucket) const;
 
     // views.cc
     ItemView view(const Item& item) const;
