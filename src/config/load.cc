@@ -117,7 +117,6 @@ void Loader::read_policies() {
     if (!text) return problems_.error(shown_name(name), 0, text.error().detail);
     if (!*text) return;
     settings_.policies = policy::parse_policies(**text, shown_name(name), problems_);
-    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, shown_name(name), problems_);
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {

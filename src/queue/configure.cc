@@ -33,8 +33,10 @@ bool same_file(const policy::PolicySetPtr& a, const policy::PolicySetPtr& b) {
 Core::Impl::Impl(const Options& options)
     : options_(options), random_(options.seed), shard_sessions_(std::max<std::uint32_t>(options.shards, 1), 0) {
     options_.shards = static_cast<std::uint32_t>(shard_sessions_.size());
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
+    for (std::size_t i = 1; i <= attempts_told_apart; ++i) attempt_names_[i] = names_.intern(std::to_string(i));
+    settle_fields();
     buckets_.configure(policies_from(options_), now_);
     set_weights();
 }
@@ -44,12 +46,14 @@ void Core::Impl::on(Configure& event) {
     options_.shards = old.shards;
     options_.seed = old.seed;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     set_weights();
+    const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
-    const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
+    const bool other_sources =
+        old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
-    if (other_sources || other_times) relane_all();
+    if (more_fields || other_sources || other_times) relane_all();
     close_excess();
     refresh_routes();
     restart_everything();
@@ -68,6 +72,19 @@ void Core::Impl::set_weights() {
         if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
     }
     for (const auto& [name, weight] : old) names_.drop(name);
+}
+
+// Which fields make a lane: those that some policy asks for. True when lanes have to be told apart by more than before.
+bool Core::Impl::settle_fields() {
+    policy::FieldSet told_apart;
+    policy::FieldTable fields;
+    if (options_.policies != nullptr) {
+        told_apart = options_.policies->used_fields();
+        fields = options_.policies->fields;
+    }
+    const bool more = profiles_.configure(told_apart, fields, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart.has(policy::Field::attempt));
+    return more || (attempts_matter_ && !attempts_mattered);
 }
 
 // Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, and buckets of policies
@@ -106,8 +123,12 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
+        // What its item is told by may be more than before.
+        if (row.item != none) attach(session, lane_of(lane_key(items_[row.item], row.path)), row.path);
         const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
-        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], paths_[row.path], candidate)));
+        const Path& path = paths_[row.path];
+        const NameId local = path.hops[candidate].family == Family::local ? Names::empty : row.local(path.hops[candidate].family).address;
+        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], path, candidate, local)));
     }
     buckets_.recall(std::move(memories), now_);
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
