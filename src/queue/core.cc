@@ -38,6 +38,7 @@ std::string Core::same_as(const policy::DynamicCondition& condition) const { ret
 std::string Core::same_as(const policy::Suspension& suspension) const { return impl_->same_as(suspension); }
 Reach Core::reach_of(const policy::DynamicCondition& condition) const { return impl_->reach_of(condition); }
 Reach Core::reach_of(const policy::Suspension& suspension) const { return impl_->reach_of(suspension); }
+void Core::each_blocked(const std::function<void(const BlockedBucket&)>& visit) const { impl_->each_blocked(visit); }
 void Core::audit() const { impl_->audit(); }
 
 Core::Impl::~Impl() = default;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -260,6 +261,18 @@ struct DomainStats {
     std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
 };
 
+// A counter at which mail waits. Borrows until the next handle().
+struct BlockedBucket {
+    enum class Lack : std::uint8_t { sessions, rate, connect_interval };
+    const policy::Policy* policy = nullptr;
+    const policy::Limits* limits = nullptr;
+    std::array<std::string_view, policy::key_fields_max> values{};  // by place in the policy's fields; of a group its name
+    std::uint32_t groups = 0;    // bit i: values[i] is a group's
+    Lack lack = Lack::sessions;
+    std::uint32_t used = 0;      // sessions
+    std::uint64_t items = 0;     // that wait here; what could go over several candidates waits at each
+};
+
 // Decides when, from where and over which path each item is tried.
 //
 // Deterministic: the same events at the same times give the same actions. Owned by one thread; no locks, no I/O.
@@ -296,6 +309,8 @@ public:
     std::string same_as(const policy::Suspension& suspension) const;
     Reach reach_of(const policy::DynamicCondition& condition) const;
     Reach reach_of(const policy::Suspension& suspension) const;
+    // Visits the counters at which mail waits now. Costs as much as there are counters and waiting lanes.
+    void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
 
     // Checks every invariant from scratch; aborts with a message on the first violation. For tests and the simulator.
     void audit() const;

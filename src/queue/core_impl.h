@@ -163,6 +163,7 @@ public:
     std::string same_as(const policy::Suspension& suspension) const;
     Reach reach_of(const policy::DynamicCondition& condition) const;
     Reach reach_of(const policy::Suspension& suspension) const;
+    void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
     void audit() const;
 
 private:
@@ -357,6 +358,9 @@ private:
     std::vector<Index> all_lanes() const;
     std::vector<Index> all_sessions() const;
     std::vector<Index> all_destinations() const;
+
+    // blocked.cc
+    BlockedBucket blocked_view(const Bucket& row, Index bucket) const;
 
     // views.cc
     ItemView view(const Item& item) const;
