@@ -1,6 +1,7 @@
 #include "config/changes.h"
 
 #include "config/schema.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
 
 namespace sluice::config {
@@ -12,9 +13,9 @@ Changes compare(const Settings& before, const Settings& after) {
         auto& names = setting.effect == Effect::live ? changes.live : changes.needs_restart;
         names.push_back(setting.name());
     }
-    static const std::string no_policies;
-    const auto text = [](const Settings& settings) -> const std::string& { return settings.policies ? settings.policies->text : no_policies; };
-    if (text(before) != text(after)) changes.live.emplace_back("policy.yaml");
+    const auto differ = [](const auto& one, const auto& other) { return (one ? one->text : std::string()) != (other ? other->text : std::string()); };
+    if (differ(before.policies, after.policies)) changes.live.emplace_back("policy.yaml");
+    if (differ(before.deliveries, after.deliveries)) changes.live.emplace_back("delivery.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");
     if (before.outbound_tls.files_crc != after.outbound_tls.files_crc) {

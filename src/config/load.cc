@@ -13,6 +13,7 @@
 #include "config/sources.h"
 #include "config/tls_files.h"
 #include "policy/check.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
 
 namespace sluice::config {
@@ -71,7 +72,9 @@ public:
 
 private:
     void report_stray_files();
+    std::optional<std::string> policy_text(const std::string& name);
     void read_policies();
+    void read_deliveries();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -97,9 +100,7 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "suspend.yaml" || name == "delivery.yaml") {
-            problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml is");
-        }
+        if (name == "suspend.yaml") problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml and delivery.yaml are");
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
         if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
@@ -109,15 +110,34 @@ void Loader::report_stray_files() {
     }
 }
 
-// The file is small where people write it, but may be generated.
-void Loader::read_policies() {
+// The text of a policy file; nothing where there is none. Such a file is small where people write it, but may be generated.
+std::optional<std::string> Loader::policy_text(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
-    const std::string name = "policy.yaml";
-    const auto text = read_text(folder_ + "/" + name, bytes_max);
-    if (!text) return problems_.error(shown_name(name), 0, text.error().detail);
-    if (!*text) return;
-    settings_.policies = policy::parse_policies(**text, shown_name(name), problems_);
-    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, shown_name(name), problems_);
+    auto text = read_text(folder_ + "/" + name, bytes_max);
+    if (text) return std::move(*text);
+    problems_.error(shown_name(name), 0, text.error().detail);
+    return std::nullopt;
+}
+
+void Loader::read_policies() {
+    const std::string name = shown_name("policy.yaml");
+    const std::optional<std::string> text = policy_text("policy.yaml");
+    if (!text) return;
+    settings_.policies = policy::parse_policies(*text, name, problems_);
+    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, name, problems_);
+}
+
+// Its patterns may refer to the lists and groupings of the policies.
+void Loader::read_deliveries() {
+    const std::string name = shown_name("delivery.yaml");
+    const std::optional<std::string> text = policy_text("delivery.yaml");
+    if (!text) return;
+    static const policy::PolicySet no_policies;
+    const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : no_policies;
+    std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, name, set, problems_);
+    if (!file) return;
+    policy::report_unknown_values(*file, name, problems_);
+    settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {
@@ -228,6 +248,7 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     read_policies();
+    read_deliveries();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);
 

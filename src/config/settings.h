@@ -10,6 +10,7 @@
 
 namespace sluice::policy {
 class PolicySet;
+struct DeliveryFile;
 }
 
 namespace sluice::config {
@@ -207,7 +208,8 @@ struct Settings {
     DnsSettings dns;
     HttpSettings http;
     SpoolSettings spool;
-    std::shared_ptr<const policy::PolicySet> policies;  // policy.yaml; null: there is no such file
+    std::shared_ptr<const policy::PolicySet> policies;       // policy.yaml; null: there is no such file
+    std::shared_ptr<const policy::DeliveryFile> deliveries;  // delivery.yaml; null: there is no such file
 };
 using SettingsPtr = std::shared_ptr<const Settings>;
 

@@ -80,6 +80,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.sources4 = settings.outbound.sources4;
     options.sources6 = settings.outbound.sources6;
     options.policies = settings.policies;
+    options.deliveries = settings.deliveries;
     options.seed = seed;
     return options;
 }

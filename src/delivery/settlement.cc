@@ -81,6 +81,7 @@ struct Settlement::Sorted {
     bool refused_for_good = false;  // with next_candidate
     bool source_at_fault = false;
     Instant next;                   // of the deferred ones
+    bool tell_delay = false;        // delivery.yaml says so at this step
 
     bool decided_all() const { return deferred.empty(); }
 };
@@ -135,9 +136,10 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
     }
     if (sorted.deferred.empty()) return sorted;
     const auto next =
-        next_attempt(settings.outbound, attempted.work.attempts, attempted.work.arrival, now, random_);
+        next_attempt(settings.outbound, attempted.how, attempted.work.attempts, attempted.work.arrival, now, random_);
     if (next) {
-        sorted.next = *next;
+        sorted.next = next->when;
+        sorted.tell_delay = next->notify;
     } else {
         sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
         sorted.deferred.clear();
@@ -154,10 +156,11 @@ std::optional<Bounce> Settlement::notify(
     about.remote_mta = attempted.link.mx_host;
     about.relayed_blind = !attempted.next_hop_has_dsn;
     about.final_hop = attempted.link.lmtp;
-    about.delay_is_due = outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
-                         now - attempted.work.arrival >= outbound.delay_dsn_after;
+    about.tell_delay = sorted.tell_delay;
+    about.delay_is_due = sorted.tell_delay || (outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
+                                               now - attempted.work.arrival >= outbound.delay_dsn_after);
     about.now = now;
-    about.given_up_at = attempted.work.arrival + outbound.queue_lifetime;
+    about.given_up_at = attempted.work.arrival + lifetime_of(outbound, attempted.how);
     const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
                                  (sorted.deferred.empty() || !about.delay_is_due) &&
                                  (sorted.delivered.empty() || !about.relayed_blind);
@@ -238,7 +241,7 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
 }
 
 queue::AttemptEnded Settlement::settle_lost(
-    const queue::Work& work, const Error& error, const config::Settings& settings) {
+    const queue::Work& work, const Error& error, const config::Settings& settings, const policy::DeliverySettings* how) {
     using Ended = queue::AttemptEnded::Verdict;
     const Instant now = clock_.now();
     queue::AttemptEnded ended;
@@ -248,7 +251,7 @@ queue::AttemptEnded Settlement::settle_lost(
         return ended;
     }
     ended.verdict = Ended::deferred;
-    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
+    const auto next = next_attempt(settings.outbound, how, work.attempts, work.arrival, now, random_);
     if (error.code == Errc::corrupt || !next) {
         // Whom it is from and to stood in the part that cannot be read, so nobody can be told: a person has to look.
         log_.error(
@@ -260,10 +263,10 @@ queue::AttemptEnded Settlement::settle_lost(
     }
     log_.warn(
         "outbound", "the message of an item cannot be read now", {{"item", work.item.text()}, {"reason", error.text()}});
-    ended.next = *next;
+    ended.next = next->when;
     spool::Batch batch;
     batch.emplace_back(spool::ScheduleRecord{
-        work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
+        work.item, static_cast<std::uint16_t>(work.attempts + 1), next->when, work.delay_notified, error.text()});
     spool_.append(std::move(batch), nullptr, 0);
     return ended;
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "policy/check.h"
 #include "policy/test_texts.h"
 
 namespace sluice::policy {
@@ -53,6 +54,44 @@ delivery:
     EXPECT_EQ(usual.lifetime, Duration(432'000'000));
     EXPECT_THAT(usual.retries, testing::ElementsAre(DeliverySettings::Retry{Duration(60'000), false}, DeliverySettings::Retry{Duration(900'000), false},
                                                     DeliverySettings::Retry{Duration(3'600'000), true}));
+}
+
+TEST(Delivery, WhatASessionIsLikeIsToldFromWhatItsItemsAreLike) {
+    const DeliveryFile file = delivery_of(R"(
+conditions:
+  - if: { tenantid: a }
+    then: { tls: { mode: require }, timeout: { smtp: { EOD: 5 } } }
+  - if: { tenantid: b }
+    then: { timeout: { smtp: { EOD: 5 } }, tls: { mode: require }, retry: { count: 3, lifetime: 60 }, family: ipv4 }
+  - if: { tenantid: c }
+    then: { tls: { mode: require_verify }, timeout: { smtp: { EOD: 5 } } }
+  - if: { tenantid: d, remotemx: '*' }
+    then: { retry: { count: 3 } }
+)");
+    EXPECT_EQ(file.at(1).session_text(), file.at(2).session_text());
+    EXPECT_NE(file.at(1).session_text(), file.at(3).session_text());
+    EXPECT_EQ(file.at(4).session_text(), "");
+    EXPECT_EQ(file.at(0).session_text(), "");
+    EXPECT_TRUE(file.at(4).any());
+    EXPECT_FALSE(file.at(0).any());
+    EXPECT_TRUE(file.at(3).verifies_tls());
+    EXPECT_EQ(file.used_fields(), (FieldSet{Field::tenantid, Field::remotemx}));
+}
+
+TEST(Delivery, StatesThatNothingWaitsForAreNamed) {
+    Problems problems;
+    const auto file = parse_delivery("default: {timeout: {smtp: {NOOP: 5, RSET: 5, MAIL: 5}}}\n", "delivery.yaml", PolicySet{}, problems);
+    ASSERT_TRUE(file);
+    EXPECT_THAT(texts_of(problems.all()), testing::ElementsAre("warning: delivery.yaml:1: timeout: NOOP is never sent, so nothing waits for its answer",
+                                                               "warning: delivery.yaml:1: timeout: RSET goes out together with MAIL, whose timeout counts"));
+}
+
+TEST(Delivery, FieldsThatTheEngineDoesNotKnowAreErrors) {
+    Problems problems;
+    const auto file = parse_delivery("conditions:\n  - if: {tenantid: x}\n    then: {}\n  - if: {notes.vip: '1'}\n    then: {}\n", "delivery.yaml", PolicySet{}, problems);
+    ASSERT_TRUE(file);
+    report_unknown_values(*file, "delivery.yaml", problems);
+    EXPECT_THAT(texts_of(problems.all()), testing::ElementsAre(testing::StartsWith("error: delivery.yaml:4: if: the engine does not know notes.vip of a delivery yet")));
 }
 
 TEST(Delivery, WithoutTheOuterKeyAndEmpty) {

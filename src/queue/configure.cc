@@ -24,7 +24,8 @@ PolicyTable policies_from(const Options& options) {
     return table;
 }
 
-bool same_file(const policy::PolicySetPtr& a, const policy::PolicySetPtr& b) {
+template <class File>
+bool same_file(const File& a, const File& b) {
     return a == b || (a != nullptr && b != nullptr && !a->text.empty() && a->text == b->text);
 }
 
@@ -36,6 +37,7 @@ Core::Impl::Impl(const Options& options)
     sources_.configure(options_.sources4, options_.sources6);
     for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
     buckets_.configure(policies_from(options_), now_);
+    deliveries_.configure(options_.deliveries);
     set_weights();
 }
 
@@ -46,9 +48,16 @@ void Core::Impl::on(Configure& event) {
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
     sources_.configure(options_.sources4, options_.sources6);
     set_weights();
+    const bool had_lifetimes = deliveries_.set_lifetimes();
+    // Its conditions may refer to lists and groupings of the policies.
+    const bool same_deliveries = same_file(old.policies, options_.policies) && same_file(old.deliveries, options_.deliveries);
+    if (same_deliveries) options_.deliveries = old.deliveries;
+    else deliveries_.configure(options_.deliveries);
     apply_policies(policies_from(options_));
+    if (!same_deliveries) review_sessions();
     const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
-    const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
+    const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance ||
+                             (!same_deliveries && (had_lifetimes || deliveries_.set_lifetimes()));
     if (other_sources || other_times) relane_all();
     close_excess();
     refresh_routes();
@@ -115,6 +124,18 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
+// Sessions that would not be opened like this any more are closed as soon as they are idle.
+void Core::Impl::review_sessions() {
+    for (const Index at : all_sessions()) {
+        Session& session = sessions_[at];
+        if (session.state == SessionState::gone || session.state == SessionState::closing) continue;
+        const std::uint32_t candidate = session.pool != none ? session.candidate : session.group.front();
+        const Deliveries::Place how = how_to(lanes_[session.lane], paths_[session.path], candidate);
+        session.outdated = deliveries_.manner(how) != session.manner;
+        if (!session.outdated) session.how = deliveries_.share(how);
+    }
+}
+
 void Core::Impl::close_excess() {
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
         while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
@@ -142,8 +163,7 @@ void Core::Impl::refresh_routes() {
 void Core::Impl::relane_all() {
     for (const Index at : all_destinations()) {
         for (Index item = destinations_[at].unrouted.head; item != none; item = items_[item].place.next) {
-            wheel_.cancel(timer_key(Timed::item, item));
-            wheel_.add(timer_key(Timed::item, item), end_of(items_[item]));
+            watch_end(item);
         }
         relane(at);
     }

@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "mail/message.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
 #include "queue/route.h"
 
@@ -112,7 +113,7 @@ struct Work {
 };
 
 // Attempt this item on the session, which is opened first when `open` is set: connect to one of `candidates` (indexes
-// into the route, all of one level, in order of preference; race them).
+// into the route, equally preferred, all with the same settings, in random order; race them).
 struct Deliver {
     SessionId session;
     std::uint32_t shard;
@@ -123,6 +124,7 @@ struct Deliver {
     std::string bind6;
     bool last_resort = false;     // no other candidate is left: host failures are decided now, not handed back
     bool permanent_so_far = true; // every host tried in this attempt before refused for good (true when none was tried)
+    policy::DeliverySettingsPtr how = nullptr;  // of delivery.yaml; null: all is as the settings of the instance say
     Work work;
 };
 
@@ -131,6 +133,7 @@ struct Conclude {
     std::uint32_t shard;
     Work work;
     Error error;
+    policy::DeliverySettingsPtr how = nullptr;  // as in Deliver
 };
 
 struct Close {
@@ -166,6 +169,7 @@ struct Options {
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
+    policy::DeliveryFilePtr deliveries;            // may be null
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
 // are asked for again. `shards` and `seed` stay as they were.

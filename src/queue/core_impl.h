@@ -10,6 +10,7 @@
 #include "base/random.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
+#include "queue/deliveries.h"
 #include "queue/item.h"
 #include "queue/names.h"
 #include "queue/paths.h"
@@ -77,11 +78,12 @@ struct PoolKey {
     NameId bind = Names::empty;
     NameId remote = Names::empty;
     NameId transport = Names::empty;
-    NameId host = Names::empty;  // where TLS is verified the connection is good for this name only
+    NameId host = Names::empty;    // where TLS is verified the connection is good for this name only
+    NameId manner = Names::empty;  // see Deliveries
     friend bool operator==(const PoolKey&, const PoolKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const PoolKey& k) {
-        return H::combine(std::move(h), k.bind, k.remote, k.transport, k.host);
+        return H::combine(std::move(h), k.bind, k.remote, k.transport, k.host, k.manner);
     }
 };
 
@@ -113,6 +115,9 @@ struct Session {
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
     NameId bind4 = Names::empty, bind6 = Names::empty;
+    policy::DeliverySettingsPtr how;   // it was opened under; may be null
+    NameId manner = Names::empty;
+    bool outdated = false;             // nobody is delivered to in this manner any more
     Index pool = none;                 // once opened
     Links pooled;
     BucketList slots;                  // by policy; empty once gone
@@ -158,6 +163,7 @@ private:
         bool last_resort = false;
         bool permanent = true;
         bool new_session = false;
+        bool wrong_family = false;  // a candidate is left out because of its address family
     };
 
     // core.cc: events
@@ -189,7 +195,10 @@ private:
     void conclude(Index item, Error error);
     void conclude_waiting(Index destination, const Error& error);
     void forget(Index item);
-    Instant end_of(const Item& item) const;
+    Deliveries::Place how_to(const Item& item);
+    Duration lifetime_of(const Item& item);
+    Instant end_of(const Item& item);
+    void watch_end(Index item);
     Work work_of(Index item);
     std::vector<std::uint32_t> pending_of(Index item) const;
     Progress& progress_of(Index item);
@@ -217,9 +226,10 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
-    bool choose_group(Index item, Index destination, Plan& plan);
+    bool choose_group(Index item, Index lane, Plan& plan);
+    void share_settings(Index lane, const Path& path, std::vector<std::uint32_t>& candidates);
     bool start_on_idle(Index lane, const Plan& plan);
-    bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
+    bool start_on(Index session, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan);
     bool start_on_new(Index lane, const Plan& plan);
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
@@ -227,9 +237,10 @@ private:
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     NameId bind_of(const Lane& lane, const Path& path, Family family) const;
-    PoolKey pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const;
     policy::FieldValues values_of(const Lane& lane) const;
     policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate);
+    Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate);
+    PoolKey pool_key(const Lane& lane, const Path& path, const Path::Hop& hop, Deliveries::Place how) const;
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
     void note_blocker(Index bucket);
@@ -258,6 +269,11 @@ private:
     void close(Index session);
     void mark_closing(Index session);
     bool is_spent(const Session& session) const;
+    std::uint32_t messages_max(const Session& session) const;
+    Duration idle_time(const Session& session) const;
+    static bool is_evictable(const Session& session);
+    void add_idle_slot(Index slot);
+    void remove_idle_slot(Index slot);
     void attach(Index session, Index lane, Index path);
     void detach(Index session);
     void join_pool(Index session);
@@ -270,6 +286,7 @@ private:
     void set_weights();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
+    void review_sessions();
     void close_excess();
     void refresh_routes();
     void relane_all();
@@ -297,6 +314,7 @@ private:
     Sources sources_{names_};
     Paths paths_{names_};
     Buckets buckets_{names_};
+    Deliveries deliveries_{names_};
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;

@@ -40,7 +40,7 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     set_state(at, ItemState::ready);
     Item& item = items_[at];
     item.where = none;
-    wheel_.add(timer_key(Timed::item, at), end_of(item));
+    watch_end(at);
     const bool under_way = item.progress != none && progress_[item.progress].path != none;
     Destination& destination = destinations_[item.destination];
     if (under_way || destination.path != none) return enter_lane(at, first_in_lane);
@@ -48,8 +48,30 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     resolve(item.destination);
 }
 
-Instant Core::Impl::end_of(const Item& item) const {
-    return std::max(item.arrival + options_.lifetime, now_ + options_.last_chance);
+// How the item would be delivered to the first host of its route, as far as that is known.
+Deliveries::Place Core::Impl::how_to(const Item& item) {
+    if (!deliveries_.has_conditions()) return 0;
+    Lane lane;
+    lane.name = {item.destination, item.tenant, {}, item.priority};
+    const Index path = destinations_[item.destination].path;
+    if (path == none) return deliveries_.of(values_of(lane));
+    lane.name.source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
+    return how_to(lane, paths_[path], 0);
+}
+
+Duration Core::Impl::lifetime_of(const Item& item) {
+    if (!deliveries_.set_lifetimes()) return options_.lifetime;
+    return deliveries_[how_to(item)].lifetime.value_or(options_.lifetime);
+}
+
+Instant Core::Impl::end_of(const Item& item) {
+    return std::max(item.arrival + lifetime_of(item), now_ + options_.last_chance);
+}
+
+// The timer of a ready item.
+void Core::Impl::watch_end(Index at) {
+    wheel_.cancel(timer_key(Timed::item, at));
+    wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
 }
 
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {
@@ -68,7 +90,7 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     item.where = lane_at;
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
-        if (!buckets_[waiters_[waiter].bucket].idle.empty()) try_now = true;
+        if (buckets_.has_idle(waiters_[waiter].bucket)) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }
@@ -96,7 +118,7 @@ void Core::Impl::conclude(Index at, Error error) {
     set_state(at, ItemState::sending);
     items_[at].where = none;
     const auto shard = static_cast<std::uint32_t>(items_[at].message % options_.shards);
-    actions_->push_back(Conclude{shard, work_of(at), std::move(error)});
+    actions_->push_back(Conclude{shard, work_of(at), std::move(error), deliveries_.share(how_to(items_[at]))});
 }
 
 void Core::Impl::conclude_waiting(Index destination, const Error& error) {
@@ -247,6 +269,7 @@ void Core::Impl::set_path(Index at, Index path) {
     while (!destination.unrouted.empty()) {
         const Index item = destination.unrouted.head;
         InLane::remove(items_, destination.unrouted, item);
+        if (deliveries_.set_lifetimes() && deliveries_.by_candidate()) watch_end(item);
         enter_lane(item, false);
     }
 }
@@ -265,7 +288,7 @@ void Core::Impl::relane(Index destination) {
     }
     for (const Index at : items) leave_place(at);
     for (const Index at : items) {
-        wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
+        watch_end(at);
         enter_lane(at, false);
     }
 }

@@ -28,6 +28,8 @@ struct Path {
         NameId ip = Names::empty;  // of the address, without its port; empty for sockets of this machine
         Family family = Family::ipv4;
         std::uint32_t level = 0;
+        std::uint32_t preference = 0;
+        std::uint32_t first_level = 0;  // of its preference
     };
     RoutePtr route;
     std::vector<Hop> hops;

@@ -24,9 +24,14 @@ void Core::Impl::run_lane(Index lane) {
 Core::Impl::Start Core::Impl::start_head(Index lane) {
     const Index item = lanes_[lane].items.head;
     Plan plan;
-    if (!choose_group(item, lanes_[lane].name.destination, plan)) {
+    if (!choose_group(item, lane, plan)) {
+        const bool never_tried = items_[item].progress == none || progress_[items_[item].progress].path == none;
         leave_place(item);
-        conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
+        if (plan.wrong_family && never_tried) {
+            conclude(item, Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for"));
+        } else {
+            conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
+        }
         return Start::started;
     }
     if ((!plan.new_session && start_on_idle(lane, plan)) || start_on_new(lane, plan)) {
@@ -39,10 +44,10 @@ Core::Impl::Start Core::Impl::start_head(Index lane) {
 
 // The candidates to try next: of those not tried in this attempt the best level that is believed to be alive, or
 // else the best level of the others. False when none is left.
-bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
+bool Core::Impl::choose_group(Index at, Index lane, Plan& plan) {
     const Index row = items_[at].progress;
     const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
-    plan.path = progress != nullptr ? progress->path : destinations_[destination].path;
+    plan.path = progress != nullptr ? progress->path : destinations_[lanes_[lane].name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
     const bool fixed = progress != nullptr && progress->only != none;
@@ -52,9 +57,19 @@ bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
         if (progress != nullptr && progress->tried[candidate]) continue;
-        ++untried;
         const Path::Hop& hop = hops[candidate];
-        const std::uint64_t rank = hop.level | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 32 : 0);
+        std::uint32_t level = hop.level;
+        if (deliveries_.choose_families()) {
+            const auto& family = deliveries_[how_to(lanes_[lane], paths_[plan.path], candidate)].family;
+            if (family && !permits(*family, hop.family)) {
+                plan.wrong_family = true;
+                continue;
+            }
+            if (family) level = hop.first_level + handicap(*family, hop.family);
+        }
+        ++untried;
+        const std::uint64_t order = std::uint64_t{hop.preference} << 32 | level;
+        const std::uint64_t rank = order | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 63 : 0);
         if (fixed || rank > best) continue;
         if (rank < best) group_.clear();
         best = rank;
@@ -72,18 +87,19 @@ bool Core::Impl::start_on_idle(Index lane, const Plan& plan) {
     if (idle_sessions_ == 0) return false;
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        const Index pool = pools_.find(pool_key(lanes_[lane], path, path.hops[candidate]));
+        const Deliveries::Place how = how_to(lanes_[lane], path, candidate);
+        const Index pool = pools_.find(pool_key(lanes_[lane], path, path.hops[candidate], how));
         if (pool == none) continue;
         int looked_at = 0;
         for (Index at = pools_[pool].idle.head; at != none && looked_at < idle_looked_at_max; ++looked_at) {
-            if (start_on(at, lane, candidate, plan)) return true;
+            if (start_on(at, lane, candidate, how, plan)) return true;
             at = sessions_[at].pooled.next;
         }
     }
     return false;
 }
 
-bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const Plan& plan) {
+bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan) {
     Session& session = sessions_[at];
     if (session.lane == lane && !buckets_.depends_on_candidate()) {
         if (!may_carry(at, lanes_[lane].buckets) || !may_take(lanes_[lane].buckets, at)) return false;
@@ -101,6 +117,7 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const P
     session.candidate = candidate;
     session.group.assign(1, candidate);
     Deliver deliver;
+    deliver.how = deliveries_.share(how);
     deliver.last_resort = plan.last_resort && group_.size() == 1;
     begin_attempt(at, lane, plan, std::move(deliver));
     return true;
@@ -112,7 +129,9 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
         shuffle_group();
         BucketList buckets = lanes_[lane].buckets;
         for (const Index bucket : buckets) buckets_.hold(bucket);
-        open(lane, plan, group_, std::move(buckets));
+        std::vector<std::uint32_t> candidates = group_;
+        share_settings(lane, paths_[plan.path], candidates);
+        open(lane, plan, std::move(candidates), std::move(buckets));
         return true;
     }
     shuffle_group();
@@ -126,6 +145,13 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
         drop_buckets(buckets);
     }
     return false;
+}
+
+// Leaves those that are to be delivered to like the first: a session is opened in one manner. The others have their turn after these.
+void Core::Impl::share_settings(Index lane, const Path& path, std::vector<std::uint32_t>& candidates) {
+    if (!deliveries_.by_candidate()) return;
+    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front());
+    std::erase_if(candidates, [&](std::uint32_t candidate) { return how_to(lanes_[lane], path, candidate) != how; });
 }
 
 // All or nothing: every bucket has a token and, unless `session` holds one there, a slot; a new session may be opened in all of them.
@@ -150,10 +176,13 @@ bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
 
 void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
     const Path& path = paths_[plan.path];
+    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front());
     Session row;
     row.id = ++last_session_;
     row.shard = least_loaded_shard();
     row.group = candidates;
+    row.how = deliveries_.share(how);
+    row.manner = names_.hold(deliveries_.manner(how));
     row.bind4 = names_.hold(bind_of(lanes_[lane], path, Family::ipv4));
     row.bind6 = names_.hold(bind_of(lanes_[lane], path, Family::ipv6));
     ++shard_sessions_[row.shard];
@@ -162,6 +191,7 @@ void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> c
 
     Deliver deliver;
     deliver.open = true;
+    deliver.how = sessions_[at].how;
     deliver.last_resort = plan.last_resort && candidates.size() == group_.size();
     deliver.candidates = std::move(candidates);
     deliver.bind = names_.text(sessions_[at].bind4);
@@ -203,9 +233,14 @@ NameId Core::Impl::bind_of(const Lane& lane, const Path& path, Family family) co
     return demanded != Names::empty ? demanded : sources_.address(family, lane.name.source, now_);
 }
 
-PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const {
-    const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
-    return {bind_of(lane, path, hop.family), hop.address, path.transport, host};
+PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop& hop, Deliveries::Place how) const {
+    const bool verified = path.route->transport.force_tls || deliveries_[how].verifies_tls();
+    return {bind_of(lane, path, hop.family), hop.address, path.transport, verified ? hop.mx_host : Names::empty, deliveries_.manner(how)};
+}
+
+Deliveries::Place Core::Impl::how_to(const Lane& lane, const Path& path, std::uint32_t candidate) {
+    if (!deliveries_.has_conditions()) return 0;
+    return deliveries_.of(deliveries_.by_candidate() ? values_of(lane, path, candidate) : values_of(lane));
 }
 
 // ---- lanes and buckets -----------------------------------------------------------------------------------------
@@ -225,7 +260,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, st
     values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping()) {
+    if (buckets_.uses_grouping() || deliveries_.uses_grouping()) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }
@@ -410,7 +445,7 @@ void Core::Impl::serve_all() {
 void Core::Impl::serve(Index bucket) {
     while (!options_.disabled && buckets_[bucket].waiting.count > 0) {
         if (!buckets_.has_token(bucket, now_)) return watch_time(bucket);
-        if (!buckets_.has_slot(bucket) && buckets_[bucket].idle.empty()) return;
+        if (!buckets_.has_slot(bucket) && !buckets_.has_idle(bucket)) return;
         const Index lane = waiters_[waiters_.first(buckets_[bucket].waiting)].lane;
         if (start_head(lane) == Start::blocked && waits_at(lane, bucket)) return;
     }
