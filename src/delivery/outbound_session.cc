@@ -46,6 +46,7 @@ struct OutboundSession::Opening {
     std::optional<Verdict> failure;  // of the last host tried; nothing: open
     bool permanent = true;           // every host tried here refused for good
     std::vector<std::uint32_t> unhealthy;
+    std::vector<std::uint32_t> overtaken;  // silent when others answered
 };
 
 OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surroundings, queue::SessionId id)
@@ -158,6 +159,8 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         }
         const std::uint32_t winner = raced[race.winner_index];
         candidate_ = deliver.route->candidates[winner];
+        for (const std::size_t index : race.overtaken) opening.overtaken.push_back(raced[index]);
+        std::erase(opening.overtaken, winner);
         opening.failure.reset();
         co_await greet(deliver, opening, std::move(race.winner), false);
         if (!opening.failure) {
@@ -304,6 +307,9 @@ bool OutboundSession::report(
     ended.session = id_;
     ended.permanent = ended.permanent && opening.permanent;
     ended.unhealthy = std::move(opening.unhealthy);
+    // Who was overtaken was not tried to the end: that is remembered, but closes nothing to an item that still looks for a host.
+    const bool over = ended.verdict == queue::AttemptEnded::Verdict::done || ended.verdict == queue::AttemptEnded::Verdict::deferred;
+    if (over) ended.unhealthy.insert(ended.unhealthy.end(), opening.overtaken.begin(), opening.overtaken.end());
     ended.reusable = client_ && client_->usable() && !close_asked_;
     const bool stays = ended.reusable;
     surroundings_.core.push(std::move(ended));

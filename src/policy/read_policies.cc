@@ -29,12 +29,18 @@ public:
         }
     }
 
+    // Without the file around it: any `&id` may stand.
+    PolicyPtr read_record(const YAML::Node& node) {
+        words_.grouping = nullptr;
+        return read_policy(node);
+    }
+
 private:
     void read_part(const Reading::Entry& entry) {
         if (entry.key == "version") reading_.text(entry.value, "version");
         if (entry.key == "rate") {
             for (const Reading::Entry& setting : reading_.entries(entry.value, "rate", {"algorithm"})) {
-                algorithm_ = read_algorithm(reading_, setting.value);
+                set_.algorithm = read_algorithm(reading_, setting.value);
             }
         }
         if (entry.key == "weights" && !entry.value.IsNull()) read_weights(entry.value);
@@ -120,7 +126,7 @@ private:
         }
         if (policy->name.empty()) policy->name = usual_name(*policy);
         for (const Reading::Entry& entry : entries) {
-            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, algorithm_, nullptr);
+            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, set_.algorithm, nullptr);
         }
         for (const Reading::Entry& entry : entries) {
             if (entry.key == "conditions" && !entry.value.IsNull()) read_conditions(*policy, entry.value);
@@ -214,7 +220,7 @@ private:
             for (const Reading::Entry& part : entries) {
                 if (part.key == "if") condition.match = read_match(reading_, part.value, words_);
                 if (part.key != "then") continue;
-                condition.limits = read_limits(reading_, part.value, algorithm_, policy.fallback ? &*policy.fallback : nullptr);
+                condition.limits = read_limits(reading_, part.value, set_.algorithm, policy.fallback ? &*policy.fallback : nullptr);
             }
             policy.conditions.push_back(std::move(condition));
         }
@@ -224,10 +230,19 @@ private:
     Reading& reading_;
     PolicySet& set_;
     Vocabulary words_;
-    RateAlgorithm algorithm_ = RateAlgorithm::token_bucket;
 };
 
 }  // namespace
+
+PolicyPtr read_policy_record(Reading& reading, const YAML::Node& node, FieldTable& fields) {
+    PolicySet set;
+    PolicyPtr policy = PolicyReader(reading, set).read_record(node);
+    fields = set.fields;
+    if (reading.failed()) return nullptr;
+    if (policy->conditions.size() == 1) return policy;
+    reading.error(node, "policy: expected one condition");
+    return nullptr;
+}
 
 PolicySetPtr parse_policies(std::string_view text, const std::string& file, Problems& problems) {
     Reading reading(file, problems);

@@ -50,6 +50,7 @@ void Core::Impl::on(Configure& event) {
     set_weights();
     const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
+    apply_suspensions();
     const bool other_sources =
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
@@ -78,16 +79,21 @@ void Core::Impl::set_weights() {
     for (const auto& [name, weight] : old) names_.drop(name);
 }
 
-// Which fields make a lane: those that some policy asks for. True when lanes have to be told apart by more than before.
+// Which fields make a lane: those that some policy or suspension asks for. True when lanes have to be told apart by more than before.
 bool Core::Impl::settle_fields() {
-    policy::FieldSet told_apart;
-    policy::FieldTable fields;
-    if (options_.policies != nullptr) {
-        told_apart = options_.policies->used_fields();
-        fields = options_.policies->fields;
+    fields_ = options_.policies != nullptr ? options_.policies->fields : policy::FieldTable();
+    told_apart_ = options_.policies != nullptr ? options_.policies->used_fields() : policy::FieldSet();
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at) || suspensions_[at].ended) continue;
+        const policy::Suspension& what = *suspensions_[at].what;
+        suspensions_.number(at, policy::renumbered(what.match, what.fields, fields_));
     }
-    const bool more = profiles_.configure(told_apart, fields, [this](NameId transport) { return sources_.pool_of(transport); });
-    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart.has(policy::Field::attempt));
+    for (std::size_t number = 0; number < fields_.size(); ++number) {
+        const auto field = static_cast<policy::Field>(number);
+        if (suspensions_.use(field)) told_apart_.add(field);
+    }
+    const bool more = profiles_.configure(told_apart_, fields_, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart_.has(policy::Field::attempt));
     return more || (attempts_matter_ && !attempts_mattered);
 }
 
@@ -139,12 +145,14 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
-void Core::Impl::close_excess() {
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
-            close(slots_[buckets_[bucket].idle.head].session);
-        }
+void Core::Impl::close_excess(Index bucket) {
+    while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
+        close(slots_[buckets_[bucket].idle.head].session);
     }
+}
+
+void Core::Impl::close_excess() {
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }

@@ -67,7 +67,11 @@ std::uint8_t Core::Impl::told_attempt(std::uint16_t attempts) const {
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     Item& item = items_[at];
     const Index path = is_under_way(item) ? progress_[item.progress].path : destinations_[item.destination].path;
-    const Index lane_at = lane_of(lane_key(item, path));
+    join_lane(at, lane_of(lane_key(item, path)), first_in_lane);
+}
+
+void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
+    Item& item = items_[at];
     Lane& lane = lanes_[lane_at];
     if (first_in_lane) {
         InLane::push_front(items_, lane.items, at);
@@ -78,7 +82,8 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     item.where = lane_at;
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
-        if (!buckets_[waiters_[waiter].bucket].idle.empty()) try_now = true;
+        const Spot spot = waiters_[waiter].bucket;
+        if (!is_gate(spot) && !buckets_[spot].idle.empty()) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }

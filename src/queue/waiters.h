@@ -45,6 +45,15 @@ public:
 
     const Waiter& operator[](Index waiter) const { return waiters_[waiter]; }
     std::size_t size() const { return waiters_.size(); }
+    // Calls visit(waiter) for all of a round.
+    template <class Visit>
+    void each(const Round& round, Visit visit) const {
+        for (Index at = round.line; at != none; at = lines_[at].ring.next == round.line ? none : lines_[at].ring.next) {
+            for (const Chain& chain : lines_[at].waiting) {
+                for (Index waiter = chain.head; waiter != none; waiter = waiters_[waiter].links.next) visit(waiter);
+            }
+        }
+    }
     // Recounts a round; for audits.
     std::uint32_t recount(const Round& round) const;
 

@@ -193,14 +193,14 @@ void World::plan_workload() {
         Instant at = start_;
         for (std::uint32_t i = 0; i < stream.items; ++i) {
             at += Duration(static_cast<std::int64_t>(2'000 / stream.per_second * random_.unit()));
-            outside_.emplace(at, [this, &stream] { submit(stream); });
+            outside_.add(at, [this, &stream] { submit(stream); });
         }
     }
 }
 
 void World::plan_trouble(double per_hour, const Step& step) {
     const double hours = static_cast<double>(scenario_.faults_for.count()) / 3'600'000;
-    for (double i = 1; i <= per_hour * hours; ++i) outside_.emplace(start_ + within(scenario_.faults_for), step);
+    for (double i = 1; i <= per_hour * hours; ++i) outside_.add(start_ + within(scenario_.faults_for), step);
 }
 
 void World::submit(const Stream& stream) {
