@@ -2,6 +2,7 @@
 
 #include "config/schema.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::config {
 
@@ -15,6 +16,8 @@ Changes compare(const Settings& before, const Settings& after) {
     static const std::string no_policies;
     const auto text = [](const Settings& settings) -> const std::string& { return settings.policies ? settings.policies->text : no_policies; };
     if (text(before) != text(after)) changes.live.emplace_back("policy.yaml");
+    const auto suspended = [](const Settings& settings) { return settings.suspensions ? settings.suspensions->text : no_policies; };
+    if (suspended(before) != suspended(after)) changes.live.emplace_back("suspend.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");
     if (before.outbound_tls.files_crc != after.outbound_tls.files_crc) {

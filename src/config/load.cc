@@ -14,6 +14,7 @@
 #include "config/tls_files.h"
 #include "policy/check.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::config {
 namespace {
@@ -71,7 +72,9 @@ public:
 
 private:
     void report_stray_files();
+    std::optional<std::string> read_whole(const std::string& name);
     void read_policies();
+    void read_suspensions();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -97,9 +100,7 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "suspend.yaml" || name == "delivery.yaml") {
-            problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml is");
-        }
+        if (name == "delivery.yaml") problems_.warning(shown_name(name), 0, "is not read yet");
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
         if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
@@ -109,15 +110,32 @@ void Loader::report_stray_files() {
     }
 }
 
-// The file is small where people write it, but may be generated.
-void Loader::read_policies() {
+// The files are small where people write them, but may be generated.
+std::optional<std::string> Loader::read_whole(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
+    auto text = read_text(folder_ + "/" + name, bytes_max);
+    if (text) return std::move(*text);
+    problems_.error(shown_name(name), 0, text.error().detail);
+    return std::nullopt;
+}
+
+void Loader::read_policies() {
     const std::string name = "policy.yaml";
-    const auto text = read_text(folder_ + "/" + name, bytes_max);
-    if (!text) return problems_.error(shown_name(name), 0, text.error().detail);
-    if (!*text) return;
-    settings_.policies = policy::parse_policies(**text, shown_name(name), problems_);
+    const std::optional<std::string> text = read_whole(name);
+    if (!text) return;
+    settings_.policies = policy::parse_policies(*text, shown_name(name), problems_);
     if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, shown_name(name), problems_);
+}
+
+// Its patterns may name lists of the policies.
+void Loader::read_suspensions() {
+    const std::string name = "suspend.yaml";
+    const std::optional<std::string> text = read_whole(name);
+    if (!text) return;
+    const policy::PolicySet none;
+    settings_.suspensions =
+        policy::parse_suspensions(*text, shown_name(name), settings_.policies != nullptr ? *settings_.policies : none, problems_);
+    if (settings_.suspensions != nullptr) policy::report_unknown_values(*settings_.suspensions, shown_name(name), problems_);
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {
@@ -228,6 +246,7 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     read_policies();
+    read_suspensions();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);
 

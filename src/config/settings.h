@@ -10,6 +10,7 @@
 
 namespace sluice::policy {
 class PolicySet;
+struct SuspensionFile;
 }
 
 namespace sluice::config {
@@ -208,6 +209,7 @@ struct Settings {
     HttpSettings http;
     SpoolSettings spool;
     std::shared_ptr<const policy::PolicySet> policies;  // policy.yaml; null: there is no such file
+    std::shared_ptr<const policy::SuspensionFile> suspensions;  // suspend.yaml; null: there is no such file
 };
 using SettingsPtr = std::shared_ptr<const Settings>;
 

@@ -6,6 +6,7 @@
 
 #include "base/problem.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::policy {
 
@@ -16,6 +17,8 @@ std::vector<Problem> review(const PolicySet& set, const std::string& file);
 // Errors for fields that policies may name, but whose values the engine does not know of a delivery yet: a policy that is read and not
 // obeyed would be worse than none.
 void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems);
+void report_unknown_values(const SuspensionFile& suspensions, const std::string& file, Problems& problems);
+void report_unknown_values(const Suspension& suspension, const std::string& file, Problems& problems);
 
 // What a policy allows in one case, as it comes out when the wider policies have had their say. Value.
 struct Ceiling {

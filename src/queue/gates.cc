@@ -58,20 +58,17 @@ Core::Impl::Pass Core::Impl::pass_lane_gates(Index lane, bool new_connection) {
     return Pass::closed;
 }
 
-// Excludes the candidates that are suspended. When nothing else is left the lane waits for them, but not an item that was with others already: those
-// would have to wait for it too.
+// Excludes the candidates that are suspended. When nothing else is left the lane waits for them; but not for the sake of an item that is under way, which
+// may have other candidates left than those behind it.
 Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
     const Index row = items_[lanes_[lane].items.head].progress;
-    Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
+    const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
     const Index path = progress != nullptr ? progress->path : destinations_[lanes_[lane].name.destination].path;
     const std::size_t candidates = paths_[path].hops.size();
     excluded_.assign(candidates, false);
-    bool any_left = false, any_tried = false;
+    bool any_left = false;
     for (std::uint32_t candidate = 0; candidate < candidates; ++candidate) {
-        if (progress != nullptr && progress->tried[candidate]) {
-            any_tried = true;
-            continue;
-        }
+        if (progress != nullptr && progress->tried[candidate]) continue;
         const Suspensions::Answer answer = ask_gates(lane, values_of(lanes_[lane], paths_[path], candidate), new_connection, true);
         if (answer.gate == none) {
             any_left = true;
@@ -80,10 +77,8 @@ Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
         if (!answer.whole_lane) return Pass::aside;
         note_blocker(spot_of_gate(answer.gate));
         excluded_[candidate] = true;
-        // It was to be called again, whatever the others are like.
-        if (progress != nullptr && progress->only == candidate) progress->only = none;
     }
-    return any_left || any_tried ? Pass::open : Pass::closed;
+    return any_left || progress != nullptr ? Pass::open : Pass::closed;
 }
 
 Suspensions::Answer Core::Impl::ask_gates(Index lane, const policy::FieldValues& values, bool new_connection, bool late) {

@@ -48,7 +48,7 @@ bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     plan.path = progress != nullptr ? progress->path : destinations_[destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
-    const bool fixed = progress != nullptr && progress->only != none;
+    const bool fixed = progress != nullptr && progress->only != none && (excluded_.empty() || !excluded_[progress->only]);
 
     group_.clear();
     std::size_t untried = 0;
