@@ -5,7 +5,6 @@
 
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
-#include "policy/check.h"
 
 namespace sluice::daemon {
 namespace {
@@ -69,7 +68,6 @@ Task<Result<control::PolicyReply>> PolicyDesk::set_suspension(std::string json, 
     Problems problems;
     const policy::PolicySetPtr set_of_file = policies();
     std::optional<policy::Suspension> suspension = policy::parse_suspension(json, "suspension", *set_of_file, problems);
-    if (suspension) policy::report_unknown_values(*suspension, "suspension", problems);
     if (problems.any_error()) co_return refusal(problems);
     if (suspension->id == queue::start_suspension) co_return fail(Errc::bad_input, "id: this one is taken");
     co_return co_await set(std::move(*suspension), dry_run);

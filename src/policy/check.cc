@@ -184,47 +184,9 @@ std::optional<std::uint32_t> sessions_max(const Policy& policy) {
     return most;
 }
 
-bool is_known(Field field) {
-    constexpr FieldSet known{Field::tenantid, Field::recipientdomain, Field::priority, Field::localip, Field::remoteip, Field::remotemx, Field::grouping};
-    return known.has(field);
-}
-
-std::string known_names() {
-    const FieldTable named;
-    std::string names;
-    for (const std::string& name : FieldTable::names()) {
-        if (is_known(*named.find(name))) names += (names.empty() ? "" : ", ") + name;
-    }
-    return names;
-}
-
 }  // namespace
 
 std::vector<Problem> review(const PolicySet& set, const std::string& file) { return Review(set, file).run(); }
-
-void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems) {
-    for (const PolicyPtr& policy : set.policies) {
-        for (const Field field : policy->fields) {
-            if (is_known(field)) continue;
-            problems.error(file, policy->line, "fields: the engine does not know " + set.fields.name_of(field) +
-                                                   " of a delivery yet, so it could not hold this limit; it knows " + known_names());
-        }
-    }
-}
-
-void report_unknown_values(const Suspension& suspension, const std::string& file, Problems& problems) {
-    const FieldSet fields = suspension.match.fields();
-    for (std::size_t i = 0; i < suspension.fields.size(); ++i) {
-        const auto field = static_cast<Field>(i);
-        if (!fields.has(field) || is_known(field)) continue;
-        problems.error(file, suspension.line, "the engine does not know " + suspension.fields.name_of(field) +
-                                                  " of a delivery yet, so it could not suspend by it; it knows " + known_names());
-    }
-}
-
-void report_unknown_values(const SuspensionFile& suspensions, const std::string& file, Problems& problems) {
-    for (const Suspension& suspension : suspensions.suspensions) report_unknown_values(suspension, file, problems);
-}
 
 std::vector<Ceiling> ceilings(const PolicySet& set) {
     std::vector<Ceiling> found;

@@ -6,19 +6,12 @@
 
 #include "base/problem.h"
 #include "policy/policy_set.h"
-#include "policy/suspension.h"
 
 namespace sluice::policy {
 
 // Warnings about a set that is valid, but probably not meant: conditions that are never reached, groups that overlap, limits that can
 // never bind, conditions that name a member of a group and so mean all of it. `file` is how they call it.
 std::vector<Problem> review(const PolicySet& set, const std::string& file);
-
-// Errors for fields that policies may name, but whose values the engine does not know of a delivery yet: a policy that is read and not
-// obeyed would be worse than none.
-void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems);
-void report_unknown_values(const SuspensionFile& suspensions, const std::string& file, Problems& problems);
-void report_unknown_values(const Suspension& suspension, const std::string& file, Problems& problems);
 
 // What a policy allows in one case, as it comes out when the wider policies have had their say. Value.
 struct Ceiling {

@@ -1,6 +1,7 @@
 #include "sim/judge.h"
 
 #include <algorithm>
+#include <array>
 
 #include "queue/sources.h"
 
@@ -38,7 +39,7 @@ void Judge::delivering(const queue::Deliver& action, Instant now) {
     if (known != sessions_.end()) before = known->second;
     std::vector<std::uint32_t> candidates = action.candidates;
     if (!begin_session(action, entry, candidates)) return;
-    if (!check_candidates(action, entry, candidates, now)) return;
+    if (!check_candidates(action, entry, candidates, now) || !check_locals(action, entry)) return;
     if (!check_slots(action.session, before)) return;
     if (!check_rates(sessions_[action.session], entry.admit.size, action.open, now)) return;
     watch_fairness(entry, now);
@@ -58,6 +59,7 @@ bool Judge::check_item(const queue::Deliver& action, Entry& entry, Instant now) 
     if (entry.sending) return wrong("it is being attempted");
     if (entry.admit.held) return wrong("it is held");
     if (entry.admit.due > now) return wrong("it is not due");
+    if (entry.admit.lifetime.count() != 0 && now >= entry.admit.arrival + Duration(entry.admit.lifetime)) return wrong("its time is over");
     if (action.work.attempts != entry.admit.attempts) return wrong("attempts are counted otherwise");
     if (action.work.pending != entry.admit.pending) return wrong("other recipients are undecided");
     if (action.work.delay_notified != entry.admit.delay_notified) return wrong("its delay notice is confused");
@@ -90,11 +92,9 @@ bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std:
         found->second.candidate = candidates.front();
     }
     Session& session = sessions_[action.session];
-    session.domain = entry.admit.domain;
-    session.tenant = entry.admit.tenant;
+    session.served = entry.admit;
     session.route = action.route;
     session.item = action.work.item;
-    session.priority = entry.admit.priority;
     ++session.messages;
     return true;
 }
@@ -115,8 +115,8 @@ bool Judge::check_candidates(
     if (entry.only && !suspended_ever_ && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
         return violate(name + " should have tried the same host on a new session"), false;
     }
-    // From which address the others would have been called is not known when the session was there before.
-    const bool possible = (!action.open && suspends_addresses()) || may_be_last_resort(action, entry, candidates, now, now) ||
+    // From which address the others would have been called is not known.
+    const bool possible = suspends_addresses() || may_be_last_resort(action, entry, candidates, now, now) ||
                           may_be_last_resort(action, entry, candidates, now, now - late_at_most);
     if (!possible) return violate(name + ": last_resort is wrong"), false;
     return true;
@@ -135,12 +135,46 @@ bool Judge::may_be_last_resort(
     std::size_t left = 0, perhaps_left = 0;
     for (std::uint32_t other = 0; other < action.route->candidates.size(); ++other) {
         const bool chosen = std::find(candidates.begin(), candidates.end(), other) != candidates.end();
-        if (chosen || entry.tried.contains(other)) continue;
+        if (chosen || entry.tried.contains(other) || !is_served(entry.admit, action.route->candidates[other])) continue;
         if (is_stopped(sessions_.at(action.session), other, action.open, now, before)) continue;
         ++left;
         if (entry.perhaps_tried.contains(other)) ++perhaps_left;
     }
     return action.last_resort ? left == perhaps_left : left > 0;
+}
+
+// The addresses of its transport; null: the usual ones.
+const queue::LocalPool* Judge::pool_of(const queue::Admit& admit) const {
+    for (const queue::LocalPool& pool : options_.transports) {
+        if (pool.transport == admit.transport && !pool.sources.empty()) return &pool;
+    }
+    return nullptr;
+}
+
+bool Judge::is_served(const queue::Admit& admit, const queue::Candidate& candidate) const {
+    const queue::LocalPool* const pool = pool_of(admit);
+    if (pool == nullptr || candidate.remote.starts_with('/')) return true;
+    const bool is_ipv6 = candidate.remote.starts_with('[');
+    const auto same_family = [&](const auto& source) { return (source.address.find(':') != std::string::npos) == is_ipv6; };
+    return std::any_of(pool->sources.begin(), pool->sources.end(), same_family);
+}
+
+bool Judge::check_locals(const queue::Deliver& action, const Entry& entry) {
+    if (!action.open) return true;
+    const queue::LocalPool* const pool = pool_of(entry.admit);
+    const auto belongs = [&](const std::string& bind, const std::string& helo, const std::vector<std::string>& usual) {
+        const auto is_source = [&](const auto& source) { return source.address == bind && source.helo == helo; };
+        if (pool != nullptr) return std::any_of(pool->sources.begin(), pool->sources.end(), is_source);
+        return helo.empty() && (bind.empty() ? usual.empty() : std::find(usual.begin(), usual.end(), bind) != usual.end());
+    };
+    for (const std::uint32_t index : action.candidates) {
+        const queue::Candidate& candidate = action.route->candidates[index];
+        if (candidate.remote.starts_with('/')) continue;
+        const bool is_ipv6 = candidate.remote.starts_with('[');
+        if (is_ipv6 ? belongs(action.bind6, action.helo6, options_.sources6) : belongs(action.bind, action.helo, options_.sources4)) continue;
+        return violate("item " + action.work.item.text() + " goes out from an address that is not its transport's"), false;
+    }
+    return true;
 }
 
 std::vector<policy::PolicyPtr> Judge::policies() const {
@@ -156,14 +190,37 @@ std::vector<policy::PolicyPtr> Judge::policies() const {
     return all;
 }
 
+std::string Judge::value_of(policy::Field field, const Session& session) const {
+    return value_of(field, session, session.candidate.value_or(session.group.front()));
+}
+
+std::string Judge::value_of(policy::Field field, const Session& session, std::uint32_t at) const {
+    using policy::Field;
+    const queue::Admit& served = session.served;
+    const queue::Candidate& candidate = session.route->candidates[at];
+    const std::string ip(queue::ip_of(candidate.remote));
+    switch (field) {
+        case Field::tenantid: return served.tenant;
+        case Field::jobid: return served.job;
+        case Field::transportid: return served.transport;
+        case Field::senderdomain: return served.sender_domain;
+        case Field::recipientdomain: return served.domain;
+        case Field::priority: return std::to_string(std::min<unsigned>(served.priority, 7));
+        case Field::attempt: return std::to_string(std::min<unsigned>(served.attempts + 1U, 32));
+        case Field::localip: return candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
+        case Field::remoteip: return ip;
+        case Field::remotemx: return candidate.mx_host;
+        case Field::grouping:
+            return options_.policies == nullptr ? "" : std::string(options_.policies->grouping.of(candidate.mx_host, ip, served.domain));
+    }
+    for (const mail::Mark& mark : served.marks) {
+        if (mark.field == options_.policies->fields.name_of(field)) return mark.value;
+    }
+    return {};
+}
+
 // The buckets that a session counts for, by policy: those behind a `stop` are left out, but not those of the settings.
 std::vector<Judge::Counted> Judge::counted(const Session& session) const {
-    using policy::Field;
-    const queue::Candidate& candidate = session.route->candidates[session.candidate.value_or(session.group.front())];
-    const std::string ip(queue::ip_of(candidate.remote));
-    const std::string priority = std::to_string(std::min<unsigned>(session.priority, 7));
-    const std::string& bind = candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
-    const std::string grouping(options_.policies == nullptr ? "" : options_.policies->grouping.of(candidate.mx_host, ip, session.domain));
     const std::vector<policy::PolicyPtr> all = policies();
     std::vector<Counted> found;
     bool stopped = false;
@@ -172,21 +229,16 @@ std::vector<Judge::Counted> Judge::counted(const Session& session) const {
         const bool is_setting = place + 2 >= all.size();
         if (stopped && !is_setting) continue;
         policy::FieldTexts texts;
+        std::vector<std::string> values;
+        for (const policy::Field field : policy.fields) values.push_back(value_of(field, session));
         std::string bucket = std::to_string(place);
         Counted counted{"", policy.name, {}, policy.counts};
         for (std::size_t i = 0; i < policy.fields.size(); ++i) {
-            const Field field = policy.fields[i];
-            const std::string_view value = field == Field::tenantid          ? session.tenant
-                                           : field == Field::recipientdomain ? session.domain
-                                           : field == Field::priority        ? priority
-                                           : field == Field::localip         ? bind
-                                           : field == Field::remoteip        ? ip
-                                           : field == Field::remotemx        ? candidate.mx_host
-                                                                             : grouping;
+            const std::string& value = values[i];
             const std::uint32_t group = policy.roll_ups[i] != nullptr ? policy.roll_ups[i]->group_of(value) : policy::Matcher::nothing;
-            texts.set(field, value, group);
-            bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : std::string(value));
-            counted.values.emplace_back(field, value);
+            texts.set(policy.fields[i], value, group);
+            bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : value);
+            counted.values.emplace_back(policy.fields[i], value);
             counted.groups.push_back(group);
         }
         counted.bucket = std::move(bucket);
@@ -211,20 +263,13 @@ const policy::Limits& Judge::limits_of(const policy::Policy& policy, const polic
 }
 
 bool Judge::is_stopped(const Session& session, std::uint32_t at, bool opens, Instant now, Instant before) const {
-    using policy::Field;
     if (nothing_suspended()) return false;
-    const queue::Candidate& candidate = session.route->candidates[at];
-    const std::string ip(queue::ip_of(candidate.remote));
-    const std::string priority = std::to_string(std::min<unsigned>(session.priority, 7));
-    const std::string grouping(options_.policies == nullptr ? "" : options_.policies->grouping.of(candidate.mx_host, ip, session.domain));
+    std::array<std::string, policy::named_field_count> values;
     policy::FieldTexts texts;
-    texts.set(Field::tenantid, session.tenant);
-    texts.set(Field::recipientdomain, session.domain);
-    texts.set(Field::priority, priority);
-    texts.set(Field::localip, candidate.remote.starts_with('[') ? session.bind6 : session.bind4);
-    texts.set(Field::remoteip, ip);
-    texts.set(Field::remotemx, candidate.mx_host);
-    texts.set(Field::grouping, grouping);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = value_of(static_cast<policy::Field>(i), session, at);
+        texts.set(static_cast<policy::Field>(i), values[i]);
+    }
     const std::uint64_t hash = policy::leak_hash(session.item->message.value);
     const auto stops = [&](const policy::Suspension& suspension) {
         return suspension.stops(texts, hash, opens, now) && suspension.stops(texts, hash, opens, before);
@@ -487,7 +532,7 @@ std::uint64_t Judge::count(Fate fate) const {
 
 std::uint64_t Judge::sessions(const std::string& domain) const {
     return static_cast<std::uint64_t>(std::count_if(
-        sessions_.begin(), sessions_.end(), [&](const auto& session) { return session.second.domain == domain; }));
+        sessions_.begin(), sessions_.end(), [&](const auto& session) { return session.second.served.domain == domain; }));
 }
 
 std::vector<ItemId> Judge::items() const {
