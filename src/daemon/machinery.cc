@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/policy_journal.h"
+
 namespace sluice::daemon {
 namespace {
 
@@ -87,6 +89,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.transports = settings.transports;
     options.policies = settings.policies;
     options.deliveries = settings.deliveries;
+    options.suspensions = settings.suspensions;
     options.seed = seed;
     return options;
 }
@@ -120,6 +123,7 @@ Result<> Machinery::recover(const config::Settings& settings) {
     // Nobody waits, so nobody notices: back to the wall clock, should engine time be behind it.
     if (recovery_.items == 0) clock_.not_before(instant_from_ms(wall_clock_ms()));
     started_ = clock_.now();
+    for (queue::Event& event : recovered_policies(recovery_.policies, log_)) core_->recover(std::move(event));
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
     if (recovery_.corrupt_batches > 0) {
         log_.error(
@@ -207,7 +211,7 @@ void Machinery::finish() {
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {
-    spool::Batch holds;
+    spool::Batch records;
     for (queue::Action& action : actions) {
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
             per_shard_[deliver->shard].push_back(std::move(action));
@@ -222,11 +226,13 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
+            records.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
             forget_crashes(*hold);
+        } else {
+            take_policy_change(action, records, events_, log_);
         }
     }
-    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
+    if (!records.empty()) spool_->append(std::move(records), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
 }
 
