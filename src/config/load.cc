@@ -95,7 +95,7 @@ private:
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
     std::vector<std::string> known = known_files();
-    known.insert(known.end(), {"policy.yaml", "fields.yaml", "transports.yaml"});
+    known.insert(known.end(), {"policy.yaml", "suspend.yaml", "delivery.yaml", "fields.yaml", "transports.yaml"});
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
