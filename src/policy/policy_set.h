@@ -14,6 +14,7 @@
 #include "policy/limits.h"
 #include "policy/match.h"
 #include "policy/pattern.h"
+#include "policy/rules.h"
 
 namespace sluice::policy {
 
@@ -88,7 +89,8 @@ public:
     FieldTable fields;
     Lists lists;
     Grouping grouping;
-    std::vector<PolicyPtr> policies;  // in the order of the file
+    std::vector<PolicyPtr> policies;  // in the order of the file, then those that only rules count by
+    std::vector<Rule> rules;          // in the order of the file
     std::string text;                 // the file, to tell whether it changed
 
     // All fields that some policy counts by.

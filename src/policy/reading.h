@@ -84,6 +84,11 @@ Match read_match(Reading& reading, const YAML::Node& node, const Vocabulary& wor
 // The tests among the entries of a map that has other keys too.
 Match read_tests(Reading& reading, const std::vector<Reading::Entry>& entries, const Vocabulary& words, int depth = 0);
 
+// The part behind `rules`; policies and everything they refer to are known. `read_fields` reads a list of fields with groups.
+using ReadFields = std::function<void(Policy&, const YAML::Node&)>;
+void read_rules(Reading& reading, const YAML::Node& node, PolicySet& set, const Vocabulary& words, RateAlgorithm algorithm,
+                const ReadFields& read_fields);
+
 // Keys that `if` knows beside fields, and the fields; for suggestions.
 std::vector<std::string> match_keys(const Vocabulary& words);
 
