@@ -91,9 +91,13 @@ public:
     Grouping grouping;
     std::vector<PolicyPtr> policies;  // in the order of the file, then those that only rules count by
     std::vector<Rule> rules;          // in the order of the file
+    bool adapts = false;              // some limits move with the outcomes
+    bool treats = false;              // some rule has another opinion of replies
     std::string text;                 // the file, to tell whether it changed
 
-    // All fields that some policy counts by.
+    // Somebody reacts to what hosts say.
+    bool watches_failures() const { return !rules.empty() || adapts; }
+    // All fields that some policy counts by, and those that rules ask for.
     FieldSet used_fields() const;
 };
 using PolicySetPtr = std::shared_ptr<const PolicySet>;

@@ -70,6 +70,7 @@ private:
         if (std::any_of(set_.rules.begin(), set_.rules.end(), same)) {
             reading_.error(node, "rules: there are two with the name `" + shortened(rule.name) + "`");
         }
+        if (rule.treatment != Treatment::usual && !rule.dry_run) set_.treats = true;
         set_.rules.push_back(std::move(rule));
     }
 
