@@ -71,6 +71,15 @@ struct Removed : ItemFact {
 // The link was lost after our final dot and before the reply: the next attempt may repeat the message.
 struct PossibleDuplicate : ItemFact {};
 
+// The engine changed limits by itself: by a rule of the policy file, or as they move with the outcomes.
+struct Reaction {
+    std::string_view by;        // "rule google-unusual-rate", "adaptive NAME OF POLICY"
+    std::string_view concerns;  // "localip 192.0.2.1, remotemx #google"
+    std::string_view what;      // "10 per 60 s for 1800 s"
+    std::string_view because{}; // the reply that led to it; empty when only time has passed
+    std::string_view id{};      // of the condition or suspension
+};
+
 // Receives facts from any thread. Must be quick: formatting into a buffer, counting.
 class Recorder {
 public:
@@ -83,6 +92,7 @@ public:
     virtual void record(const Expired& fact) = 0;
     virtual void record(const Removed& fact) = 0;
     virtual void record(const PossibleDuplicate& fact) = 0;
+    virtual void record_reaction(const Reaction&) {}
 };
 
 }  // namespace sluice::event

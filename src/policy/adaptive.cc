@@ -41,25 +41,27 @@ void Adapting::obey(const Limits& base) {
         rate_ = MovingLimit(bounds.rate_min, bounds.rate_max);
     }
     base_ = base;
-    apply();
+    make_limits();
 }
 
 bool Adapting::apply() {
-    Limits limits = base_;
+    // Steps of one in fifty are enough for rates: every one costs a new rate.
+    const std::uint32_t rate = rate_.value();
+    const bool is_small = rate > applied_rate_ && rate - applied_rate_ <= applied_rate_ / 50;
+    if (concurrency_.value() == applied_concurrency_ && (rate == applied_rate_ || is_small)) return false;
+    before_ = limits_;
+    make_limits();
+    return true;
+}
+
+void Adapting::make_limits() {
+    applied_concurrency_ = concurrency_.value();
+    applied_rate_ = rate_.value();
+    limits_ = base_;
     if (concurrency_.moves()) {
-        const std::uint32_t value = concurrency_.value();
-        limits.concurrency = limits.concurrency == 0 ? value : std::min(limits.concurrency, value);
+        limits_.concurrency = base_.concurrency == 0 ? applied_concurrency_ : std::min(base_.concurrency, applied_concurrency_);
     }
-    if (rate_.moves()) {
-        // Steps of one in fifty are enough: every one costs a new rate.
-        const std::uint32_t value = rate_.value();
-        const std::uint32_t had = limits_.rates.empty() ? 0 : limits_.rates.back().count();
-        const bool is_small = had != 0 && had < value && value - had <= had / 50;
-        limits.rates.emplace_back(is_small ? had : value, base_.adaptive.rate_per);
-    }
-    const bool moved = !(limits == limits_);
-    limits_ = std::move(limits);
-    return moved;
+    if (rate_.moves()) limits_.rates.emplace_back(applied_rate_, base_.adaptive.rate_per);
 }
 
 bool Adapting::delivered(bool was_full, Instant now) {

@@ -39,6 +39,9 @@ public:
     // Other bounds and limits from now on; what was learned stays as far as it fits.
     void obey(const Limits& base);
     const Limits& limits() const { return limits_; }
+    const Limits& base() const { return base_; }
+    // What limits() was before it moved last.
+    const Limits& before() const { return before_; }
 
     // A message was taken. `was_full`: the limits held something back. True when they moved.
     bool delivered(bool was_full, Instant now);
@@ -52,13 +55,15 @@ public:
 
 private:
     bool apply();
+    void make_limits();
 
-    Limits base_, limits_;
+    Limits base_, limits_, before_;
     MovingLimit concurrency_, rate_;
     std::uint32_t spared_ = 0;      // outcomes of the crowd that was objected to
     Instant rate_spared_until_;
     std::uint32_t unanswered_ = 0;  // in a row
     Instant last_;
+    std::uint32_t applied_concurrency_ = 0, applied_rate_ = 0;
     std::uint32_t told_concurrency_ = 0, told_rate_ = 0;
     bool was_cut_ = false;
 };

@@ -93,6 +93,7 @@ public:
     std::vector<Rule> rules;          // in the order of the file
     bool adapts = false;              // some limits move with the outcomes
     bool treats = false;              // some rule has another opinion of replies
+    RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
     std::string text;                 // the file, to tell whether it changed
 
     // Somebody reacts to what hosts say.

@@ -39,6 +39,21 @@ std::string key_of(const Policy& policy, const FieldTexts& grouped) {
     return key;
 }
 
+// The pattern that a file would name this value by.
+std::optional<Pattern> pattern_of(Field field, std::string_view text) {
+    const bool is_grouping = field == Field::grouping && text.starts_with('&');
+    if (!text.empty() && std::string_view("#@&").find(text.front()) != std::string_view::npos && !is_grouping) return std::nullopt;
+    if (is_grouping || text.empty()) {
+        Pattern literal;
+        literal.text = text;
+        return literal;
+    }
+    Result<Pattern> pattern = Pattern::parse(type_of(field), text);
+    const bool is_one = pattern && (pattern->kind == Pattern::Kind::literal || pattern->kind == Pattern::Kind::network || pattern->kind == Pattern::Kind::range);
+    if (!is_one || !pattern->matches(text)) return std::nullopt;
+    return std::move(*pattern);
+}
+
 std::string seconds(Duration duration) {
     char text[32];
     std::snprintf(text, sizeof text, "%.15g s", static_cast<double>(duration.count()) / 1e3);
@@ -47,7 +62,7 @@ std::string seconds(Duration duration) {
 
 }  // namespace
 
-Match match_of_bucket(const Policy& policy, const FieldTexts& values) {
+std::optional<Match> match_of_bucket(const Policy& policy, const FieldTexts& values) {
     Match match;
     for (std::size_t place = 0; place < policy.fields.size(); ++place) {
         const Field field = policy.fields[place];
@@ -59,11 +74,10 @@ Match match_of_bucket(const Policy& policy, const FieldTexts& values) {
             test.groups.push_back(group);
             test.group_names.push_back(policy.roll_ups[place]->groups[group].name);
         } else {
-            // Never read as a pattern: the name of a host is what its owner wants it to be.
-            Pattern pattern;
-            pattern.text = values.text[number_of(field)];
-            matcher->add(pattern, 0);
-            test.patterns.push_back(std::move(pattern));
+            std::optional<Pattern> pattern = pattern_of(field, values.text[number_of(field)]);
+            if (!pattern) return std::nullopt;
+            matcher->add(*pattern, 0);
+            test.patterns.push_back(std::move(*pattern));
         }
         test.matcher = std::move(matcher);
         match.all.push_back(std::move(test));
@@ -77,10 +91,10 @@ const Rule* Reactor::rule_named(const std::string& name) const {
     return found == set_->rules.end() ? nullptr : &*found;
 }
 
-const Policy* Reactor::policy_counting(const std::string& counts) const {
+PolicyPtr Reactor::policy_counting(const std::string& counts) const {
     if (set_ == nullptr) return nullptr;
     const auto found = std::find_if(set_->policies.begin(), set_->policies.end(), [&](const PolicyPtr& p) { return p->counts == counts; });
-    return found == set_->policies.end() ? nullptr : found->get();
+    return found == set_->policies.end() ? nullptr : *found;
 }
 
 void Reactor::configure(PolicySetPtr set, Instant now, Reactions& reactions) {
@@ -95,13 +109,14 @@ void Reactor::configure(PolicySetPtr set, Instant now, Reactions& reactions) {
     std::sort(ids.begin(), ids.end());
     for (const std::string& id : ids) {
         Target& target = targets_.find(id)->second;
-        const Policy* const policy = policy_counting(target.counts);
+        const PolicyPtr policy = policy_counting(target.policy->counts);
+        if (policy != nullptr) target.policy = policy;
         std::erase_if(target.active, [&](const Active& active) {
             const Rule* const rule = rule_named(active.rule);
             return policy == nullptr || rule == nullptr || !rule->limits || rule->dry_run;
         });
         step(target, now, reactions, id);
-        settle(id, target, reactions);
+        settle(id, target, now, reactions);
     }
 }
 
@@ -178,7 +193,9 @@ void Reactor::fire(const Rule& rule, const FieldTexts& grouped, const Observatio
                    Reactions& reactions) {
     Reaction told;
     told.by = "rule " + rule.name;
-    told.concerns = rule.counted == nullptr ? "everything" : match_of_bucket(*rule.counted, grouped).text(set_->fields);
+    std::optional<Match> match = rule.counted == nullptr ? Match() : match_of_bucket(*rule.counted, grouped);
+    if (!match) return;
+    told.concerns = match->text(set_->fields);
     told.what = rule.text();
     if (!rule.notice.empty()) told.what += ": " + rule.notice;
     if (rule.dry_run) told.what = "would do: " + told.what;
@@ -193,7 +210,8 @@ void Reactor::fire(const Rule& rule, const FieldTexts& grouped, const Observatio
         Suspension suspension;
         suspension.id = id_of(rule.holds_mail ? "hold-" : "suspend-", rule.name + "\n" + bucket);
         // Groups are known to policies only: what is suspended is their members.
-        suspension.match = match_of_bucket(*rule.counted, grouped);
+        suspension.match = std::move(*match);
+        suspension.fields = set_->fields;
         for (Test& test : suspension.match.all) {
             if (test.groups.empty()) continue;
             const std::size_t place = static_cast<std::size_t>(
@@ -208,9 +226,9 @@ void Reactor::fire(const Rule& rule, const FieldTexts& grouped, const Observatio
         suspension.author = author;
         suspension.reason = told.by + ": " + told.because;
         if (rule.limits) suspension.tag = rule.limits->tag;
-        if (rule.suspends) suspension.expires = now + rule.lasts;
+        if (rule.suspends) suspension.ttl = rule.lasts;
         told.id = suspension.id;
-        if (!is_news(suspension.id, suspension.expires.value_or(Instant::max()), rule.lasts / 10)) return;
+        if (!is_news(suspension.id, rule.suspends ? now + rule.lasts : Instant::max(), rule.lasts / 10)) return;
         reactions.suspended.push_back(std::move(suspension));
     }
     if (rule.limits) return begin_condition(rule, grouped, id_of("rule-", bucket), told, now, reactions);
@@ -225,8 +243,8 @@ void Reactor::begin_condition(const Rule& rule, const FieldTexts& grouped, const
         refused.what = "nothing: there are conditions for " + std::to_string(targets_max) + " buckets already";
         if (targets_.size() >= targets_max) return reactions.told.push_back(std::move(refused));
         Target target;
-        target.counts = rule.counted->counts;
-        target.match = match_of_bucket(*rule.counted, grouped);
+        target.policy = rule.counted;
+        target.match = *match_of_bucket(*rule.counted, grouped);
         for (const Field field : rule.counted->fields) {
             const std::uint32_t group = grouped.group[number_of(field)];
             if (group != Matcher::nothing) target.groups.emplace_back(field, group);
@@ -237,7 +255,6 @@ void Reactor::begin_condition(const Rule& rule, const FieldTexts& grouped, const
     }
     Target& target = found->second;
     target.because = told.by + ": " + told.because;
-    target.since = now;
     auto active = std::find_if(target.active.begin(), target.active.end(), [&](const Active& a) { return a.rule == rule.name; });
     const bool is_new = active == target.active.end();
     if (is_new) active = target.active.insert(target.active.end(), Active{rule.name, 0, {}});
@@ -249,7 +266,7 @@ void Reactor::begin_condition(const Rule& rule, const FieldTexts& grouped, const
         reactions.told.push_back(told);
         if (reactions.told.back().id.empty()) reactions.told.back().id = id;
     }
-    settle(id, target, reactions);
+    settle(id, target, now, reactions);
 }
 
 // Nobody is told the same thing again before `rest` has passed.
@@ -284,28 +301,28 @@ bool Reactor::step(Target& target, Instant now, Reactions& reactions, const std:
 }
 
 // The condition says what the target's rules ask for now, or goes.
-void Reactor::settle(const std::string& id, Target& target, Reactions& reactions) {
+void Reactor::settle(const std::string& id, Target& target, Instant now, Reactions& reactions) {
     if (target.active.empty()) {
         reactions.removed.push_back(id);
         forget(std::string(id));
         return;
     }
-    publish(id, target, reactions);
+    publish(id, target, now, reactions);
     schedule(id, target);
 }
 
-void Reactor::publish(const std::string& id, Target& target, Reactions& reactions) {
-    const Policy& policy = *policy_counting(target.counts);
+void Reactor::publish(const std::string& id, Target& target, Instant now, Reactions& reactions) {
     FieldTexts texts;
     for (const auto& [field, text] : target.values) texts.set(field, text);
     for (const auto& [field, group] : target.groups) texts.set(field, {}, group);
     DynamicCondition condition;
     condition.id = id;
     condition.kind = DynamicCondition::Class::back_off;
-    condition.counts = target.counts;
+    condition.policy = target.policy;
+    condition.fields = set_->fields;
     condition.match = target.match;
-    condition.limits = policy.limits_of(texts);
-    Instant end;
+    condition.limits = target.policy->limits_of(texts);
+    Instant end = now + Duration(1);
     for (const Active& active : target.active) {
         const Rule& rule = *rule_named(active.rule);
         condition.limits = tightened(std::move(condition.limits), limits_at(rule, active.step));
@@ -313,8 +330,7 @@ void Reactor::publish(const std::string& id, Target& target, Reactions& reaction
         condition.limits.properties.emplace_back(std::string(property_prefix) + active.rule,
                                                  std::to_string(active.step) + " " + std::to_string(to_ms(active.until)));
     }
-    condition.since = target.since;
-    condition.expires = end;
+    condition.ttl = end - now;
     condition.author = author;
     condition.reason = target.because;
     reactions.set.push_back(std::move(condition));
@@ -332,20 +348,20 @@ void Reactor::advance(Instant now, Reactions& reactions) {
         const std::string id = due_.begin()->second;
         Target& target = targets_.find(id)->second;
         step(target, now, reactions, id);
-        settle(id, target, reactions);
+        settle(id, target, now, reactions);
     }
 }
 
 bool Reactor::adopt(const DynamicCondition& condition, Instant now, Reactions& reactions) {
     if (condition.author != author || condition.kind != DynamicCondition::Class::back_off || targets_.contains(condition.id)) return false;
     Target target;
-    target.counts = condition.counts;
-    target.match = condition.match;
+    target.policy = policy_counting(condition.policy->counts);
+    if (target.policy == nullptr || targets_.size() >= targets_max) return false;
+    const DynamicCondition moved = moved_to(condition, target.policy, set_->fields);
+    target.match = moved.match;
     target.because = condition.reason;
-    target.since = condition.since;
-    if (set_ != nullptr) target.concerns = condition.match.text(set_->fields);
-    if (policy_counting(target.counts) == nullptr || targets_.size() >= targets_max) return false;
-    for (const Test& test : condition.match.all) {
+    target.concerns = moved.match.text(set_->fields);
+    for (const Test& test : moved.match.all) {
         if (!test.groups.empty()) target.groups.emplace_back(test.field, test.groups.front());
         else if (!test.patterns.empty()) target.values.emplace_back(test.field, test.patterns.front().text);
     }
@@ -361,8 +377,8 @@ bool Reactor::adopt(const DynamicCondition& condition, Instant now, Reactions& r
     }
     if (target.active.empty()) return false;
     Target& kept = targets_.emplace(condition.id, std::move(target)).first->second;
-    step(kept, now, reactions, condition.id);
-    settle(condition.id, kept, reactions);
+    if (step(kept, now, reactions, condition.id)) settle(condition.id, kept, now, reactions);
+    else schedule(condition.id, kept);
     return true;
 }
 

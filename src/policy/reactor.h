@@ -89,18 +89,18 @@ private:
         Instant until;  // of the step
     };
     struct Target {
-        std::string counts;  // of the policy
+        PolicyPtr policy;
         Match match;
         std::vector<std::pair<Field, std::string>> values;
         std::vector<std::pair<Field, std::uint32_t>> groups;
         std::vector<Active> active;
         std::string concerns, because;
-        Instant since, due;
+        Instant due;
     };
     using Targets = absl::flat_hash_map<std::string, Target>;
 
     const Rule* rule_named(const std::string& name) const;
-    const Policy* policy_counting(const std::string& counts) const;
+    PolicyPtr policy_counting(const std::string& counts) const;
     bool counted(const std::string& key, const Rule& rule, Instant now);
     bool is_news(const std::string& id, Instant until, Duration rest);
     void erase(Windows::iterator window);
@@ -109,8 +109,8 @@ private:
     void begin_condition(const Rule& rule, const FieldTexts& grouped, const std::string& id, const Reaction& told, Instant now,
                          Reactions& reactions);
     bool step(Target& target, Instant now, Reactions& reactions, const std::string& id);
-    void publish(const std::string& id, Target& target, Reactions& reactions);
-    void settle(const std::string& id, Target& target, Reactions& reactions);
+    void publish(const std::string& id, Target& target, Instant now, Reactions& reactions);
+    void settle(const std::string& id, Target& target, Instant now, Reactions& reactions);
     void schedule(const std::string& id, Target& target);
 
     PolicySetPtr set_;
@@ -123,7 +123,8 @@ private:
     std::set<std::pair<Instant, std::string>> due_;
 };
 
-// Exactly this bucket: "localip 192.0.2.1, remotemx #google". `values` are those of the policy's groups.
-Match match_of_bucket(const Policy& policy, const FieldTexts& values);
+// Exactly this bucket: "localip 192.0.2.1, remotemx #google". `values` are those of the policy's groups. Nothing for values that no pattern
+// names: what hosts are called is for their owners to say, who may well call one `*.example.org`.
+std::optional<Match> match_of_bucket(const Policy& policy, const FieldTexts& values);
 
 }  // namespace sluice::policy

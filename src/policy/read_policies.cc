@@ -29,12 +29,18 @@ public:
         }
     }
 
+    // Without the file around it: any `&id` may stand.
+    PolicyPtr read_record(const YAML::Node& node) {
+        words_.grouping = nullptr;
+        return read_policy(node);
+    }
+
 private:
     void read_part(const Reading::Entry& entry) {
         if (entry.key == "version") reading_.text(entry.value, "version");
         if (entry.key == "rate") {
             for (const Reading::Entry& setting : reading_.entries(entry.value, "rate", {"algorithm"})) {
-                algorithm_ = read_algorithm(reading_, setting.value);
+                set_.algorithm = read_algorithm(reading_, setting.value);
             }
         }
         if (entry.key == "lists") read_lists(entry.value);
@@ -42,7 +48,7 @@ private:
         if (entry.key == "policies" && !entry.value.IsNull()) read_policies(entry.value);
         if (entry.key != "rules" || entry.value.IsNull()) return;
         const auto fields = [this](Policy& policy, const YAML::Node& node) { read_fields(policy, node); };
-        read_rules(reading_, entry.value, set_, words_, algorithm_, fields);
+        read_rules(reading_, entry.value, set_, words_, set_.algorithm, fields);
     }
 
     void read_lists(const YAML::Node& node) {
@@ -100,6 +106,10 @@ private:
     void read_policies(const YAML::Node& node) {
         for (const YAML::Node& entry : reading_.sequence(node, "policies")) {
             set_.policies.push_back(read_policy(entry));
+            const Policy& policy = *set_.policies.back();
+            const auto adapts = [](const Condition& condition) { return condition.limits.adaptive.any(); };
+            set_.adapts = set_.adapts || (policy.fallback && policy.fallback->adaptive.any()) ||
+                          std::any_of(policy.conditions.begin(), policy.conditions.end(), adapts);
         }
     }
 
@@ -113,7 +123,7 @@ private:
         }
         if (policy->name.empty()) policy->name = usual_name(*policy);
         for (const Reading::Entry& entry : entries) {
-            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, algorithm_, nullptr);
+            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, set_.algorithm, nullptr);
         }
         for (const Reading::Entry& entry : entries) {
             if (entry.key == "conditions" && !entry.value.IsNull()) read_conditions(*policy, entry.value);
@@ -207,7 +217,7 @@ private:
             for (const Reading::Entry& part : entries) {
                 if (part.key == "if") condition.match = read_match(reading_, part.value, words_);
                 if (part.key != "then") continue;
-                condition.limits = read_limits(reading_, part.value, algorithm_, policy.fallback ? &*policy.fallback : nullptr);
+                condition.limits = read_limits(reading_, part.value, set_.algorithm, policy.fallback ? &*policy.fallback : nullptr);
             }
             policy.conditions.push_back(std::move(condition));
         }
@@ -217,10 +227,19 @@ private:
     Reading& reading_;
     PolicySet& set_;
     Vocabulary words_;
-    RateAlgorithm algorithm_ = RateAlgorithm::token_bucket;
 };
 
 }  // namespace
+
+PolicyPtr read_policy_record(Reading& reading, const YAML::Node& node, FieldTable& fields) {
+    PolicySet set;
+    PolicyPtr policy = PolicyReader(reading, set).read_record(node);
+    fields = set.fields;
+    if (reading.failed()) return nullptr;
+    if (policy->conditions.size() == 1) return policy;
+    reading.error(node, "policy: expected one condition");
+    return nullptr;
+}
 
 PolicySetPtr parse_policies(std::string_view text, const std::string& file, Problems& problems) {
     Reading reading(file, problems);

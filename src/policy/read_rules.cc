@@ -14,6 +14,7 @@ constexpr Duration period_max{366LL * 86'400'000};
 constexpr std::uint64_t threshold_max = 10'000;
 constexpr std::uint64_t steps_max = 20;
 constexpr std::size_t rules_max = 1'000;
+constexpr std::size_t name_max = 64;
 const std::vector<std::string> failure_keys{"reply", "status", "text", "stage", "class", "error"};
 const std::vector<std::string> limit_keys{"concurrency", "rate", "connectinterval", "messages_per_connection", "bytes_per_second", "tag"};
 const std::vector<std::string> action_keys{"suspend", "hold", "treat", "notify"};
@@ -80,7 +81,12 @@ private:
     }
 
     void read_part(const Reading::Entry& entry, Rule& rule) {
-        if (entry.key == "name") rule.name = reading_.text(entry.value, "name").value_or("");
+        if (entry.key == "name") {
+            rule.name = reading_.text(entry.value, "name").value_or("");
+            if (rule.name.empty() || rule.name.size() > name_max) {
+                reading_.error(entry.value, "name: expected 1 to " + std::to_string(name_max) + " characters");
+            }
+        }
         if (entry.key == "then") read_actions(entry.value, rule);
         if (entry.key == "for") rule.lasts = reading_.seconds(entry.value, "for", period_max).value_or(Duration(0));
         if (entry.key == "dry_run") rule.dry_run = reading_.boolean(entry.value, "dry_run").value_or(false);

@@ -52,6 +52,13 @@ public:
     std::optional<Duration> seconds(const YAML::Node& node, const std::string& what, Duration max);
     Properties properties(const YAML::Node& node);
     std::optional<std::string> tag(const YAML::Node& node);
+    // What names a condition or suspension: short, and printable as it is.
+    std::optional<std::string> id(const YAML::Node& node);
+    // Words for people.
+    std::optional<std::string> remark(const YAML::Node& node, const std::string& what);
+    // Milliseconds of engine time.
+    std::optional<Instant> instant(const YAML::Node& node, const std::string& what);
+    static constexpr Duration ttl_max{10LL * 366 * 86'400'000};
 
     // The keys of a map called `what` with one of `names` must exist.
     void expect(const YAML::Node& map, const std::vector<Entry>& entries, const char* key, const std::string& what);
@@ -73,7 +80,7 @@ Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algor
 struct Vocabulary {
     FieldTable* fields = nullptr;  // notes and headers are added to it
     const Lists* lists = nullptr;
-    const Grouping* grouping = nullptr;
+    const Grouping* grouping = nullptr;  // null: any `&id` may stand
     const Policy* policy = nullptr;  // whose roll-ups `#group` names, and whose fields alone may be asked for; null: any field
     std::vector<std::string> other_keys{};  // that may stand beside fields; for suggestions
 };
@@ -88,6 +95,8 @@ Match read_tests(Reading& reading, const std::vector<Reading::Entry>& entries, c
 using ReadFields = std::function<void(Policy&, const YAML::Node&)>;
 void read_rules(Reading& reading, const YAML::Node& node, PolicySet& set, const Vocabulary& words, RateAlgorithm algorithm,
                 const ReadFields& read_fields);
+// A policy as the journal keeps it: fields with their groups, and one condition. Null, with a complaint, when it is something else.
+PolicyPtr read_policy_record(Reading& reading, const YAML::Node& node, FieldTable& fields);
 
 // Keys that `if` knows beside fields, and the fields; for suggestions.
 std::vector<std::string> match_keys(const Vocabulary& words);

@@ -47,6 +47,10 @@ void Core::Impl::on(Configure& event) {
     sources_.configure(options_.sources4, options_.sources6);
     set_weights();
     apply_policies(policies_from(options_));
+    apply_suspensions();
+    policy::Reactions reactions;
+    reactor_.configure(options_.policies, now_, reactions);
+    carry_out(reactions);
     const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
     if (other_sources || other_times) relane_all();
@@ -115,12 +119,14 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
-void Core::Impl::close_excess() {
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
-            close(slots_[buckets_[bucket].idle.head].session);
-        }
+void Core::Impl::close_excess(Index bucket) {
+    while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
+        close(slots_[buckets_[bucket].idle.head].session);
     }
+}
+
+void Core::Impl::close_excess() {
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }

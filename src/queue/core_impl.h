@@ -15,6 +15,7 @@
 #include "queue/paths.h"
 #include "queue/slab.h"
 #include "queue/sources.h"
+#include "queue/suspensions.h"
 #include "queue/timer_wheel.h"
 #include "queue/waiters.h"
 
@@ -52,13 +53,21 @@ struct LaneKey {
     NameId tenant = Names::empty;
     SourceChoice source;
     std::uint8_t priority = 0;
+    std::uint16_t part = Suspensions::everybody;  // less: all its messages are taken by suspensions that take so many of a thousand
     friend bool operator==(const LaneKey&, const LaneKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const LaneKey& k) {
-        return H::combine(std::move(h), k.destination, k.tenant, k.source.ipv4, k.source.ipv6, k.priority);
+        return H::combine(std::move(h), k.destination, k.tenant, k.source.ipv4, k.source.ipv6, k.priority, k.part);
     }
 };
 using BucketList = absl::InlinedVector<Index, 4>;  // by policy
+
+// Where a lane can wait: a bucket, or the gate of a suspension.
+using Spot = Index;
+constexpr Spot gate_bit = Spot{1} << 31;
+constexpr bool is_gate(Spot spot) { return (spot & gate_bit) != 0; }
+constexpr Spot spot_of_gate(Index gate) { return gate | gate_bit; }
+constexpr Index gate_of(Spot spot) { return spot & ~gate_bit; }
 
 // Ready items that policy and routing cannot tell apart; only the head is ever looked at.
 struct Lane {
@@ -68,7 +77,7 @@ struct Lane {
     std::uint32_t length = 0;
     std::uint32_t sessions = 0;  // that served it last
     Links sibling;               // among the lanes of the destination
-    BucketList waiters;          // where it waits; not empty while it has items and starting is allowed
+    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed
     BucketList buckets;          // held; none where the policy is late
     const Key& key() const { return name; }
 };
@@ -130,7 +139,7 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return wheel_.next(); }
+    Instant next_timer() const { return std::min(wheel_.next(), reactor_.next()); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -138,12 +147,21 @@ public:
     std::optional<Place> each_from(
         Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+    void each_condition(const std::function<void(const ConditionView&)>& visit) const;
+    void each_suspension(const std::function<void(const SuspensionView&)>& visit) const;
+    std::string same_as(const policy::DynamicCondition& condition) const;
+    std::string same_as(const policy::Suspension& suspension) const;
+    Reach reach_of(const policy::DynamicCondition& condition) const;
+    Reach reach_of(const policy::Suspension& suspension) const;
     void audit() const;
 
 private:
-    // What owns a timer is in the two high bits of its key.
-    enum class Timed : std::uint32_t { item, session, destination, bucket };
-    static Index timer_key(Timed kind, Index at) { return static_cast<Index>(kind) << 30 | at; }
+    bool each_waiting_lane(const std::function<void(const Lane&)>& visit) const;
+
+    // What owns a timer is in the three high bits of its key.
+    enum class Timed : std::uint32_t { item, session, destination, bucket, gate, condition };
+    static constexpr unsigned timed_shift = 29;
+    static Index timer_key(Timed kind, Index at) { return static_cast<Index>(kind) << timed_shift | at; }
     struct Nodes {
         Impl* impl;
         TimerNode& operator()(Index key) const;
@@ -170,6 +188,10 @@ private:
     void on(Release& event);
     void on(Flush& event);
     void on(Remove& event);
+    void on(SetCondition& event);
+    void on(RemoveCondition& event);
+    void on(SetSuspension& event);
+    void on(RemoveSuspension& event);
     void on(Configure& event);
     void on(Tick&) {}
     void fire(Index timer);
@@ -185,6 +207,7 @@ private:
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
+    void join_lane(Index item, Index lane, bool first_in_lane);
     void leave_place(Index item);
     void conclude(Index item, Error error);
     void conclude_waiting(Index destination, const Error& error);
@@ -217,6 +240,15 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
+    Start give_up_head(Index lane);
+    Start start_past_gates(Index lane);
+    enum class Pass : std::uint8_t { open, closed, aside };
+    Pass pass_gates(Index lane, bool new_connection);
+    Pass pass_lane_gates(Index lane, bool new_connection);
+    Pass pass_late_gates(Index lane, bool new_connection);
+    Suspensions::Answer ask_gates(Index lane, const policy::FieldValues& values, bool new_connection, bool late);
+    std::optional<Start> stopped_at_gates(Index lane, bool new_connection, Plan& plan);
+    void set_aside(Index lane);
     bool choose_group(Index item, Index destination, Plan& plan);
     bool start_on_idle(Index lane, const Plan& plan);
     bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
@@ -232,8 +264,11 @@ private:
     policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
-    void note_blocker(Index bucket);
+    void note_blocker(Spot spot);
     void forget_blockers();
+    void drop_spot(Spot spot);
+    void leave_spot(Index waiter);
+    Waiters::Round& round_at(Spot spot) { return is_gate(spot) ? suspensions_[gate_of(spot)].waiting : buckets_[spot].waiting; }
     void block(Index lane);
     void stop_waiting(Index lane);
     void watch_time(Index bucket);
@@ -247,7 +282,7 @@ private:
     void release_lane(Index lane);
     void drop_bucket(Index bucket);
     void settle(Index bucket);
-    bool waits_at(Index lane, Index bucket) const;
+    bool waits_at(Index lane, Spot spot) const;
 
     // sessions.cc: sessions, slots, pools
     void take_slots(Index session, BucketList&& buckets);
@@ -265,12 +300,33 @@ private:
     void erase(Index session);
     std::uint32_t least_loaded_shard() const;
 
+    // run_time.cc: conditions and suspensions
+    void look_again(const std::vector<Index>& buckets);
+    void remove_condition(Index condition, Change change, std::string by, std::string reason);
+    void tend_condition(Index condition);
+    Index add_suspension(SuspensionPtr what, Origin origin);
+    void end_suspension(Index gate);
+    void tend_gate(Index gate);
+    void let_lanes_go_on(Index gate);
+    void watch_gate(Index gate, bool soon);
+    void begin();
+    void apply_suspensions();
+
+    // reactions.cc: rules and limits that move
+    void observe(const AttemptEnded& event, const Session& session);
+    policy::FieldTexts texts_of(const policy::FieldValues& values) const;
+    void carry_out(policy::Reactions& reactions);
+    void react_in_time();
+    void limits_moved(Index bucket);
+    void tell_move(Index bucket);
+
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
     void close_excess();
+    void close_excess(Index bucket);
     void refresh_routes();
     void relane_all();
     void restart_everything();
@@ -285,18 +341,23 @@ private:
     void audit_lanes() const;
     void audit_sessions() const;
     void audit_buckets() const;
+    void audit_conditions() const;
+    void audit_gates() const;
     void audit_timers() const;
-    bool is_blocking(Index bucket) const;
+    bool is_blocking(Spot spot) const;
 
     Options options_;
     Random random_;
     Instant now_;
+    bool began_ = false;
     std::vector<Action>* actions_ = nullptr;
 
     Names names_;
     Sources sources_{names_};
     Paths paths_{names_};
     Buckets buckets_{names_};
+    Suspensions suspensions_{names_};
+    policy::Reactor reactor_;
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;
@@ -319,7 +380,8 @@ private:
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
     std::vector<std::uint32_t> group_;  // of the present plan
-    BucketList blockers_;               // of the present start
+    std::vector<bool> excluded_;        // by candidate: suspended, for the present plan; empty: none is
+    BucketList blockers_;               // of the present start, by spot
 };
 
 }  // namespace sluice::queue

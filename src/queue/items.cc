@@ -57,7 +57,12 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     const bool under_way = item.progress != none && progress_[item.progress].path != none;
     const Index path = under_way ? progress_[item.progress].path : destinations_[item.destination].path;
     const SourceChoice source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
-    const Index lane_at = lane_of(LaneKey{item.destination, item.tenant, source, item.priority});
+    const Index lane_at = lane_of(LaneKey{item.destination, item.tenant, source, item.priority, Suspensions::everybody});
+    join_lane(at, lane_at, first_in_lane);
+}
+
+void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
+    Item& item = items_[at];
     Lane& lane = lanes_[lane_at];
     if (first_in_lane) {
         InLane::push_front(items_, lane.items, at);
@@ -68,7 +73,8 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     item.where = lane_at;
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
-        if (!buckets_[waiters_[waiter].bucket].idle.empty()) try_now = true;
+        const Spot spot = waiters_[waiter].bucket;
+        if (!is_gate(spot) && !buckets_[spot].idle.empty()) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }

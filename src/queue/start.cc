@@ -22,13 +22,9 @@ void Core::Impl::run_lane(Index lane) {
 }
 
 Core::Impl::Start Core::Impl::start_head(Index lane) {
-    const Index item = lanes_[lane].items.head;
+    if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(item, lanes_[lane].name.destination, plan)) {
-        leave_place(item);
-        conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
-        return Start::started;
-    }
+    if (!choose_group(lanes_[lane].items.head, lanes_[lane].name.destination, plan)) return give_up_head(lane);
     if ((!plan.new_session && start_on_idle(lane, plan)) || start_on_new(lane, plan)) {
         forget_blockers();
         return Start::started;
@@ -37,8 +33,15 @@ Core::Impl::Start Core::Impl::start_head(Index lane) {
     return Start::blocked;
 }
 
+Core::Impl::Start Core::Impl::give_up_head(Index lane) {
+    const Index item = lanes_[lane].items.head;
+    leave_place(item);
+    conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
+    return Start::started;
+}
+
 // The candidates to try next: of those not tried in this attempt the best level that is believed to be alive, or
-// else the best level of the others. False when none is left.
+// else the best level of the others. Those that are suspended count as if they were not there. False when none is left.
 bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     const Index row = items_[at].progress;
     const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
@@ -52,6 +55,7 @@ bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
         if (progress != nullptr && progress->tried[candidate]) continue;
+        if (!excluded_.empty() && excluded_[candidate]) continue;
         ++untried;
         const Path::Hop& hop = hops[candidate];
         const std::uint64_t rank = hop.level | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 32 : 0);
@@ -225,7 +229,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, st
     values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping()) {
+    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping)) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }
@@ -304,20 +308,32 @@ void Core::Impl::release_lane(Index at) {
 }
 
 // The blocker is kept alive for the lane that is about to wait there.
-void Core::Impl::note_blocker(Index bucket) {
-    if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) return;
-    buckets_.hold(bucket);
-    blockers_.push_back(bucket);
+void Core::Impl::note_blocker(Spot spot) {
+    if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) return;
+    if (!is_gate(spot)) buckets_.hold(spot);
+    blockers_.push_back(spot);
 }
 
 void Core::Impl::forget_blockers() {
     const BucketList blockers = std::exchange(blockers_, {});
-    drop_buckets(blockers);
+    for (const Spot spot : blockers) drop_spot(spot);
 }
 
-bool Core::Impl::waits_at(Index lane, Index bucket) const {
+void Core::Impl::drop_spot(Spot spot) {
+    if (!is_gate(spot)) drop_bucket(spot);
+}
+
+// A gate that has ended goes with its last waiter, a little later: somebody may be busy with it.
+void Core::Impl::leave_spot(Index waiter) {
+    const Spot spot = waiters_[waiter].bucket;
+    waiters_.leave(round_at(spot), waiter);
+    if (!is_gate(spot)) return drop_bucket(spot);
+    if (suspensions_[gate_of(spot)].ended) watch_gate(gate_of(spot), true);
+}
+
+bool Core::Impl::waits_at(Index lane, Spot spot) const {
     const BucketList& waiters = lanes_[lane].waiters;
-    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == bucket; });
+    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == spot; });
 }
 
 // The lane waits where its head was stopped, and keeps its place where it waited already.
@@ -325,35 +341,28 @@ void Core::Impl::block(Index at) {
     Lane& lane = lanes_[at];
     BucketList kept;
     for (const Index waiter : lane.waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) {
-            kept.push_back(waiter);
-            continue;
-        }
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
+        const Spot spot = waiters_[waiter].bucket;
+        if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) kept.push_back(waiter);
+        else leave_spot(waiter);
     }
     lane.waiters = std::move(kept);
     const BucketList blockers = std::exchange(blockers_, {});
-    for (const Index bucket : blockers) {
-        if (waits_at(at, bucket)) {
-            drop_bucket(bucket);  // noted again
+    for (const Spot spot : blockers) {
+        if (waits_at(at, spot)) {
+            drop_spot(spot);  // noted again
         } else {
-            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, lane.name.tenant,
-                                                  weight_of(lane.name.tenant), lane.name.priority));
+            lane.waiters.push_back(
+                waiters_.enter(round_at(spot), spot, at, lane.name.tenant, weight_of(lane.name.tenant), lane.name.priority));
         }
-        watch_time(bucket);
-        if (!buckets_.has_slot(bucket)) evict_for(at, bucket);
+        if (is_gate(spot)) continue;
+        watch_time(spot);
+        if (!buckets_.has_slot(spot)) evict_for(at, spot);
     }
 }
 
 void Core::Impl::stop_waiting(Index at) {
     const BucketList waiters = std::exchange(lanes_[at].waiters, {});
-    for (const Index waiter : waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
-    }
+    for (const Index waiter : waiters) leave_spot(waiter);
 }
 
 // Lanes wait for time as well as for sessions to end.
@@ -369,7 +378,7 @@ void Core::Impl::watch_time(Index bucket) {
 
 void Core::Impl::charge(Index lane) {
     for (const Index waiter : lanes_[lane].waiters) {
-        waiters_.charge(buckets_[waiters_[waiter].bucket].waiting, waiter);
+        waiters_.charge(round_at(waiters_[waiter].bucket), waiter);
     }
 }
 
