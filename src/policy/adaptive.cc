@@ -70,7 +70,8 @@ bool Adapting::delivered(bool was_full, Instant now) {
     unanswered_ = 0;
     if (spared_ > 0) --spared_;
     if (!was_full) return false;
-    if (concurrency_.moves()) concurrency_.succeed(0.5);
+    // A hundredth or so for each crowd: a refused session costs more than one that was not opened.
+    if (concurrency_.moves()) concurrency_.succeed(std::max(0.1, concurrency_.value() * 0.015));
     if (rate_.moves()) rate_.succeed(std::max(1.0, base_.adaptive.rate_max / 100.0));
     return apply();
 }

@@ -91,13 +91,14 @@ public:
     Grouping grouping;
     std::vector<PolicyPtr> policies;  // in the order of the file, then those that only rules count by
     std::vector<Rule> rules;          // in the order of the file
+    std::vector<std::shared_ptr<const WarmUp>> warm_ups;
     bool adapts = false;              // some limits move with the outcomes
     bool treats = false;              // some rule has another opinion of replies
     RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
     std::string text;                 // the file, to tell whether it changed
 
     // Somebody reacts to what hosts say.
-    bool watches_failures() const { return !rules.empty() || adapts; }
+    bool watches_failures() const { return !rules.empty() || adapts || !warm_ups.empty(); }
     // All fields that some policy counts by, and those that rules ask for.
     FieldSet used_fields() const;
 };

@@ -91,6 +91,24 @@ const Rule* Reactor::rule_named(const std::string& name) const {
     return found == set_->rules.end() ? nullptr : &*found;
 }
 
+Match without_groups(const Policy& policy, Match match) {
+    for (Test& test : match.all) {
+        if (test.groups.empty()) continue;
+        const auto place = static_cast<std::size_t>(std::find(policy.fields.begin(), policy.fields.end(), test.field) - policy.fields.begin());
+        auto matcher = std::make_shared<Matcher>();
+        test.patterns = policy.roll_ups[place]->groups[test.groups.front()].patterns;
+        for (const Pattern& pattern : test.patterns) matcher->add(pattern, 0);
+        test.matcher = std::move(matcher);
+        test.groups.clear();
+        test.group_names.clear();
+    }
+    return match;
+}
+
+std::string bucket_id(std::string_view prefix, const Policy& policy, const FieldTexts& values) {
+    return id_of(prefix, policy.counts + "\n" + key_of(policy, values));
+}
+
 PolicyPtr Reactor::policy_counting(const std::string& counts) const {
     if (set_ == nullptr) return nullptr;
     const auto found = std::find_if(set_->policies.begin(), set_->policies.end(), [&](const PolicyPtr& p) { return p->counts == counts; });
@@ -209,20 +227,8 @@ void Reactor::fire(const Rule& rule, const FieldTexts& grouped, const Observatio
     if (rule.suspends || rule.holds_mail) {
         Suspension suspension;
         suspension.id = id_of(rule.holds_mail ? "hold-" : "suspend-", rule.name + "\n" + bucket);
-        // Groups are known to policies only: what is suspended is their members.
-        suspension.match = std::move(*match);
+        suspension.match = without_groups(*rule.counted, std::move(*match));
         suspension.fields = set_->fields;
-        for (Test& test : suspension.match.all) {
-            if (test.groups.empty()) continue;
-            const std::size_t place = static_cast<std::size_t>(
-                std::find(rule.counted->fields.begin(), rule.counted->fields.end(), test.field) - rule.counted->fields.begin());
-            auto matcher = std::make_shared<Matcher>();
-            test.patterns = rule.counted->roll_ups[place]->groups[test.groups.front()].patterns;
-            for (const Pattern& pattern : test.patterns) matcher->add(pattern, 0);
-            test.matcher = std::move(matcher);
-            test.groups.clear();
-            test.group_names.clear();
-        }
         suspension.author = author;
         suspension.reason = told.by + ": " + told.because;
         if (rule.limits) suspension.tag = rule.limits->tag;

@@ -126,5 +126,9 @@ private:
 // Exactly this bucket: "localip 192.0.2.1, remotemx #google". `values` are those of the policy's groups. Nothing for values that no pattern
 // names: what hosts are called is for their owners to say, who may well call one `*.example.org`.
 std::optional<Match> match_of_bucket(const Policy& policy, const FieldTexts& values);
+// The same for those who know no groups: their members stand in their place.
+Match without_groups(const Policy& policy, Match match);
+// Names a bucket for ever.
+std::string bucket_id(std::string_view prefix, const Policy& policy, const FieldTexts& values);
 
 }  // namespace sluice::policy

@@ -259,9 +259,29 @@ rules:
     EXPECT_TRUE(bench.fail("192.0.2.1", "mx", Stage::dot, 550, "5.7.1", "dry").empty()) << "said already";
 }
 
+TEST(Reactor, WhatCouldBeReadAsAPatternGetsNoReaction) {
+    Bench bench("rules: [{ per: [remotemx], then: { rate: 1 }, for: 300 }]");
+    for (const char* const name : {"*.example.org", "*", "/./", "#g", "@list", "&id", "a b"}) {
+        EXPECT_TRUE(bench.busy("192.0.2.1", name).empty()) << name;
+    }
+    EXPECT_FALSE(bench.busy("192.0.2.1", "mx.example.org").empty());
+    EXPECT_FALSE(bench.busy("192.0.2.1", "").empty());
+}
+
 TEST(Reactor, AFloodOfKeysIsForgottenAndARepeatedFailureIsNotRecordedAgain) {
     Bench bench(five_lines);
-    for (int i = 0; i < 100'500; ++i) bench.busy("192.0.2.1", "mx" + std::to_string(i) + ".test");
+    const Observation seen{Stage::rcpt, 450, {}, "4.2.0", "no", Failure::other};
+    const auto flood = [&seen](Bench& at, std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::string mx = "mx" + std::to_string(i) + ".test";
+            FieldTexts values;
+            values.set(Field::localip, "192.0.2.1");
+            values.set(Field::remotemx, mx);
+            Reactions reactions;
+            at.reactor.failed(values, seen, at.now, reactions);
+        }
+    };
+    flood(bench, Reactor::windows_max + 500);
     EXPECT_EQ(bench.reactor.windows(), Reactor::windows_max);
     Bench often("rules: [{ per: [localip, remotemx], then: { rate: 1 }, for: 1000 }]");
     int records = 0;
@@ -270,7 +290,7 @@ TEST(Reactor, AFloodOfKeysIsForgottenAndARepeatedFailureIsNotRecordedAgain) {
         often.pass(second);
     }
     EXPECT_LE(records, 11);
-    for (int i = 0; i < 20'100; ++i) often.busy("192.0.2.1", "mx" + std::to_string(i) + ".test");
+    flood(often, Reactor::targets_max + 100);
     EXPECT_EQ(often.reactor.targets(), Reactor::targets_max);
 }
 

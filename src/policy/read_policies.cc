@@ -20,9 +20,9 @@ public:
         if (document.IsNull()) return;
         if (document.IsSequence()) return read_policies(document);
         const std::vector<Reading::Entry> entries =
-            reading_.entries(document, "policy file", {"version", "rate", "lists", "grouping", "policies", "rules"});
+            reading_.entries(document, "policy file", {"version", "rate", "lists", "grouping", "policies", "warm_up", "rules"});
         // Patterns refer to lists and groupings, wherever these stand.
-        for (const char* const key : {"version", "rate", "lists", "grouping", "policies", "rules"}) {
+        for (const char* const key : {"version", "rate", "lists", "grouping", "policies", "warm_up", "rules"}) {
             for (const Reading::Entry& entry : entries) {
                 if (entry.key == key) read_part(entry);
             }
@@ -46,6 +46,9 @@ private:
         if (entry.key == "lists") read_lists(entry.value);
         if (entry.key == "grouping") read_grouping(entry.value);
         if (entry.key == "policies" && !entry.value.IsNull()) read_policies(entry.value);
+        if (entry.key == "warm_up" && !entry.value.IsNull()) {
+            read_warm_ups(reading_, entry.value, set_, [this](const YAML::Node& node) { return read_policy(node); });
+        }
         if (entry.key != "rules" || entry.value.IsNull()) return;
         const auto fields = [this](Policy& policy, const YAML::Node& node) { read_fields(policy, node); };
         read_rules(reading_, entry.value, set_, words_, set_.algorithm, fields);

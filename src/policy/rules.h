@@ -68,6 +68,16 @@ struct Rule {
     std::string text() const;
 };
 
+// How fast new local addresses may be used: a quota for each day, for each of them and each receiver. Immutable.
+struct WarmUp {
+    std::string name;
+    int line = 0;
+    std::shared_ptr<const Policy> counted;  // by local address, those that warm up in groups of one; it holds the first day
+    std::vector<std::uint32_t> days;        // messages
+    std::uint32_t objections_max = 10;      // within the window, and it goes back a day; 0: never
+    Duration window{3'600'000};
+};
+
 // The limits after so many doublings.
 Limits relaxed(Limits limits, std::uint32_t steps);
 // What holds where both do.

@@ -50,6 +50,7 @@ void Core::Impl::on(Configure& event) {
     apply_suspensions();
     policy::Reactions reactions;
     reactor_.configure(options_.policies, now_, reactions);
+    warm_ups_.configure(options_.policies, now_, reactions);
     carry_out(reactions);
     const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;

@@ -3,11 +3,13 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/inlined_vector.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "policy/warm_up.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
 #include "queue/item.h"
@@ -139,7 +141,7 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return std::min(wheel_.next(), reactor_.next()); }
+    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -358,6 +360,7 @@ private:
     Buckets buckets_{names_};
     Suspensions suspensions_{names_};
     policy::Reactor reactor_;
+    policy::WarmUps warm_ups_;
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;

@@ -1,5 +1,6 @@
 // What the core does by itself because of what hosts said.
 
+#include <algorithm>
 #include <utility>
 
 #include "queue/core_impl.h"
@@ -8,16 +9,23 @@ namespace sluice::queue {
 
 // What an attempt says of hosts: to the rules, and to limits that move.
 void Core::Impl::observe(const AttemptEnded& event, const Session& session) {
+    const auto texts_at = [&](std::uint32_t candidate) {
+        const Path& path = paths_[session.path];
+        if (candidate >= path.hops.size()) candidate = session.pool != none ? session.candidate : session.group.front();
+        return texts_of(values_of(lanes_[session.lane], path, candidate));
+    };
     const bool rules_listen = reactor_.has_rules() && (!event.failures.empty() || (event.delivered && reactor_.counts_rows()));
     if (rules_listen) {
         policy::Reactions reactions;
-        const Path& path = paths_[session.path];
-        const auto texts_at = [&](std::uint32_t candidate) {
-            if (candidate >= path.hops.size()) candidate = session.pool != none ? session.candidate : session.group.front();
-            return texts_of(values_of(lanes_[session.lane], path, candidate));
-        };
         for (const Failed& failed : event.failures) reactor_.failed(texts_at(failed.candidate), failed.what, now_, reactions);
         if (event.delivered) reactor_.delivered(texts_at(Failed::connected));
+        carry_out(reactions);
+    }
+    const bool was_tried = event.verdict == AttemptEnded::Verdict::done || event.verdict == AttemptEnded::Verdict::deferred;
+    if (warm_ups_.any() && was_tried) {
+        policy::Reactions reactions;
+        const bool objected = !event.delivered && !event.failures.empty();
+        warm_ups_.tried(texts_at(Failed::connected), objected ? &event.failures.front().what : nullptr, now_, reactions);
         carry_out(reactions);
     }
     if (options_.policies == nullptr || !options_.policies->adapts) return;
@@ -47,7 +55,7 @@ void Core::Impl::carry_out(policy::Reactions& reactions) {
         on(event);
     }
     for (std::string& id : reactions.removed) {
-        RemoveCondition event{std::move(id), policy::Reactor::author, "it has recovered"};
+        RemoveCondition event{std::move(id), "the engine", "it is over"};
         on(event);
     }
     for (policy::Suspension& suspension : reactions.suspended) {
@@ -58,9 +66,10 @@ void Core::Impl::carry_out(policy::Reactions& reactions) {
 }
 
 void Core::Impl::react_in_time() {
-    if (reactor_.next() > now_) return;
+    if (std::min(reactor_.next(), warm_ups_.next()) > now_) return;
     policy::Reactions reactions;
     reactor_.advance(now_, reactions);
+    warm_ups_.advance(now_, reactions);
     carry_out(reactions);
     serve_all();
 }

@@ -42,7 +42,7 @@ void Core::Impl::on(SetCondition& event) {
     if (condition->expires) wheel_.add(timer_key(Timed::condition, at), std::max(*condition->expires, now_ + next_step));
     if (event.recorded) {
         policy::Reactions reactions;
-        reactor_.adopt(*condition, now_, reactions);
+        if (!reactor_.adopt(*condition, now_, reactions)) warm_ups_.adopt(*condition, now_, reactions);
         return carry_out(reactions);
     }
     actions_->push_back(ConditionChanged{old != none ? Change::updated : Change::added, condition, condition->author, condition->reason});
@@ -51,6 +51,7 @@ void Core::Impl::on(SetCondition& event) {
 void Core::Impl::on(RemoveCondition& event) {
     const Index at = buckets_.conditions().find(event.id);
     reactor_.forget(event.id);
+    warm_ups_.forget(event.id);
     if (at != none) remove_condition(at, Change::removed, std::move(event.by), std::move(event.reason));
 }
 
@@ -144,6 +145,7 @@ void Core::Impl::begin() {
     began_ = true;
     policy::Reactions nothing;
     reactor_.configure(options_.policies, now_, nothing);
+    warm_ups_.configure(options_.policies, now_, nothing);
     apply_suspensions();
     if (options_.suspensions == nullptr || !options_.suspensions->start_suspended) return;
     policy::Suspension everything;
