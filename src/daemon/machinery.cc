@@ -228,6 +228,8 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
             records.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
             forget_crashes(*hold);
+        } else if (auto* reacted = std::get_if<queue::Reacted>(&action)) {
+            tell(reacted->what);
         } else {
             take_policy_change(action, records, events_, log_);
         }
@@ -240,6 +242,12 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
 void Machinery::forget_crashes(const queue::HoldChanged& change) {
     if (change.held || !crash_guard_->crashed_on(change.item.message)) return;
     workers_.post([this, message = change.item.message] { crash_guard_->forget(message); });
+}
+
+void Machinery::tell(const policy::Reaction& reaction) {
+    events_.record_reaction({reaction.by, reaction.concerns, reaction.what, reaction.because, reaction.id});
+    log_.notice("queue", "reaction", {{"by", reaction.by}, {"concerns", reaction.concerns}, {"what", reaction.what},
+                                      {"because", reaction.because}, {"id", reaction.id}});
 }
 
 void Machinery::record_removal(queue::Removed removed) {

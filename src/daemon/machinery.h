@@ -76,6 +76,7 @@ public:
 
 private:
     void on_actions(std::vector<queue::Action>& actions);
+    void tell(const policy::Reaction& reaction);
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);

@@ -58,6 +58,7 @@ private:
         const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
         std::chrono::steady_clock::time_point began);
     void warn_about(const queue::Deliver& deliver, const Verdict& verdict) const;
+    bool watches_failures() const;
     event::Link link() const;
 
     SessionOwner& owner_;

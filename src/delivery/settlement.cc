@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "base/working_on.h"
 #include "delivery/courier.h"
+#include "delivery/observing.h"
 #include "delivery/retry.h"
 
 namespace sluice::delivery {
@@ -122,7 +123,8 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
     Standing standing = attempted.standing;
     standing.decided_some = any_decided(attempted);
     for (std::size_t place = 0; place < attempted.verdicts.size(); ++place) {
-        const Ruling ruling = rule(*attempted.verdicts[place], standing);
+        const Verdict& verdict = *attempted.verdicts[place];
+        const Ruling ruling = treated(rule(verdict, standing), verdict, attempted, settings.policies.get());
         sorted.source_at_fault = sorted.source_at_fault || ruling.source_at_fault;
         if (ruling.possible_duplicate) sorted.duplicated.push_back(place);
         switch (ruling.fate) {
@@ -222,6 +224,10 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
         warn_of_source(attempted, now);
     }
     tell_duplicates(attempted, sorted, now);
+    ended.delivered = !sorted.delivered.empty();
+    // A pooled connection that had ended unnoticed says nothing of its host.
+    const bool was_stale = sorted.again == Fate::fresh_session && !sorted.source_at_fault;
+    if (settings.policies != nullptr && settings.policies->watches_failures() && !was_stale) observe(attempted, ended.failures);
     if (sorted.again) {
         ended.verdict = *sorted.again == Fate::fresh_session ? Ended::fresh_session : Ended::next_candidate;
         ended.permanent = sorted.refused_for_good;

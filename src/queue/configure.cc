@@ -58,6 +58,10 @@ void Core::Impl::on(Configure& event) {
     const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
     apply_suspensions();
+    policy::Reactions reactions;
+    reactor_.configure(options_.policies, now_, reactions);
+    warm_ups_.configure(options_.policies, now_, reactions);
+    carry_out(reactions);
     if (!same_deliveries) review_sessions();
     const bool other_sources =
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;

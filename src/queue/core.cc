@@ -62,6 +62,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     actions_ = &actions;
     wheel_.advance(now);
     if (!began_) begin();
+    react_in_time();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
         fire(timer);
         serve_all();
@@ -164,6 +165,7 @@ void Core::Impl::on(AttemptEnded& event) {
     const Index at = sessions_.find(event.session);
     ASSERT(at != none && items_[item].where == at && sessions_[at].item == item);
     Session& session = sessions_[at];
+    observe(event, session);
     learn(event, session);
     session.item = none;
     items_[item].where = none;

@@ -19,7 +19,9 @@
 #include "policy/delivery.h"
 #include "policy/dynamic.h"
 #include "policy/local_pool.h"
+#include "policy/observation.h"
 #include "policy/policy_set.h"
+#include "policy/reactor.h"
 #include "policy/suspension.h"
 #include "queue/route.h"
 
@@ -65,6 +67,13 @@ struct SessionOpened {
     std::uint32_t candidate;
 };
 
+// A host that failed in an attempt, and how.
+struct Failed {
+    static constexpr std::uint32_t connected = ~std::uint32_t{0};
+    std::uint32_t candidate = connected;  // of the route; `connected`: the one that the session is connected to
+    policy::Observation what;
+};
+
 // How an attempt ended. Everything durable about it (outcomes, schedule) was handed to the journal before.
 struct AttemptEnded {
     enum class Verdict : std::uint8_t {
@@ -82,6 +91,8 @@ struct AttemptEnded {
     bool reusable = false;                 // the session stays open and idle, for the core to use or close
     bool permanent = false;                // next_candidate: this host refused for good (5yz greeting)
     std::vector<std::uint32_t> unhealthy;  // candidates of the route that could not be reached: avoid them for a while
+    bool delivered = false;                // some recipient got it
+    std::vector<Failed> failures;          // for whoever reacts to them (policy::PolicySet::watches_failures())
     Duration source_unusable{0};           // the local address failed, not the peer: avoid it this long
 };
 
@@ -190,7 +201,12 @@ struct SuspensionChanged {
     bool recorded = true;  // false: of the start; no journal knows it
 };
 
-using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged, ConditionChanged, SuspensionChanged>;
+// The core changed limits by itself: a rule, what it learned from outcomes.
+struct Reacted {
+    policy::Reaction what;
+};
+
+using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged, ConditionChanged, SuspensionChanged, Reacted>;
 
 // ---- options ---------------------------------------------------------------------------------------------------
 

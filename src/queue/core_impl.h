@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "policy/warm_up.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
 #include "queue/deliveries.h"
@@ -154,7 +155,7 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return wheel_.next(); }
+    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -361,6 +362,14 @@ private:
     void begin();
     void apply_suspensions();
 
+    // reactions.cc: rules and limits that move
+    void observe(const AttemptEnded& event, const Session& session);
+    policy::FieldTexts texts_of(const policy::FieldValues& values) const;
+    void carry_out(policy::Reactions& reactions);
+    void react_in_time();
+    void limits_moved(Index bucket);
+    void tell_move(Index bucket);
+
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
@@ -406,6 +415,8 @@ private:
     Buckets buckets_{names_};
     Suspensions suspensions_{names_};
     Deliveries deliveries_{names_};
+    policy::Reactor reactor_;
+    policy::WarmUps warm_ups_;
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;

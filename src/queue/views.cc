@@ -346,7 +346,7 @@ void Core::Impl::audit_conditions() const {
         const Bucket& bucket = buckets_[at];
         ASSERT(buckets_.is_settled(at));
         if (bucket.condition == none) continue;
-        ASSERT(bucket.limits == &conditions[bucket.condition].what->limits && conditions[bucket.condition].policy == bucket.name.policy);
+        ASSERT((bucket.adapting != nullptr || bucket.limits == &conditions[bucket.condition].what->limits) && conditions[bucket.condition].policy == bucket.name.policy);
         ++obey[bucket.condition];
     }
     for (Index at = 0; at < conditions.end(); ++at) {
