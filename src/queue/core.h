@@ -74,6 +74,17 @@ struct AttemptEnded {
     bool permanent = false;                // next_candidate: this host refused for good (5yz greeting)
     std::vector<std::uint32_t> unhealthy;  // candidates of the route that could not be reached: avoid them for a while
     Duration source_unusable{0};           // the local address failed, not the peer: avoid it this long
+    bool counts = true;                    // deferred: false when nothing failed, somebody only wants it later
+};
+
+// The answer to Consult when the attempt may begin; otherwise AttemptEnded without a session is the answer.
+struct Consulted {
+    ItemId item;
+    RoutePtr route;  // for this attempt only; null: the route of the domain
+};
+// Whether plugins want to be asked before each attempt. Those that wait for that are not asked any more when they do not.
+struct Consulting {
+    bool wanted = false;
 };
 
 // The connection is gone (asked for by Close or not) and its slots are free again. Said once for every session. When an idle
@@ -133,6 +144,12 @@ struct Conclude {
     Error error;
 };
 
+// Ask the plugins whether and over which route this item is to be attempted. Answered by Consulted or AttemptEnded.
+struct Consult {
+    std::uint32_t shard;
+    Work work;
+};
+
 struct Close {
     SessionId session;
     std::uint32_t shard;
@@ -147,7 +164,7 @@ struct HoldChanged {
     bool held;
 };
 
-using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged>;
+using Action = std::variant<Resolve, Deliver, Conclude, Consult, Close, Removed, HoldChanged>;
 
 // ---- options ---------------------------------------------------------------------------------------------------
 
@@ -163,18 +180,20 @@ struct Options {
     Duration last_chance{600'000};                 // but not before it was ready this long (a restart after days, a release)
     std::uint64_t fresh_bytes_max = 256ull << 20;  // bodies kept in memory until the first attempt
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
+    bool consult = false;                          // plugins are asked before each attempt, until Consulting says otherwise
+    std::uint32_t consulted_max = 1'000;           // items that plugins are asked about at once
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
-// are asked for again. `shards` and `seed` stay as they were.
+// are asked for again. `shards`, `seed` and `consult` stay as they were.
 struct Configure {
     Options options;
 };
 
 using Event = std::variant<
-    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Hold, Release, Flush, Remove, Configure, Tick>;
+    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Consulted, Consulting, Hold, Release, Flush, Remove, Configure, Tick>;
 
 // ---- views -----------------------------------------------------------------------------------------------------
 

@@ -166,6 +166,8 @@ private:
     void on(SessionOpened& event);
     void on(AttemptEnded& event);
     void on(SessionClosed& event);
+    void on(Consulted& event);
+    void on(Consulting& event);
     void on(Hold& event);
     void on(Release& event);
     void on(Flush& event);
@@ -184,6 +186,7 @@ private:
     void set_state(Index item, ItemState next);
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
+    void find_place(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     void leave_place(Index item);
     void conclude(Index item, Error error);
@@ -205,6 +208,11 @@ private:
     void drop_path(Index destination);
     void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
+
+    // consult.cc: plugins are asked before an attempt
+    void wait_for_plugins(Index item);
+    void ask_plugins();
+    void end_asking(Index item);
 
     // operator.cc
     std::vector<Index> selected(const Selection& which) const;
@@ -307,6 +315,8 @@ private:
     Slab<Slot> slots_;
     TimerWheel<Nodes> wheel_{Nodes{this}};
 
+    Chain to_consult_;            // ready items that plugins will be asked about
+    std::uint32_t consulting_ = 0;  // they are being asked about so many
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};

@@ -41,7 +41,14 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     Item& item = items_[at];
     item.where = none;
     wheel_.add(timer_key(Timed::item, at), end_of(item));
+    find_place(at, first_in_lane);
+}
+
+// A ready item waits for plugins, then for the route of its domain, then in a lane.
+void Core::Impl::find_place(Index at, bool first_in_lane) {
+    Item& item = items_[at];
     const bool under_way = item.progress != none && progress_[item.progress].path != none;
+    if (options_.consult && !under_way && !item.consulted) return wait_for_plugins(at);
     Destination& destination = destinations_[item.destination];
     if (under_way || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
@@ -80,6 +87,11 @@ void Core::Impl::leave_place(Index at) {
     if (item.state() != ItemState::ready) return;
     if (item.where == none) {
         InLane::remove(items_, destinations_[item.destination].unrouted, at);
+        return;
+    }
+    if (item.where == consult_line) {
+        InLane::remove(items_, to_consult_, at);
+        item.where = none;
         return;
     }
     const Index lane_at = std::exchange(item.where, none);
@@ -155,6 +167,7 @@ Progress& Core::Impl::progress_of(Index at) {
 
 // Forgets how far an attempt has come; the undecided recipients stay known.
 void Core::Impl::end_progress(Index at) {
+    items_[at].consulted = false;
     const Index row = items_[at].progress;
     if (row == none) return;
     Progress& progress = progress_[row];
