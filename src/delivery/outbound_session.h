@@ -14,6 +14,8 @@
 namespace sluice::delivery {
 
 class Settlement;
+struct Attempted;
+struct Wishes;
 
 // What sessions of one courier share. Shard-owned; outlives them.
 class SessionOwner {
@@ -50,9 +52,10 @@ private:
     Task<> greet(const queue::Deliver& deliver, Opening& opening, net::StreamPtr stream, bool in_clear);
     net::ConnectOptions connect_options(const queue::Deliver& deliver, const queue::Candidate& candidate) const;
     SessionTerms terms_for(const queue::Deliver& deliver, bool in_clear) const;
-    bool report(
-        const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-        std::chrono::steady_clock::time_point began);
+    Attempted attempted_with(
+        const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+        std::chrono::steady_clock::duration took);
+    bool report(const Attempted& attempted, Opening& opening, const Wishes& wishes);
     void warn_about(const queue::Deliver& deliver, const Verdict& verdict) const;
     event::Link link() const;
 
