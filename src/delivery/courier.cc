@@ -119,12 +119,12 @@ private:
             work.message = std::move(*loaded);
             before = co_await surroundings_.hooks->before_attempt(work, work.message);
         }
-        const Instant end = work.arrival + settings_->outbound.queue_lifetime;
         const Instant now = surroundings_.clock.now();
         switch (before.what) {
             case Before::What::go: surroundings_.core.push(queue::Consulted{work.item, std::move(before.route)}); break;
             case Before::What::cancelled: break;  // we are closing: it stays queued as it is
             case Before::What::later: {
+                const Instant end = given_up_at(work, *work.message, *settings_);
                 if (now >= end) {
                     const Error too_late(Errc::timed_out, "plugin " + before.by + " put it off for too long");
                     co_return co_await conclude(std::move(work), Verdict::of_error(Stage::route, too_late));

@@ -23,7 +23,7 @@ Task<Wishes> hear(
     if (!prospect.deferred.empty() && hooks.wants(Hook::deferred)) {
         const Hearing about{attempted, prospect.deferred, prospect.next - now, since_arrival};
         const AfterDeferral answer = co_await hooks.deferred(about);
-        const Instant end = attempted.work.arrival + settings.outbound.queue_lifetime;
+        const Instant end = given_up_at(attempted.work, *attempted.message, settings);
         if (answer.what == AfterDeferral::What::later) {
             wishes.next = answer.delay < end - now ? now + answer.delay : std::max(end, now);
         }

@@ -88,6 +88,12 @@ struct Settlement::Sorted {
     bool decided_all() const { return deferred.empty(); }
 };
 
+Instant given_up_at(const queue::Work& work, const mail::Message& message, const config::Settings& settings) {
+    const Instant end = work.arrival + settings.outbound.queue_lifetime;
+    const std::chrono::seconds own = message.lifetime;
+    return own.count() == 0 ? end : std::min(end, work.arrival + Duration(own));
+}
+
 Settlement::Settlement(const Surroundings& surroundings, std::uint64_t seed)
     : spool_(surroundings.spool),
       core_(surroundings.core),
@@ -138,10 +144,11 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
         }
     }
     if (sorted.deferred.empty()) return sorted;
+    const Instant end = given_up_at(attempted.work, *attempted.message, settings);
     const auto next =
         next_attempt(settings.outbound, attempted.work.attempts, attempted.work.arrival, now, random_);
-    if (next) {
-        sorted.next = *next;
+    if (next && now < end) {
+        sorted.next = std::min(*next, end);
     } else {
         sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
         sorted.deferred.clear();
@@ -161,7 +168,7 @@ std::optional<Bounce> Settlement::notify(
     about.delay_is_due = outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
                          now - attempted.work.arrival >= outbound.delay_dsn_after;
     about.now = now;
-    about.given_up_at = attempted.work.arrival + outbound.queue_lifetime;
+    about.given_up_at = given_up_at(attempted.work, *attempted.message, settings);
     const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
                                  (sorted.deferred.empty() || !about.delay_is_due) &&
                                  (sorted.delivered.empty() || !about.relayed_blind);

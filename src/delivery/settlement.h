@@ -37,6 +37,9 @@ struct Attempted {
     bool may_go_on = true;                    // false: decided without a session, so there is no other host or session
 };
 
+// When nothing more is tried: at the end of the queue's lifetime, or of the message's own.
+Instant given_up_at(const queue::Work& work, const mail::Message& message, const config::Settings& settings);
+
 // What will become of an attempt's recipients if no plugin objects: places in Attempted::recipients.
 struct Prospect {
     bool goes_on = false;  // with another host or session: nothing is decided

@@ -46,7 +46,7 @@ void Core::Impl::on(Consulted& event) {
     if (item.remove_requested) {
         actions_->push_back(Removed{item.key(), pending_of(at)});
         forget(at);
-    } else if (std::exchange(item.hold_requested, false)) {
+    } else if (item.take_hold_request()) {
         end_progress(at);
         set_state(at, ItemState::held);
     } else {
