@@ -278,6 +278,7 @@ Loaded Loader::run() {
         apply(setting);
 
     const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
+    settings_.javascript_plugins = plugins.javascript;
     settle_me(settings_, sources_, problems_);
     settle_listeners(settings_, sources_, problems_);
     settle_spool(settings_, sources_, problems_);

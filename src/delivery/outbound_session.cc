@@ -6,6 +6,7 @@
 #include "async/blocking.h"
 #include "base/assert.h"
 #include "base/text.h"
+#include "delivery/hearing.h"
 #include "delivery/observing.h"
 #include "delivery/settlement.h"
 #include "delivery/tls_policy.h"
@@ -126,7 +127,14 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     }
     if (!opening.failure) co_await deliver_all(deliver, **message, opening);
     if (opening.failure) decide_rest(verdicts_, *opening.failure);
-    co_return report(deliver, *message, opening, began);
+    const auto took = std::chrono::steady_clock::now() - began;
+    const Attempted attempted = attempted_with(deliver, *message, opening, took);
+    Wishes wishes;
+    if (must_hear(surroundings_.hooks, attempted)) {
+        wishes = co_await hear(
+            *surroundings_.hooks, owner_.settlement(), attempted, *owner_.settings(), surroundings_.clock);
+    }
+    co_return report(attempted, opening, wishes);
 }
 
 // As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
@@ -307,16 +315,14 @@ event::Link OutboundSession::link() const {
     return link;
 }
 
-// Settles the attempt and tells the core; true when the session stays open.
-bool OutboundSession::report(
-    const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-    std::chrono::steady_clock::time_point began) {
+Attempted OutboundSession::attempted_with(
+    const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+    std::chrono::steady_clock::duration took) {
     Standing standing;
     standing.more_hosts = !deliver.last_resort;
     standing.permanent_so_far = deliver.permanent_so_far && opening.permanent;
     standing.reused_untouched = !deliver.open && client_ && client_->untouched();
-    const auto took = std::chrono::steady_clock::now() - began;
-    const Attempted attempted{
+    return Attempted{
         .work = deliver.work,
         .message = message,
         .domain = deliver.route->key,
@@ -327,7 +333,11 @@ bool OutboundSession::report(
         .how = deliver.how.get(),
         .next_hop_has_dsn = client_ && client_->extensions().dsn,
         .took = std::chrono::duration_cast<Duration>(took)};
-    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings());
+}
+
+// Settles the attempt and tells the core; true when the session stays open.
+bool OutboundSession::report(const Attempted& attempted, Opening& opening, const Wishes& wishes) {
+    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings(), wishes);
     // What all hosts said while the session was opened is known one by one; the verdicts repeat the last of it.
     const bool is_known = opening.failure && !opening.failures.empty();
     if (is_known) ended.failures.clear();

@@ -202,6 +202,8 @@ private:
     void on(SessionOpened& event);
     void on(AttemptEnded& event);
     void on(SessionClosed& event);
+    void on(Consulted& event);
+    void on(Consulting& event);
     void on(Hold& event);
     void on(Release& event);
     void on(Flush& event);
@@ -224,6 +226,7 @@ private:
     void set_state(Index item, ItemState next);
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
+    void find_place(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     LaneKey lane_key(const Item& item, Index path) const;
     std::uint8_t told_attempt(std::uint16_t attempts) const;
@@ -252,6 +255,11 @@ private:
     void drop_path(Index destination);
     void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
+
+    // consult.cc: plugins are asked before an attempt
+    void wait_for_plugins(Index item);
+    void ask_plugins();
+    void end_asking(Index item);
 
     // operator.cc
     std::vector<Index> selected(const Selection& which) const;
@@ -427,6 +435,8 @@ private:
     Slab<Slot> slots_;
     TimerWheel<Nodes> wheel_{Nodes{this}};
 
+    Chain to_consult_;            // ready items that plugins will be asked about
+    std::uint32_t consulting_ = 0;  // they are being asked about so many
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};
