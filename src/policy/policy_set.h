@@ -95,6 +95,7 @@ public:
     bool adapts = false;              // some limits move with the outcomes
     bool treats = false;              // some rule has another opinion of replies
     RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // shares of a full bucket; other tenants have 1
     std::string text;                 // the file, to tell whether it changed
 
     // Somebody reacts to what hosts say.

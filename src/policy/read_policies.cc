@@ -20,9 +20,9 @@ public:
         if (document.IsNull()) return;
         if (document.IsSequence()) return read_policies(document);
         const std::vector<Reading::Entry> entries =
-            reading_.entries(document, "policy file", {"version", "rate", "lists", "grouping", "policies", "warm_up", "rules"});
+            reading_.entries(document, "policy file", {"version", "rate", "weights", "lists", "grouping", "policies", "warm_up", "rules"});
         // Patterns refer to lists and groupings, wherever these stand.
-        for (const char* const key : {"version", "rate", "lists", "grouping", "policies", "warm_up", "rules"}) {
+        for (const char* const key : {"version", "rate", "weights", "lists", "grouping", "policies", "warm_up", "rules"}) {
             for (const Reading::Entry& entry : entries) {
                 if (entry.key == key) read_part(entry);
             }
@@ -43,6 +43,7 @@ private:
                 set_.algorithm = read_algorithm(reading_, setting.value);
             }
         }
+        if (entry.key == "weights" && !entry.value.IsNull()) read_weights(entry.value);
         if (entry.key == "lists") read_lists(entry.value);
         if (entry.key == "grouping") read_grouping(entry.value);
         if (entry.key == "policies" && !entry.value.IsNull()) read_policies(entry.value);
@@ -52,6 +53,15 @@ private:
         if (entry.key != "rules" || entry.value.IsNull()) return;
         const auto fields = [this](Policy& policy, const YAML::Node& node) { read_fields(policy, node); };
         read_rules(reading_, entry.value, set_, words_, set_.algorithm, fields);
+    }
+
+    void read_weights(const YAML::Node& node) {
+        constexpr std::uint64_t weight_max = 10'000;
+        for (const Reading::Entry& entry : reading_.entries(node, "weights")) {
+            const auto weight = reading_.count(entry.value, "weights", weight_max);
+            if (weight == 0U) reading_.error(entry.value, "weights: expected at least 1");
+            if (weight) set_.tenant_weights.emplace_back(entry.key, static_cast<std::uint32_t>(*weight));
+        }
     }
 
     void read_lists(const YAML::Node& node) {

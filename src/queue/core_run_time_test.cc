@@ -577,5 +577,66 @@ TEST_F(RunTime, StopIsTheFilesToSay) {
     EXPECT_EQ(count_started(), 5U) << "four that stop there, and one";
 }
 
+// ---- of every field --------------------------------------------------------------------------------------------
+
+TEST_F(RunTime, FieldsThatOnlyASuspensionAsksForTellLanesApart) {
+    const auto admit = [&](const char* job, const char* stream) {
+        Admit one = world->mail("x.test");
+        one.job = job;
+        one.marks = {{"notes.other", "same"}, {"notes.stream", stream}};
+        world->tell(one);
+    };
+    start(options(1));
+    for (int i = 0; i < 3; ++i) admit("one", "a");
+    for (int i = 0; i < 3; ++i) admit("two", "b");
+    set(suspension("{if: {jobid: one}}"));
+    set(suspension("{id: t, if: {notes.stream: b}}"));
+    world->resolve("x.test");
+    EXPECT_EQ(count_started(), 0U);
+    lift();
+    const std::vector<Deliver> first = started();
+    ASSERT_EQ(first.size(), 0U) << "goes on a little later";
+    world->pass(second);
+    const std::vector<Deliver> then = started();
+    ASSERT_EQ(then.size(), 1U);
+    EXPECT_EQ(world->core.find(then[0].work.item)->job, "one");
+    world->core.audit();
+    // Policies number notes their own way.
+    Options other = with("[{fields: [notes.other], default: {concurrency: 5}}]", 5);
+    world->tell(Configure{other});
+    for (const Deliver& deliver : started()) EXPECT_EQ(world->core.find(deliver.work.item)->job, "one");
+    lift("t");
+    world->pass(second);
+    EXPECT_EQ(count_started(), 2U);
+    world->core.audit();
+}
+
+TEST_F(RunTime, AnAddressThatIsSuspendedLeavesTheOthersOfItsTransport) {
+    Options made = options(50);
+    LocalPool pool{"bulk", LocalPool::Order::fill, {{"192.0.2.1", 1, ""}, {"192.0.2.2", 1, ""}}};
+    made.transports = {pool};
+    start(made);
+    set(suspension("{if: {localip: 192.0.2.1}}"));
+    const auto admit = [&] {
+        Admit one = world->mail("x.test");
+        one.transport = "bulk";
+        world->tell(one);
+    };
+    admit();
+    world->resolve("x.test");
+    std::vector<Deliver> sent = started();
+    ASSERT_EQ(sent.size(), 1U);
+    EXPECT_EQ(sent[0].bind, "192.0.2.2");
+    set(suspension("{id: t, if: {localip: 192.0.2.2}}"));
+    admit();
+    EXPECT_EQ(count_started(), 0U);
+    lift();
+    world->pass(second);
+    sent = started();
+    ASSERT_EQ(sent.size(), 1U);
+    EXPECT_EQ(sent[0].bind, "192.0.2.1");
+    world->core.audit();
+}
+
 }  // namespace
 }  // namespace sluice::queue

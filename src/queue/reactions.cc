@@ -12,7 +12,8 @@ void Core::Impl::observe(const AttemptEnded& event, const Session& session) {
     const auto texts_at = [&](std::uint32_t candidate) {
         const Path& path = paths_[session.path];
         if (candidate >= path.hops.size()) candidate = session.pool != none ? session.candidate : session.group.front();
-        return texts_of(values_of(lanes_[session.lane], path, candidate));
+        const NameId local = session.local(path.hops[candidate].family).address;
+        return texts_of(values_of(lanes_[session.lane], path, candidate, local));
     };
     const bool rules_listen = reactor_.has_rules() && (!event.failures.empty() || (event.delivered && reactor_.counts_rows()));
     if (rules_listen) {

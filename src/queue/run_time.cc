@@ -97,7 +97,9 @@ void Core::Impl::on(RemoveSuspension& event) {
 }
 
 Index Core::Impl::add_suspension(SuspensionPtr what, Origin origin) {
-    const Index at = suspensions_.add(std::move(what), origin, now_);
+    policy::Match match = policy::renumbered(what->match, what->fields, fields_);
+    const Index at = suspensions_.add(std::move(what), std::move(match), origin, now_);
+    if (!told_apart_.includes(suspensions_[at].match.fields()) && settle_fields()) relane_all();
     watch_gate(at, is_over(*suspensions_[at].what, now_));
     return at;
 }

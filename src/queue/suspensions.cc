@@ -33,17 +33,24 @@ Suspensions::~Suspensions() {
     }
 }
 
-Index Suspensions::add(SuspensionPtr what, Origin origin, Instant now) {
+Index Suspensions::add(SuspensionPtr what, policy::Match match, Origin origin, Instant now) {
     const Index at = gates_.add();
     Gate& gate = gates_[at];
     gate.what = std::move(what);
+    gate.match = std::move(match);
     gate.origin = origin;
-    gate.is_late = depends_on_candidate(gate.what->match);
+    gate.is_late = depends_on_candidate(gate.match);
     if (origin != Origin::file) ids_[gate.what->id] = at;
     if (gate.what->per_mille < everybody) ++parts_[gate.what->per_mille];
     enter(at);
     look_again(at, now);
     return at;
+}
+
+void Suspensions::number(Index at, policy::Match match) {
+    leave(at);
+    gates_[at].match = std::move(match);
+    enter(at);
 }
 
 void Suspensions::end(Index at) {
@@ -107,7 +114,7 @@ std::optional<Field> Suspensions::naming_field(const policy::Match& match) {
 
 void Suspensions::enter(Index at) {
     Table& table = table_of(gates_[at]);
-    const policy::Match& match = gates_[at].what->match;
+    const policy::Match& match = gates_[at].match;
     const std::optional<Field> field = naming_field(match);
     if (field) {
         for (const policy::Pattern& pattern : test_of(match, *field).patterns) {
@@ -125,7 +132,7 @@ void Suspensions::enter(Index at) {
 
 void Suspensions::leave(Index at) {
     Table& table = table_of(gates_[at]);
-    const policy::Match& match = gates_[at].what->match;
+    const policy::Match& match = gates_[at].match;
     const std::optional<Field> field = naming_field(match);
     if (field) {
         for (const policy::Pattern& pattern : test_of(match, *field).patterns) {
@@ -190,7 +197,7 @@ const Suspensions::List& Suspensions::others_for(Table& table, const policy::Fie
     const policy::FieldTexts texts = texts_of(values, fields);
     List matching;
     for (const Index at : table.others) {
-        if (gates_[at].what->match.holds(texts)) matching.push_back(at);
+        if (gates_[at].match.holds(texts)) matching.push_back(at);
     }
     return table.known.emplace(std::move(key), std::move(matching)).first->second;
 }
@@ -219,7 +226,7 @@ Suspensions::Answer Suspensions::ask(const Delivery& delivery, bool late) {
         const auto found = table.named.find({field, delivery.values[field]});
         if (found == table.named.end()) continue;
         for (const Index at : found->second) {
-            if (gates_[at].what->match.holds(texts)) answer = stricter(at, delivery, answer);
+            if (gates_[at].match.holds(texts)) answer = stricter(at, delivery, answer);
         }
     }
     return answer;

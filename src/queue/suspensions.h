@@ -28,6 +28,7 @@ enum class Origin : std::uint8_t { file, run_time, start };
 // A suspension, and the lanes that wait for its end. One that was changed or removed stays, as one that `ended`, until its lanes went on.
 struct Gate {
     SuspensionPtr what;
+    policy::Match match;        // what->match, in the core's numbers of fields
     Origin origin = Origin::run_time;
     bool is_late = false;       // it asks for a candidate
     bool in_force = false;
@@ -45,7 +46,9 @@ public:
     Suspensions(const Suspensions&) = delete;
     Suspensions& operator=(const Suspensions&) = delete;
 
-    Index add(SuspensionPtr what, Origin origin, Instant now);
+    Index add(SuspensionPtr what, policy::Match match, Origin origin, Instant now);
+    // The core numbers fields anew.
+    void number(Index gate, policy::Match match);
     // It stops nothing from now on.
     void end(Index gate);
     // An ended one that nobody waits for goes.

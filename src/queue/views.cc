@@ -29,14 +29,18 @@ Stats Core::Impl::stats() const {
 ItemView Core::Impl::view(const Item& item) const {
     return {item.key(),
             names_.text(destinations_[item.destination].name),
-            names_.text(item.tenant),
+            names_.text(profiles_[item.profile].name.tenant),
+            names_.text(profiles_[item.profile].name.job),
+            names_.text(profiles_[item.profile].name.transport),
+            names_.text(profiles_[item.profile].name.sender),
             item.state(),
             item.arrival,
             item.due,
             item.attempts,
             item.priority,
             item.size,
-            item.recipient_count};
+            item.recipient_count,
+            std::chrono::seconds(item.lifetime_s)};
 }
 
 std::optional<ItemView> Core::Impl::find(ItemId id) const {
@@ -127,21 +131,27 @@ Reach Core::Impl::reach_of(const policy::DynamicCondition& condition) const {
 Reach Core::Impl::reach_of(const policy::Suspension& suspension) const {
     Reach reach;
     Impl& impl = const_cast<Impl&>(*this);  // what is found out of values on the way is kept, which nobody notices
+    policy::FieldTable fields = fields_;
+    const policy::Match match = policy::renumbered(suspension.match, suspension.fields, fields);
     const auto matches = [&](const policy::FieldValues& values) {
         policy::FieldTexts texts;
         for (std::size_t i = 0; i < policy::field_max; ++i) {
             const auto field = static_cast<policy::Field>(i);
             if (policy::is_text(values[field])) texts.set(field, names_.text(NameId{values[field]}));
         }
-        return suspension.match.holds(texts);
+        return match.holds(texts);
     };
-    const bool is_late = suspension.match.fields().depends_on_candidate();
+    const bool is_late = match.fields().depends_on_candidate();
     reach.at_least = each_waiting_lane([&](const Lane& lane) {
         const Index path = destinations_[lane.name.destination].path;
         bool stopped = !is_late && matches(values_of(lane));
         const std::size_t candidates = is_late && path != none ? paths_[path].hops.size() : 0;
+        std::vector<Local> from;
         for (std::uint32_t candidate = 0; candidate < candidates && !stopped; ++candidate) {
-            stopped = matches(impl.values_of(lane, paths_[path], candidate));
+            impl.list_locals(lane, paths_[path], paths_[path].hops[candidate].family, true, from);
+            stopped = std::any_of(from.begin(), from.end(), [&](const Local& local) {
+                return matches(impl.values_of(lane, paths_[path], candidate, local.address));
+            });
         }
         if (stopped) reach.items += std::uint64_t{lane.length} * suspension.per_mille / 1'000;
     });
@@ -172,6 +182,7 @@ void Core::Impl::audit() const {
     audit_conditions();
     audit_gates();
     audit_timers();
+    audit_profiles();
 }
 
 // Every item has exactly one place and the timer that belongs to its state; states and fresh messages are counted right.
@@ -187,7 +198,7 @@ void Core::Impl::audit_items() const {
         ASSERT(destinations_.contains(item.destination));
         const bool timed = item.state() == ItemState::scheduled || item.state() == ItemState::ready;
         ASSERT(item.timer.is_set() == timed);
-        if (item.state() == ItemState::scheduled) ASSERT(item.timer.when == item.due && item.due > now_);
+        if (item.state() == ItemState::scheduled) ASSERT(item.timer.when == item.due && item.due > now_ && item.due <= item.deadline());
         if (item.state() == ItemState::sending && item.where != none) ASSERT(sessions_[item.where].item == at);
         ASSERT(item.state() == ItemState::sending || (!item.hold_requested && !item.remove_requested));
         if (item.progress != none) ++with_progress;
@@ -252,7 +263,7 @@ void Core::Impl::audit_lanes() const {
         std::uint32_t length = 0;
         for (Index i = lane.items.head; i != none; i = items_[i].place.next) {
             ASSERT(items_[i].state() == ItemState::ready && items_[i].where == at);
-            ASSERT(items_[i].tenant == lane.name.tenant && items_[i].priority == lane.name.priority);
+            ASSERT(profiles_.may_share(items_[i].profile, lane.name.profile) && items_[i].priority == lane.name.priority);
             ++length;
         }
         ASSERT(length == lane.length);
@@ -309,6 +320,21 @@ void Core::Impl::audit_buckets() const {
         ASSERT(bucket.holders >= bucket.used + bucket.waiting.count);
         ASSERT(bucket.holders > 0 || bucket.timer.is_set());
     }
+}
+
+// Every profile is counted right.
+void Core::Impl::audit_profiles() const {
+    std::vector<std::uint32_t> holders(profiles_.end());
+    for (Index at = 0; at < items_.end(); ++at) {
+        if (items_.contains(at)) ++holders[items_[at].profile];
+    }
+    for (Index at = 0; at < lanes_.end(); ++at) {
+        if (lanes_.contains(at)) ++holders[lanes_[at].name.profile];
+    }
+    for (Index at = 0; at < sessions_.end(); ++at) {
+        if (sessions_.contains(at)) ++holders[sessions_[at].profile];
+    }
+    profiles_.audit(std::move(holders));
 }
 
 // Every bucket obeys the first of the conditions that concern it, or else the file.
