@@ -31,6 +31,10 @@ public:
         begin(key);
         append_number(value);
     }
+    void json(std::string_view key, std::string_view value) {
+        begin(key);
+        out_ += value;
+    }
     void flag(std::string_view key, bool value) {
         begin(key);
         out_ += value ? "true" : "false";
@@ -209,6 +213,18 @@ void EventLog::record(const PossibleDuplicate& fact) {
     if (writer_ == nullptr) return;
     Line line("possible_duplicate");
     add_item(line, fact);
+    writer_->append(line.finish());
+}
+
+void EventLog::record(const PolicyChanged& fact) {
+    next_.record(fact);
+    if (writer_ == nullptr) return;
+    Line line(fact.kind);
+    line.text("change", fact.change);
+    line.text("id", fact.id);
+    line.text_if("by", fact.by);
+    line.text_if("reason", fact.reason);
+    line.json("definition", fact.definition);
     writer_->append(line.finish());
 }
 
