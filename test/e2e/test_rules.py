@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import json
 import subprocess
 import threading
 import time
@@ -96,7 +97,7 @@ class Receiver:
 
 
 class Rules(EndToEnd):
-    def start(self, mx, rules, mood=None, **settings):
+    def start(self, mx, rules, mood=None, sources=(), **settings):
         self.port = shared_port([ADDRESS])
         self.receiver = Receiver(self, self.port)
         if mood:
@@ -107,6 +108,12 @@ class Rules(EndToEnd):
         self.engine.set("net-utils.ini", "dns", servers=self.knot.endpoint, timeout="5000")
         self.engine.set("outbound.ini", smtp_port=self.port, temp_fail_intervals="1s*1000", retry_jitter="false", unhealthy_for="100ms", **settings)
         self.engine.files["policy.yaml"] = rules
+        if sources:
+            self.engine.set("outbound.ini", "outbound_ipv4")
+            self.engine.write()
+            ini = (self.engine.config / "outbound.ini").read_text()
+            del self.engine.settings["outbound.ini"]
+            self.engine.files["outbound.ini"] = ini + "\n".join(sources) + "\n"
         self.engine.start()
 
     def send(self, messages):
@@ -224,6 +231,34 @@ class Rules(EndToEnd):
         self.receiver.server = self.receiver.run(asyncio.start_server(self.receiver.serve, ADDRESS, self.port, backlog=512))
         self.engine.wait_empty(60)
         self.assertEqual(self.receiver.taken, 50)
+        self.assertEqual(self.engine.stop(), 0)
+
+    def conditions(self):
+        return {one["id"]: one for one in json.loads(self.engine.cli("--json", "policy", "list").stdout)["conditions"]}
+
+    def test_reactions_and_warm_up_survive_kill_9(self):
+        rules = """warm_up: [ { name: new, localip: "127.0.0.91", per: [remotemx], days: [40, 80] } ]
+rules:
+- { name: slow, if: { text: slow down }, per: [localip, recipientdomain], then: { rate: 1/60 }, for: 600, recover: { steps: 3, every: 60 } }
+- { name: stop, if: { text: stop }, per: [recipientdomain], then: { hold: true } }
+"""
+        self.start("mx.a.test", rules, lambda server, verb, messages: "450 4.2.0 slow down, stop" if verb == "rcpt" and server.taken >= 1 else None,
+                   sources=["127.0.0.91"])
+        self.send(1)
+        wait_for(lambda: self.receiver.taken == 1, "the first message")
+        self.send(3)
+        self.reaction("1 per 60 s for 600 s")
+        before = wait_for(lambda: self.conditions() if len(self.conditions()) == 2 else None, "both conditions")
+        self.assertEqual(sorted(one["class"] for one in before.values()), ["back_off", "warm_up"])
+        self.engine.restart_after_kill()
+        after = self.conditions()
+        self.assertEqual(set(after), set(before))
+        for id, one in after.items():
+            self.assertEqual((one["class"], one["limits"], one["reason"]), (before[id]["class"], before[id]["limits"], before[id]["reason"]))
+        self.calm()
+        time.sleep(2)
+        self.assertEqual(self.receiver.taken, 1, "it is still held")
+        self.engine.cli("suspend", "list")
         self.assertEqual(self.engine.stop(), 0)
 
     async def stop_listening(self):
