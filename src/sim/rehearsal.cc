@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "delivery/observing.h"
 #include "delivery/retry.h"
 #include "queue/sources.h"
 
@@ -194,6 +195,12 @@ void Rehearsal::answered(queue::SessionId session) {
     queue::AttemptEnded event;
     event.session = session;
     event.unhealthy = std::move(line.unhealthy);
+    event.delivered = line.answer == nullptr;
+    if (line.answer != nullptr && settings_->policies != nullptr && settings_->policies->watches_failures()) {
+        const bool turned_away = line.open && line.answer->stage < Stage::mail;
+        std::optional<policy::Observation> seen = delivery::observation_of(*line.answer);
+        if (seen) event.failures.push_back({turned_away ? line.candidates[line.next] : queue::Failed::connected, std::move(*seen)});
+    }
     const bool reused = !line.open && line.answer != nullptr && line.answer->stage == Stage::mail;
     const delivery::Standing standing{.more_hosts = !line.last_resort, .permanent_so_far = line.permanent, .reused_untouched = reused};
     end(std::move(event), line.work, line.how.get(), line.answer, standing, line.permanent);
