@@ -152,12 +152,13 @@ void Loader::read_fields() {
 void Loader::settle_kept_fields() {
     std::set<std::string> kept;
     if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
-    if (settings_.policies != nullptr) {
-        const policy::FieldTable& table = settings_.policies->fields;
+    const auto add = [&kept](const policy::FieldTable& table) {
         for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
             kept.insert(table.name_of(static_cast<policy::Field>(number)));
         }
-    }
+    };
+    if (settings_.policies != nullptr) add(settings_.policies->fields);
+    if (settings_.suspensions != nullptr && !settings_.suspensions->suspensions.empty()) add(settings_.suspensions->suspensions.back().fields);
     settings_.kept_fields.assign(kept.begin(), kept.end());
 }
 
