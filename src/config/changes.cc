@@ -2,6 +2,7 @@
 
 #include "config/schema.h"
 #include "policy/assignment.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
 #include "policy/suspension.h"
 
@@ -18,6 +19,7 @@ Changes compare(const Settings& before, const Settings& after) {
     if (text(before.policies) != text(after.policies)) changes.live.emplace_back("policy.yaml");
     if (text(before.suspensions) != text(after.suspensions)) changes.live.emplace_back("suspend.yaml");
     if (text(before.fields) != text(after.fields)) changes.live.emplace_back("fields.yaml");
+    if (text(before.deliveries) != text(after.deliveries)) changes.live.emplace_back("delivery.yaml");
     if (before.transports != after.transports) changes.live.emplace_back("transports.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");

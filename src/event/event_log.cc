@@ -228,4 +228,16 @@ void EventLog::record(const PolicyChanged& fact) {
     writer_->append(line.finish());
 }
 
+void EventLog::record_reaction(const Reaction& fact) {
+    next_.record_reaction(fact);
+    if (writer_ == nullptr) return;
+    Line line("reaction");
+    line.text("by", fact.by);
+    line.text("concerns", fact.concerns);
+    line.text("what", fact.what);
+    line.text_if("because", fact.because);
+    line.text_if("id", fact.id);
+    writer_->append(line.finish());
+}
+
 }  // namespace sluice::event

@@ -23,6 +23,7 @@ public:
     void record(const Removed& fact) override;
     void record(const PossibleDuplicate& fact) override;
     void record(const PolicyChanged& fact) override;
+    void record_reaction(const Reaction& fact) override;
 
 private:
     LineWriter* writer_;

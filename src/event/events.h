@@ -80,6 +80,15 @@ struct PolicyChanged {
     std::string_view by{}, reason{};
 };
 
+// The engine changed limits by itself: by a rule of the policy file, or as they move with the outcomes.
+struct Reaction {
+    std::string_view by;        // "rule google-unusual-rate", "adaptive NAME OF POLICY"
+    std::string_view concerns;  // "localip 192.0.2.1, remotemx #google"
+    std::string_view what;      // "10 per 60 s for 1800 s"
+    std::string_view because{}; // the reply that led to it; empty when only time has passed
+    std::string_view id{};      // of the condition or suspension
+};
+
 // Receives facts from any thread. Must be quick: formatting into a buffer, counting.
 class Recorder {
 public:
@@ -93,6 +102,7 @@ public:
     virtual void record(const Removed& fact) = 0;
     virtual void record(const PossibleDuplicate& fact) = 0;
     virtual void record(const PolicyChanged& fact) = 0;
+    virtual void record_reaction(const Reaction&) {}
 };
 
 }  // namespace sluice::event
