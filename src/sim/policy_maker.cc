@@ -101,6 +101,8 @@ private:
         const std::string simple = tests(fields, grouped);
         if (maybe(0.75)) return "{" + simple + "}";
         const std::string other = tests(fields, grouped);
+        // `not` and `any` ask for fields.
+        if (simple.empty() || other.empty()) return "{" + simple + "}";
         if (maybe(0.5)) return "{" + simple + (simple.empty() ? "" : ", ") + "not: {" + other + "}}";
         return "{any: [{" + simple + "}, {" + other + "}]}";
     }
