@@ -12,7 +12,7 @@
 #include "config/secrecy.h"
 #include "config/sources.h"
 #include "config/tls_files.h"
-#include "policy/check.h"
+#include "policy/assignment.h"
 #include "policy/policy_set.h"
 
 namespace sluice::config {
@@ -71,7 +71,10 @@ public:
 
 private:
     void report_stray_files();
+    std::optional<std::string> read_yaml(const std::string& name);
     void read_policies();
+    void read_fields();
+    void settle_kept_fields();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -87,7 +90,8 @@ private:
 
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
-    const std::vector<std::string> known = known_files();
+    std::vector<std::string> known = known_files();
+    known.insert(known.end(), {"policy.yaml", "fields.yaml", "transports.yaml"});
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
@@ -109,15 +113,44 @@ void Loader::report_stray_files() {
     }
 }
 
-// The file is small where people write it, but may be generated.
-void Loader::read_policies() {
+// The text of a file that is small where people write it, but may be generated.
+std::optional<std::string> Loader::read_yaml(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
+    auto text = read_text(folder_ + "/" + name, bytes_max);
+    if (text) return std::move(*text);
+    problems_.error(shown_name(name), 0, text.error().detail);
+    return std::nullopt;
+}
+
+void Loader::read_policies() {
     const std::string name = "policy.yaml";
-    const auto text = read_text(folder_ + "/" + name, bytes_max);
-    if (!text) return problems_.error(shown_name(name), 0, text.error().detail);
-    if (!*text) return;
-    settings_.policies = policy::parse_policies(**text, shown_name(name), problems_);
-    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, shown_name(name), problems_);
+    const auto text = read_yaml(name);
+    if (text) settings_.policies = policy::parse_policies(*text, shown_name(name), problems_);
+}
+
+void Loader::read_fields() {
+    const std::string fields = "fields.yaml";
+    const std::string transports = "transports.yaml";
+    if (const auto text = read_yaml(fields)) settings_.fields = policy::parse_assignments(*text, shown_name(fields), problems_);
+    if (const auto text = read_yaml(transports)) {
+        settings_.transports = policy::parse_transports(*text, shown_name(transports), problems_).value_or(std::vector<policy::LocalPool>());
+    }
+    if (settings_.fields != nullptr) {
+        policy::report_unknown_transports(*settings_.fields, settings_.transports, shown_name(fields), problems_);
+    }
+}
+
+// Whatever names a note or header field adds it here: a message that was accepted without it never has it.
+void Loader::settle_kept_fields() {
+    std::set<std::string> kept;
+    if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
+    if (settings_.policies != nullptr) {
+        const policy::FieldTable& table = settings_.policies->fields;
+        for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
+            kept.insert(table.name_of(static_cast<policy::Field>(number)));
+        }
+    }
+    settings_.kept_fields.assign(kept.begin(), kept.end());
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {
@@ -228,6 +261,8 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     read_policies();
+    read_fields();
+    settle_kept_fields();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);
 

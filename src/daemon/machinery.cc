@@ -20,6 +20,11 @@ queue::Admit admit_of(const spool::RecoveredItem& item) {
     admit.id = item.id;
     admit.domain = item.domain;
     admit.tenant = item.tenant;
+    admit.job = item.job;
+    admit.transport = item.transport;
+    admit.sender_domain = item.sender_domain;
+    for (const auto& [field, value] : item.marks) admit.marks.push_back({std::string(field), std::string(value)});
+    admit.lifetime = item.lifetime;
     admit.arrival = item.arrival;
     admit.due = item.next;
     admit.size = item.size;
@@ -79,6 +84,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.fresh_bytes_max = settings.spool.fresh_bytes_max;
     options.sources4 = settings.outbound.sources4;
     options.sources6 = settings.outbound.sources6;
+    options.transports = settings.transports;
     options.policies = settings.policies;
     options.seed = seed;
     return options;

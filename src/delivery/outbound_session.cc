@@ -233,11 +233,19 @@ net::ConnectOptions OutboundSession::connect_options(
     return options;
 }
 
+// What the route says comes first, then the name of the address that we call from, then our own.
+const std::string& OutboundSession::helo_name(const queue::Deliver& deliver) const {
+    if (!deliver.route->transport.helo.empty()) return deliver.route->transport.helo;
+    const bool is_socket = candidate_.remote.starts_with('/');
+    const std::string& of_address = candidate_.remote.starts_with('[') ? deliver.helo6 : deliver.helo;
+    return is_socket || of_address.empty() ? owner_.settings()->me : of_address;
+}
+
 SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_clear) const {
     const queue::Transport& transport = deliver.route->transport;
     SessionTerms terms;
     terms.lmtp = transport.lmtp;
-    terms.helo_name = transport.helo.empty() ? owner_.settings()->me : transport.helo;
+    terms.helo_name = helo_name(deliver);
     terms.tls = in_clear ? TlsMode::off
                          : owner_.tls().mode_for(*deliver.route, candidate_, surroundings_.clock.now());
     terms.tls_context = owner_.tls().context_for(terms.tls);

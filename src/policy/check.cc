@@ -188,21 +188,6 @@ std::optional<std::uint32_t> sessions_max(const Policy& policy) {
 
 std::vector<Problem> review(const PolicySet& set, const std::string& file) { return Review(set, file).run(); }
 
-void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems) {
-    const FieldSet known{Field::tenantid, Field::recipientdomain, Field::priority, Field::localip, Field::remoteip, Field::remotemx, Field::grouping};
-    std::string names;
-    for (const std::string& name : FieldTable::names()) {
-        if (known.has(*set.fields.find(name))) names += (names.empty() ? "" : ", ") + name;
-    }
-    for (const PolicyPtr& policy : set.policies) {
-        for (const Field field : policy->fields) {
-            if (known.has(field)) continue;
-            problems.error(file, policy->line, "fields: the engine does not know " + set.fields.name_of(field) +
-                                                   " of a delivery yet, so it could not hold this limit; it knows " + names);
-        }
-    }
-}
-
 std::vector<Ceiling> ceilings(const PolicySet& set) {
     std::vector<Ceiling> found;
     for (const PolicyPtr& policy : set.policies) {

@@ -33,8 +33,10 @@ bool same_file(const policy::PolicySetPtr& a, const policy::PolicySetPtr& b) {
 Core::Impl::Impl(const Options& options)
     : options_(options), random_(options.seed), shard_sessions_(std::max<std::uint32_t>(options.shards, 1), 0) {
     options_.shards = static_cast<std::uint32_t>(shard_sessions_.size());
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
+    for (std::size_t i = 1; i <= attempts_told_apart; ++i) attempt_names_[i] = names_.intern(std::to_string(i));
+    settle_fields();
     buckets_.configure(policies_from(options_), now_);
     set_weights();
 }
@@ -44,12 +46,15 @@ void Core::Impl::on(Configure& event) {
     options_.shards = old.shards;
     options_.seed = old.seed;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     set_weights();
+    const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
-    const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
+    apply_suspensions();
+    const bool other_sources =
+        old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
-    if (other_sources || other_times) relane_all();
+    if (more_fields || other_sources || other_times) relane_all();
     close_excess();
     refresh_routes();
     restart_everything();
@@ -63,11 +68,33 @@ std::uint32_t Core::Impl::weight_of(NameId tenant) const {
 
 void Core::Impl::set_weights() {
     const auto old = std::exchange(weights_, {});
-    for (const auto& [tenant, weight] : options_.tenant_weights) {
-        const NameId name = names_.intern(tenant);
-        if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
-    }
+    const auto add = [this](const auto& weights) {
+        for (const auto& [tenant, weight] : weights) {
+            const NameId name = names_.intern(tenant);
+            if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
+        }
+    };
+    add(options_.tenant_weights);
+    if (options_.policies != nullptr) add(options_.policies->tenant_weights);
     for (const auto& [name, weight] : old) names_.drop(name);
+}
+
+// Which fields make a lane: those that some policy or suspension asks for. True when lanes have to be told apart by more than before.
+bool Core::Impl::settle_fields() {
+    fields_ = options_.policies != nullptr ? options_.policies->fields : policy::FieldTable();
+    told_apart_ = options_.policies != nullptr ? options_.policies->used_fields() : policy::FieldSet();
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at) || suspensions_[at].ended) continue;
+        const policy::Suspension& what = *suspensions_[at].what;
+        suspensions_.number(at, policy::renumbered(what.match, what.fields, fields_));
+    }
+    for (std::size_t number = 0; number < fields_.size(); ++number) {
+        const auto field = static_cast<policy::Field>(number);
+        if (suspensions_.use(field)) told_apart_.add(field);
+    }
+    const bool more = profiles_.configure(told_apart_, fields_, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart_.has(policy::Field::attempt));
+    return more || (attempts_matter_ && !attempts_mattered);
 }
 
 // Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, and buckets of policies
@@ -106,8 +133,11 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
+        attach(session, lane_of(lane_key(row)), row.path);
         const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
-        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], paths_[row.path], candidate)));
+        const Path& path = paths_[row.path];
+        const NameId local = path.hops[candidate].family == Family::local ? Names::empty : row.local(path.hops[candidate].family).address;
+        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], path, candidate, local)));
     }
     buckets_.recall(std::move(memories), now_);
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
@@ -115,12 +145,14 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
-void Core::Impl::close_excess() {
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
-            close(slots_[buckets_[bucket].idle.head].session);
-        }
+void Core::Impl::close_excess(Index bucket) {
+    while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
+        close(slots_[buckets_[bucket].idle.head].session);
     }
+}
+
+void Core::Impl::close_excess() {
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }

@@ -31,6 +31,7 @@ void Core::Impl::set_state(Index at, ItemState next) {
 
 // An item without a place waits for its due time, or is ready when that has come.
 void Core::Impl::schedule(Index at) {
+    items_[at].due = std::min(items_[at].due, items_[at].deadline());
     if (items_[at].due <= now_) return make_ready(at, false);
     set_state(at, ItemState::scheduled);
     wheel_.add(timer_key(Timed::item, at), items_[at].due);
@@ -40,24 +41,37 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     set_state(at, ItemState::ready);
     Item& item = items_[at];
     item.where = none;
+    if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
     wheel_.add(timer_key(Timed::item, at), end_of(item));
-    const bool under_way = item.progress != none && progress_[item.progress].path != none;
     Destination& destination = destinations_[item.destination];
-    if (under_way || destination.path != none) return enter_lane(at, first_in_lane);
+    if (is_under_way(item) || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
     resolve(item.destination);
 }
 
 Instant Core::Impl::end_of(const Item& item) const {
-    return std::max(item.arrival + options_.lifetime, now_ + options_.last_chance);
+    return std::min(item.deadline(), std::max(item.arrival + options_.lifetime, now_ + options_.last_chance));
+}
+
+// What policy and routing can tell an item by.
+LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
+    const Index profile = profiles_[item.profile].lane;
+    const SourceChoice source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
+    return {item.destination, profile, source, item.priority, told_attempt(item.attempts)};
+}
+
+std::uint8_t Core::Impl::told_attempt(std::uint16_t attempts) const {
+    return attempts_matter_ ? static_cast<std::uint8_t>(std::min<unsigned>(attempts + 1U, attempts_told_apart)) : std::uint8_t{0};
 }
 
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     Item& item = items_[at];
-    const bool under_way = item.progress != none && progress_[item.progress].path != none;
-    const Index path = under_way ? progress_[item.progress].path : destinations_[item.destination].path;
-    const SourceChoice source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
-    const Index lane_at = lane_of(LaneKey{item.destination, item.tenant, source, item.priority});
+    const Index path = is_under_way(item) ? progress_[item.progress].path : destinations_[item.destination].path;
+    join_lane(at, lane_of(lane_key(item, path)), first_in_lane);
+}
+
+void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
+    Item& item = items_[at];
     Lane& lane = lanes_[lane_at];
     if (first_in_lane) {
         InLane::push_front(items_, lane.items, at);
@@ -68,7 +82,8 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     item.where = lane_at;
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
-        if (!buckets_[waiters_[waiter].bucket].idle.empty()) try_now = true;
+        const Spot spot = waiters_[waiter].bucket;
+        if (!is_gate(spot) && !buckets_[spot].idle.empty()) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }
@@ -103,8 +118,7 @@ void Core::Impl::conclude_waiting(Index destination, const Error& error) {
     std::vector<Index> waiting;
     const auto collect = [&](const Chain& chain) {
         for (Index at = chain.head; at != none; at = items_[at].place.next) {
-            const Index progress = items_[at].progress;
-            if (progress == none || progress_[progress].path == none) waiting.push_back(at);
+            if (!is_under_way(items_[at])) waiting.push_back(at);
         }
     };
     collect(destinations_[destination].unrouted);
@@ -132,7 +146,7 @@ void Core::Impl::forget(Index at) {
     --count_[static_cast<unsigned>(item.state())];
     Sibling::remove(items_, destination.items, at);
     items_.remove(at);
-    names_.drop(item.tenant);
+    profiles_.drop(item.profile);
     release_destination(item.destination);
 }
 

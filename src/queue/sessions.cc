@@ -119,7 +119,26 @@ void Core::Impl::attach(Index at, Index lane, Index path) {
     release_lane(old);
 }
 
+// The session counts for this item from now on, also while it is idle afterwards.
+void Core::Impl::serve_item(Index at, Index item) {
+    Session& session = sessions_[at];
+    session.item = item;
+    session.attempts = items_[item].attempts;
+    const Index old = std::exchange(session.profile, items_[item].profile);
+    profiles_.hold(session.profile);
+    if (old != none) profiles_.drop(old);
+}
+
+// What the item that it served last is told by now.
+LaneKey Core::Impl::lane_key(const Session& session) const {
+    LaneKey key = lanes_[session.lane].name;
+    key.profile = profiles_[session.profile].lane;
+    key.attempt = told_attempt(session.attempts);
+    return key;
+}
+
 void Core::Impl::detach(Index at) {
+    profiles_.drop(std::exchange(sessions_[at].profile, none));
     const Index lane = std::exchange(sessions_[at].lane, none);
     const Index path = std::exchange(sessions_[at].path, none);
     --destinations_[lanes_[lane].name.destination].sessions;
@@ -134,15 +153,11 @@ void Core::Impl::join_pool(Index at) {
     Session& session = sessions_[at];
     const Path& path = paths_[session.path];
     const Path::Hop& hop = path.hops[session.candidate];
-    const NameId bind = hop.family == Family::local  ? Names::empty
-                        : hop.family == Family::ipv6 ? session.bind6
-                                                     : session.bind4;
-    const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
-    const PoolKey key{bind, hop.address, path.transport, host};
+    const PoolKey key = pool_key(hop.family == Family::local ? Local{} : session.local(hop.family), path, hop);
     session.pool = pools_.find(key);
     if (session.pool == none) {
         session.pool = pools_.add(Pool{key, {}, 0});
-        for (const NameId name : {key.bind, key.remote, key.transport, key.host}) names_.hold(name);
+        for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host}) names_.hold(name);
     }
     ++pools_[session.pool].holders;
 }
@@ -152,7 +167,7 @@ void Core::Impl::leave_pool(Index at) {
     if (pool == none || --pools_[pool].holders > 0) return;
     const PoolKey key = pools_[pool].name;
     pools_.remove(pool);
-    for (const NameId name : {key.bind, key.remote, key.transport, key.host}) names_.drop(name);
+    for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host}) names_.drop(name);
 }
 
 void Core::Impl::erase(Index at) {
@@ -161,8 +176,10 @@ void Core::Impl::erase(Index at) {
     leave_pool(at);
     detach(at);
     --shard_sessions_[sessions_[at].shard];
-    names_.drop(sessions_[at].bind4);
-    names_.drop(sessions_[at].bind6);
+    for (const Local& local : {sessions_[at].local4, sessions_[at].local6}) {
+        names_.drop(local.address);
+        names_.drop(local.helo);
+    }
     sessions_.remove(at);
 }
 

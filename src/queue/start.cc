@@ -22,27 +22,40 @@ void Core::Impl::run_lane(Index lane) {
 }
 
 Core::Impl::Start Core::Impl::start_head(Index lane) {
-    const Index item = lanes_[lane].items.head;
+    if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(item, lanes_[lane].name.destination, plan)) {
-        leave_place(item);
-        conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
-        return Start::started;
-    }
-    if ((!plan.new_session && start_on_idle(lane, plan)) || start_on_new(lane, plan)) {
-        forget_blockers();
-        return Start::started;
-    }
+    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan)) return give_up_head(lane);
+    choose_locals(lanes_[lane], paths_[plan.path]);
+    if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
     return Start::blocked;
 }
 
-// The candidates to try next: of those not tried in this attempt the best level that is believed to be alive, or
-// else the best level of the others. False when none is left.
-bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
-    const Index row = items_[at].progress;
-    const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
-    plan.path = progress != nullptr ? progress->path : destinations_[destination].path;
+// Over the addresses to call from, the preferred one first.
+bool Core::Impl::start_over(Index lane, const Plan& plan, Ways ways) {
+    const std::size_t count = ranks();
+    for (std::size_t rank = 0; rank < count; ++rank) {
+        const bool started = (ways != Ways::new_session && !plan.new_session && start_on_idle(lane, plan, rank)) ||
+                             (ways != Ways::idle_session && start_on_new(lane, plan, rank));
+        if (!started) continue;
+        forget_blockers();
+        return true;
+    }
+    return false;
+}
+
+Core::Impl::Start Core::Impl::give_up_head(Index lane) {
+    const Index item = lanes_[lane].items.head;
+    leave_place(item);
+    conclude(item, Error(Errc::unreachable, "no host of the route is left that can be called from here"));
+    return Start::started;
+}
+
+// The candidates to try next: of those not tried in this attempt, and of a family that the lane has addresses of, the best level that is
+// believed to be alive, or else the best level of the others. Those that are suspended count as if they were not there. False when none is left.
+bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
+    const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
+    plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
     const bool fixed = progress != nullptr && progress->only != none;
@@ -51,9 +64,10 @@ bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     std::size_t untried = 0;
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
-        if (progress != nullptr && progress->tried[candidate]) continue;
-        ++untried;
         const Path::Hop& hop = hops[candidate];
+        if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(profiles_[lane.name.profile].pool, hop.family)) continue;
+        if (is_suspended(candidate, hop.family)) continue;
+        ++untried;
         const std::uint64_t rank = hop.level | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 32 : 0);
         if (fixed || rank > best) continue;
         if (rank < best) group_.clear();
@@ -68,11 +82,29 @@ bool Core::Impl::choose_group(Index at, Index destination, Plan& plan) {
     return !group_.empty();
 }
 
-bool Core::Impl::start_on_idle(Index lane, const Plan& plan) {
+// Where to call from: only the preferred addresses as long as every other one would have as much room as these.
+void Core::Impl::choose_locals(const Lane& lane, const Path& path) {
+    const bool all = buckets_.depends_on_candidate() || suspensions_.use(policy::Field::localip) ||
+                     !sources_.is_sticky(profiles_[lane.name.profile].pool);
+    for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
+        list_locals(lane, path, family, all, locals_[static_cast<unsigned>(family)]);
+    }
+}
+
+void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) {
+    const NameId demanded = family == Family::ipv6 ? path.bind6 : family == Family::ipv4 ? path.bind4 : Names::empty;
+    const Index pool = profiles_[lane.name.profile].pool;
+    if (demanded == Names::empty && all) return sources_.list(pool, family, lane.name.source, now_, locals);
+    locals.assign(1, demanded != Names::empty ? Local{demanded, Names::empty} : sources_.preferred(pool, family, lane.name.source, now_));
+}
+
+bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
     if (idle_sessions_ == 0) return false;
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        const Index pool = pools_.find(pool_key(lanes_[lane], path, path.hops[candidate]));
+        const Path::Hop& hop = path.hops[candidate];
+        if (rank >= locals(hop.family).size() || is_suspended(candidate, rank)) continue;
+        const Index pool = pools_.find(pool_key(locals(hop.family)[rank], path, hop));
         if (pool == none) continue;
         int looked_at = 0;
         for (Index at = pools_[pool].idle.head; at != none && looked_at < idle_looked_at_max; ++looked_at) {
@@ -89,7 +121,8 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const P
         if (!may_carry(at, lanes_[lane].buckets) || !may_take(lanes_[lane].buckets, at)) return false;
         leave_idle(at);
     } else {
-        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        const Family family = paths_[plan.path].hops[candidate].family;
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate, session.local(family).address));
         if (!may_carry(at, buckets) || !may_take(buckets, at)) {
             drop_buckets(buckets);
             return false;
@@ -106,20 +139,25 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const P
     return true;
 }
 
-bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
-    if (!buckets_.depends_on_candidate()) {
+bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
+    if (!buckets_.depends_on_candidate() && all_are_open(paths_[plan.path], rank)) {
         if (!may_take(lanes_[lane].buckets, none)) return false;
         shuffle_group();
         BucketList buckets = lanes_[lane].buckets;
         for (const Index bucket : buckets) buckets_.hold(bucket);
-        open(lane, plan, group_, std::move(buckets));
+        open(lane, plan, rank, group_, std::move(buckets));
         return true;
     }
-    shuffle_group();
+    // What has no room for calls from one address has none for calls from another.
+    if (!buckets_.depends_on_candidate() && suspended_.empty()) return false;
+    if (rank == 0) shuffle_group();
+    const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        const Family family = path.hops[candidate].family;
+        if (rank >= locals(family).size() || is_suspended(candidate, rank)) continue;
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], path, candidate, locals(family)[rank].address));
         if (may_take(buckets, none)) {
-            open(lane, plan, {candidate}, std::move(buckets));
+            open(lane, plan, rank, {candidate}, std::move(buckets));
             return true;
         }
         // The blocker stays because the lane will wait there; the others may go.
@@ -148,14 +186,13 @@ bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
     return std::all_of(buckets.begin(), buckets.end(), [&](Index bucket) { return buckets_.may_carry(bucket, messages); });
 }
 
-void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
-    const Path& path = paths_[plan.path];
+void Core::Impl::open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
     Session row;
     row.id = ++last_session_;
     row.shard = least_loaded_shard();
     row.group = candidates;
-    row.bind4 = names_.hold(bind_of(lanes_[lane], path, Family::ipv4));
-    row.bind6 = names_.hold(bind_of(lanes_[lane], path, Family::ipv6));
+    row.local4 = hold_local(Family::ipv4, rank);
+    row.local6 = hold_local(Family::ipv6, rank);
     ++shard_sessions_[row.shard];
     const Index at = sessions_.add(std::move(row));
     take_slots(at, std::move(buckets));
@@ -164,9 +201,18 @@ void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> c
     deliver.open = true;
     deliver.last_resort = plan.last_resort && candidates.size() == group_.size();
     deliver.candidates = std::move(candidates);
-    deliver.bind = names_.text(sessions_[at].bind4);
-    deliver.bind6 = names_.text(sessions_[at].bind6);
+    deliver.bind = names_.text(sessions_[at].local4.address);
+    deliver.bind6 = names_.text(sessions_[at].local6.address);
+    deliver.helo = names_.text(sessions_[at].local4.helo);
+    deliver.helo6 = names_.text(sessions_[at].local6.helo);
     begin_attempt(at, lane, plan, std::move(deliver));
+}
+
+Local Core::Impl::hold_local(Family family, std::size_t rank) {
+    const Local local = rank < locals(family).size() ? locals(family)[rank] : Local{};
+    names_.hold(local.address);
+    names_.hold(local.helo);
+    return local;
 }
 
 // The session takes the lane's head: counts it, and says so.
@@ -178,11 +224,12 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
         if (deliver.open) buckets_.connect(slots_[slot].bucket, now_);
     }
     attach(at, lane, plan.path);
+    count_source(session);
     charge(lane);
     leave_place(item);
     set_state(item, ItemState::sending);
     items_[item].where = at;
-    session.item = item;
+    serve_item(at, item);
     ++session.messages;
 
     deliver.session = session.id;
@@ -197,15 +244,20 @@ void Core::Impl::shuffle_group() {
     for (std::size_t rest = group_.size(); rest > 1; --rest) std::swap(group_[rest - 1], group_[random_.below(rest)]);
 }
 
-NameId Core::Impl::bind_of(const Lane& lane, const Path& path, Family family) const {
-    if (family == Family::local) return Names::empty;
-    const NameId demanded = family == Family::ipv6 ? path.bind6 : path.bind4;
-    return demanded != Names::empty ? demanded : sources_.address(family, lane.name.source, now_);
+// The message that starts counts for the address it goes out from; of a race, which may end in either family, for one of each.
+void Core::Impl::count_source(const Session& session) {
+    const Index pool = profiles_[lanes_[session.lane].name.profile].pool;
+    if (sources_.is_sticky(pool)) return;
+    bool counted[3] = {};
+    for (const std::uint32_t candidate : session.group) {
+        const Family family = paths_[session.path].hops[candidate].family;
+        if (!std::exchange(counted[static_cast<unsigned>(family)], true)) sources_.count(pool, family, session.local(family).address);
+    }
 }
 
-PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop& hop) const {
+PoolKey Core::Impl::pool_key(const Local& local, const Path& path, const Path::Hop& hop) {
     const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
-    return {bind_of(lane, path, hop.family), hop.address, path.transport, host};
+    return {local.address, local.helo, hop.address, path.transport, host};
 }
 
 // ---- lanes and buckets -----------------------------------------------------------------------------------------
@@ -213,19 +265,20 @@ PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop
 // What is known of a lane before a candidate is chosen.
 policy::FieldValues Core::Impl::values_of(const Lane& lane) const {
     policy::FieldValues values;
-    values[policy::Field::tenantid] = number_of(lane.name.tenant);
+    profiles_.fill(values, lane.name.profile);
+    if (lane.name.attempt != 0) values[policy::Field::attempt] = number_of(attempt_names_[lane.name.attempt]);
     values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
     values[policy::Field::priority] = number_of(priority_names_[lane.name.priority]);
     return values;
 }
 
-policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate) {
+policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) {
     policy::FieldValues values = values_of(lane);
     const Path::Hop& hop = path.hops[candidate];
-    values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
+    values[policy::Field::localip] = number_of(local);
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping()) {
+    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping)) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }
@@ -267,7 +320,7 @@ Index Core::Impl::lane_of(const LaneKey& key) {
     if (found != none) return found;
     Lane lane;
     lane.name = key;
-    names_.hold(key.tenant);
+    profiles_.hold(key.profile);
     const Index at = lanes_.add(std::move(lane));
     hold_lane_buckets(at);
     Chained<&Lane::sibling>::push_back(lanes_, destinations_[key.destination].lanes, at);
@@ -299,25 +352,37 @@ void Core::Impl::release_lane(Index at) {
     for (const Index bucket : buckets) {
         if (bucket != none) drop_bucket(bucket);
     }
-    names_.drop(key.tenant);
+    profiles_.drop(key.profile);
     release_destination(key.destination);
 }
 
 // The blocker is kept alive for the lane that is about to wait there.
-void Core::Impl::note_blocker(Index bucket) {
-    if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) return;
-    buckets_.hold(bucket);
-    blockers_.push_back(bucket);
+void Core::Impl::note_blocker(Spot spot) {
+    if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) return;
+    if (!is_gate(spot)) buckets_.hold(spot);
+    blockers_.push_back(spot);
 }
 
 void Core::Impl::forget_blockers() {
     const BucketList blockers = std::exchange(blockers_, {});
-    drop_buckets(blockers);
+    for (const Spot spot : blockers) drop_spot(spot);
 }
 
-bool Core::Impl::waits_at(Index lane, Index bucket) const {
+void Core::Impl::drop_spot(Spot spot) {
+    if (!is_gate(spot)) drop_bucket(spot);
+}
+
+// A gate that has ended goes with its last waiter, a little later: somebody may be busy with it.
+void Core::Impl::leave_spot(Index waiter) {
+    const Spot spot = waiters_[waiter].bucket;
+    waiters_.leave(round_at(spot), waiter);
+    if (!is_gate(spot)) return drop_bucket(spot);
+    if (suspensions_[gate_of(spot)].ended) watch_gate(gate_of(spot), true);
+}
+
+bool Core::Impl::waits_at(Index lane, Spot spot) const {
     const BucketList& waiters = lanes_[lane].waiters;
-    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == bucket; });
+    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == spot; });
 }
 
 // The lane waits where its head was stopped, and keeps its place where it waited already.
@@ -325,35 +390,28 @@ void Core::Impl::block(Index at) {
     Lane& lane = lanes_[at];
     BucketList kept;
     for (const Index waiter : lane.waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) {
-            kept.push_back(waiter);
-            continue;
-        }
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
+        const Spot spot = waiters_[waiter].bucket;
+        if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) kept.push_back(waiter);
+        else leave_spot(waiter);
     }
     lane.waiters = std::move(kept);
     const BucketList blockers = std::exchange(blockers_, {});
-    for (const Index bucket : blockers) {
-        if (waits_at(at, bucket)) {
-            drop_bucket(bucket);  // noted again
+    for (const Spot spot : blockers) {
+        if (waits_at(at, spot)) {
+            drop_spot(spot);  // noted again
         } else {
-            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, lane.name.tenant,
-                                                  weight_of(lane.name.tenant), lane.name.priority));
+            const NameId tenant = profiles_[lane.name.profile].name.tenant;
+            lane.waiters.push_back(waiters_.enter(round_at(spot), spot, at, tenant, weight_of(tenant), lane.name.priority));
         }
-        watch_time(bucket);
-        if (!buckets_.has_slot(bucket)) evict_for(at, bucket);
+        if (is_gate(spot)) continue;
+        watch_time(spot);
+        if (!buckets_.has_slot(spot)) evict_for(at, spot);
     }
 }
 
 void Core::Impl::stop_waiting(Index at) {
     const BucketList waiters = std::exchange(lanes_[at].waiters, {});
-    for (const Index waiter : waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
-    }
+    for (const Index waiter : waiters) leave_spot(waiter);
 }
 
 // Lanes wait for time as well as for sessions to end.
@@ -369,7 +427,7 @@ void Core::Impl::watch_time(Index bucket) {
 
 void Core::Impl::charge(Index lane) {
     for (const Index waiter : lanes_[lane].waiters) {
-        waiters_.charge(buckets_[waiters_[waiter].bucket].waiting, waiter);
+        waiters_.charge(round_at(waiters_[waiter].bucket), waiter);
     }
 }
 
