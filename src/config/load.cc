@@ -13,6 +13,7 @@
 #include "config/sources.h"
 #include "config/tls_files.h"
 #include "policy/assignment.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
 
 namespace sluice::config {
@@ -74,6 +75,7 @@ private:
     std::optional<std::string> read_yaml(const std::string& name);
     void read_policies();
     void read_fields();
+    void read_deliveries();
     void settle_kept_fields();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
@@ -101,9 +103,7 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "suspend.yaml" || name == "delivery.yaml") {
-            problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml is");
-        }
+        if (name == "suspend.yaml") problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml and delivery.yaml are");
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
         if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
@@ -113,7 +113,7 @@ void Loader::report_stray_files() {
     }
 }
 
-// The text of a file that is small where people write it, but may be generated.
+// The text of a file that is small where people write it, but may be generated; nothing where there is none.
 std::optional<std::string> Loader::read_yaml(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
     auto text = read_text(folder_ + "/" + name, bytes_max);
@@ -140,16 +140,29 @@ void Loader::read_fields() {
     }
 }
 
+// Its patterns may refer to the lists and groupings of the policies.
+void Loader::read_deliveries() {
+    const std::string name = "delivery.yaml";
+    const auto text = read_yaml(name);
+    if (!text) return;
+    static const policy::PolicySet no_policies;
+    const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : no_policies;
+    std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, shown_name(name), set, problems_);
+    if (file) settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+}
+
 // Whatever names a note or header field adds it here: a message that was accepted without it never has it.
 void Loader::settle_kept_fields() {
     std::set<std::string> kept;
     if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
-    if (settings_.policies != nullptr) {
-        const policy::FieldTable& table = settings_.policies->fields;
-        for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
-            kept.insert(table.name_of(static_cast<policy::Field>(number)));
+    const auto keep = [&](const auto& file) {
+        if (file == nullptr) return;
+        for (std::size_t number = policy::named_field_count; number < file->fields.size(); ++number) {
+            kept.insert(file->fields.name_of(static_cast<policy::Field>(number)));
         }
-    }
+    };
+    keep(settings_.policies);
+    keep(settings_.deliveries);
     settings_.kept_fields.assign(kept.begin(), kept.end());
 }
 
@@ -262,6 +275,7 @@ Loaded Loader::run() {
     settle_http(settings_, sources_, problems_);
     read_policies();
     read_fields();
+    read_deliveries();
     settle_kept_fields();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);

@@ -13,6 +13,7 @@
 namespace sluice::policy {
 class PolicySet;
 struct Assignments;
+struct DeliveryFile;
 }
 
 namespace sluice::config {
@@ -210,9 +211,10 @@ struct Settings {
     DnsSettings dns;
     HttpSettings http;
     SpoolSettings spool;
-    std::shared_ptr<const policy::PolicySet> policies;  // policy.yaml; null: there is no such file
-    std::shared_ptr<const policy::Assignments> fields;  // fields.yaml; null: there is no such file
-    std::vector<policy::LocalPool> transports;          // transports.yaml
+    std::shared_ptr<const policy::PolicySet> policies;       // policy.yaml; null: there is no such file
+    std::shared_ptr<const policy::Assignments> fields;       // fields.yaml; null: there is no such file
+    std::shared_ptr<const policy::DeliveryFile> deliveries;  // delivery.yaml; null: there is no such file
+    std::vector<policy::LocalPool> transports;               // transports.yaml
     // Notes and header fields that are kept beside every message because somebody may ask for them, as policies name them.
     std::vector<std::string> kept_fields;
 };

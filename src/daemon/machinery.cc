@@ -86,6 +86,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.sources6 = settings.outbound.sources6;
     options.transports = settings.transports;
     options.policies = settings.policies;
+    options.deliveries = settings.deliveries;
     options.seed = seed;
     return options;
 }

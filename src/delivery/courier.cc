@@ -29,7 +29,7 @@ public:
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) return take(std::move(*deliver));
         if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
             ++concluding_;
-            tasks_.spawn(this->conclude(std::move(conclude->work), std::move(conclude->error)));
+            tasks_.spawn(this->conclude(std::move(*conclude)));
             return;
         }
         const auto* close = std::get_if<queue::Close>(&action);
@@ -76,19 +76,20 @@ private:
     }
 
     // Decides an item that has nowhere to go.
-    Task<> conclude(queue::Work work, Error error) {
+    Task<> conclude(queue::Conclude order) {
+        const queue::Work& work = order.work;
         auto loaded = co_await load(surroundings_, work);
         queue::AttemptEnded ended;
         if (loaded) {
             std::vector<std::uint32_t> recipients = undecided(work, **loaded);
-            Verdicts verdicts(recipients.size(), Verdict::of_error(Stage::route, error));
+            Verdicts verdicts(recipients.size(), Verdict::of_error(Stage::route, order.error));
             const std::string domain = (*loaded)->items[work.item.index].domain;
             const Attempted attempted{
                 .work = work, .message = *loaded, .domain = domain, .recipients = recipients, .verdicts = verdicts,
-                .standing = {}, .link = {}, .may_go_on = false};
+                .standing = {}, .link = {}, .how = order.how.get(), .may_go_on = false};
             ended = settlement_.settle(attempted, *settings_);
         } else {
-            ended = settlement_.settle_lost(work, loaded.error(), *settings_);
+            ended = settlement_.settle_lost(work, loaded.error(), *settings_, order.how.get());
         }
         surroundings_.core.push(std::move(ended));
         --concluding_;
@@ -110,11 +111,13 @@ private:
     // SessionOwner
     const config::SettingsPtr& settings() const override { return settings_; }
     TlsPolicy& tls() override { return tls_; }
+    HostMemory& bad_pipeliners() override { return bad_pipeliners_; }
     Settlement& settlement() override { return settlement_; }
 
     const Surroundings surroundings_;
     config::SettingsPtr settings_;
     TlsPolicy tls_;
+    HostMemory bad_pipeliners_;
     Settlement settlement_;
     absl::flat_hash_map<queue::SessionId, std::unique_ptr<OutboundSession>> sessions_;
     int concluding_ = 0;

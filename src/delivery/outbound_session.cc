@@ -12,6 +12,8 @@ namespace sluice::delivery {
 namespace {
 
 constexpr std::uint16_t smtp_port = 25;
+// A host may be repaired.
+constexpr Duration bad_pipelining_remembered{24 * 3'600'000};
 
 bool all_decided(const Verdicts& verdicts) {
     return std::all_of(verdicts.begin(), verdicts.end(), [](const auto& verdict) { return verdict.has_value(); });
@@ -22,6 +24,8 @@ void decide_rest(Verdicts& verdicts, const Verdict& verdict) {
         if (!place) place = verdict;
     }
 }
+
+TlsPolicy::Demand demand_of(const queue::Deliver& deliver) { return deliver.how != nullptr ? deliver.how->tls : std::nullopt; }
 
 Verdict broken_off_verdict(Stage stage) {
     return Verdict{stage, 0, Errc::cancelled, {}, "the attempt was broken off"};
@@ -96,7 +100,7 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     Opening opening;
     auto message = co_await load(surroundings_, deliver.work);
     if (!message) {
-        queue::AttemptEnded ended = owner_.settlement().settle_lost(deliver.work, message.error(), *owner_.settings());
+        queue::AttemptEnded ended = owner_.settlement().settle_lost(deliver.work, message.error(), *owner_.settings(), deliver.how.get());
         ended.session = id_;
         ended.reusable = !deliver.open && !close_asked_;
         const bool stays = ended.reusable;
@@ -112,7 +116,7 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     } else if (client_->stream().idle_link_is_dead()) {
         opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection had been closed"};
         client_->forget();
-    } else if (!owner_.tls().may_carry(tls_state_, *deliver.route, candidate_, surroundings_.clock.now())) {
+    } else if (!owner_.tls().may_carry(tls_state_, *deliver.route, candidate_, demand_of(deliver), surroundings_.clock.now())) {
         opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection has another TLS policy"};
         client_->pass_over();
         close_asked_ = true;
@@ -122,15 +126,23 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     co_return report(deliver, *message, opening, began);
 }
 
-// As many connections as the peer's MAILMAX makes necessary: one, nearly always.
+// As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
 Task<> OutboundSession::deliver_all(const queue::Deliver& deliver, const mail::Message& message, Opening& opening) {
     co_await client_->deliver(message, recipients_, verdicts_);
+    note_pipelining();
     while (!all_decided(verdicts_) && !opening.failure) {
         co_await client_->quit();
         client_.reset();
         co_await open_host(deliver, opening);
-        if (!opening.failure) co_await client_->deliver(message, recipients_, verdicts_);
+        if (opening.failure) co_return;
+        co_await client_->deliver(message, recipients_, verdicts_);
+        note_pipelining();
     }
+}
+
+void OutboundSession::note_pipelining() {
+    if (!client_->pipelining_failed()) return;
+    owner_.bad_pipeliners().remember(candidate_.remote, surroundings_.clock.now(), bad_pipelining_remembered);
 }
 
 // Tries the candidates until one is ready for mail: those that cannot be reached, and those that turn us away, are
@@ -194,7 +206,7 @@ Task<> OutboundSession::greet(
         co_return;
     }
     SessionTerms terms = terms_for(deliver, in_clear);
-    if (terms.tls == TlsMode::mandatory && !terms.tls_context) {
+    if (is_demanded(terms.tls) && !terms.tls_context) {
         opening.failure = Verdict{Stage::tls, 0, Errc::tls_failed, {}, "outbound TLS is not configured properly"};
         co_return;
     }
@@ -226,7 +238,7 @@ Task<> OutboundSession::greet(
 net::ConnectOptions OutboundSession::connect_options(
     const queue::Deliver& deliver, const queue::Candidate& candidate) const {
     net::ConnectOptions options(net::Endpoint::parse(candidate.remote, smtp_port).value_or(net::Endpoint()));
-    options.timeout = owner_.settings()->outbound.connect_timeout;
+    options.timeout = StageTimeouts(owner_.settings()->outbound, deliver.how.get(), false)[Stage::connect];
     if (!options.remote.path.empty()) return options;
     const std::string& bind = options.remote.address.is_v4() ? deliver.bind : deliver.bind6;
     if (!bind.empty()) options.bind = net::IpAddress::parse(bind);
@@ -247,9 +259,11 @@ SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_c
     terms.lmtp = transport.lmtp;
     terms.helo_name = helo_name(deliver);
     terms.tls = in_clear ? TlsMode::off
-                         : owner_.tls().mode_for(*deliver.route, candidate_, surroundings_.clock.now());
+                         : owner_.tls().mode_for(*deliver.route, candidate_, demand_of(deliver), surroundings_.clock.now());
     terms.tls_context = owner_.tls().context_for(terms.tls);
     if (!candidate_.remote.starts_with('/')) terms.tls_name = candidate_.mx_host;
+    terms.how = deliver.how;
+    terms.pipelining = !owner_.bad_pipeliners().has(candidate_.remote, surroundings_.clock.now());
     terms.credentials = {transport.auth_user, transport.auth_password, transport.auth_type};
     return terms;
 }
@@ -301,6 +315,7 @@ bool OutboundSession::report(
         .verdicts = verdicts_,
         .standing = standing,
         .link = link(),
+        .how = deliver.how.get(),
         .next_hop_has_dsn = client_ && client_->extensions().dsn,
         .took = std::chrono::duration_cast<Duration>(took)};
     queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings());

@@ -81,6 +81,7 @@ struct Settlement::Sorted {
     bool refused_for_good = false;  // with next_candidate
     bool source_at_fault = false;
     Instant next;                   // of the deferred ones
+    bool tell_delay = false;        // delivery.yaml says so at this step
 
     bool decided_all() const { return deferred.empty(); }
 };
@@ -101,7 +102,7 @@ bool goes_on(Fate fate) { return fate == Fate::next_candidate || fate == Fate::f
 
 // When nothing more is tried: at the end of the queue's lifetime, or of the message's own.
 Instant given_up_at(const Attempted& attempted, const config::Settings& settings) {
-    const Instant end = attempted.work.arrival + settings.outbound.queue_lifetime;
+    const Instant end = attempted.work.arrival + lifetime_of(settings.outbound, attempted.how);
     const std::chrono::seconds own = attempted.message->lifetime;
     return own.count() == 0 ? end : std::min(end, attempted.work.arrival + Duration(own));
 }
@@ -143,9 +144,10 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
     if (sorted.deferred.empty()) return sorted;
     const Instant end = given_up_at(attempted, settings);
     const auto next =
-        next_attempt(settings.outbound, attempted.work.attempts, attempted.work.arrival, now, random_);
+        next_attempt(settings.outbound, attempted.how, attempted.work.attempts, attempted.work.arrival, now, random_);
     if (next && now < end) {
-        sorted.next = std::min(*next, end);
+        sorted.next = std::min(next->when, end);
+        sorted.tell_delay = next->notify;
     } else {
         sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
         sorted.deferred.clear();
@@ -162,8 +164,9 @@ std::optional<Bounce> Settlement::notify(
     about.remote_mta = attempted.link.mx_host;
     about.relayed_blind = !attempted.next_hop_has_dsn;
     about.final_hop = attempted.link.lmtp;
-    about.delay_is_due = outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
-                         now - attempted.work.arrival >= outbound.delay_dsn_after;
+    about.tell_delay = sorted.tell_delay;
+    about.delay_is_due = sorted.tell_delay || (outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
+                                               now - attempted.work.arrival >= outbound.delay_dsn_after);
     about.now = now;
     about.given_up_at = given_up_at(attempted, settings);
     const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
@@ -246,7 +249,7 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
 }
 
 queue::AttemptEnded Settlement::settle_lost(
-    const queue::Work& work, const Error& error, const config::Settings& settings) {
+    const queue::Work& work, const Error& error, const config::Settings& settings, const policy::DeliverySettings* how) {
     using Ended = queue::AttemptEnded::Verdict;
     const Instant now = clock_.now();
     queue::AttemptEnded ended;
@@ -256,7 +259,7 @@ queue::AttemptEnded Settlement::settle_lost(
         return ended;
     }
     ended.verdict = Ended::deferred;
-    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
+    const auto next = next_attempt(settings.outbound, how, work.attempts, work.arrival, now, random_);
     if (error.code == Errc::corrupt || !next) {
         // Whom it is from and to stood in the part that cannot be read, so nobody can be told: a person has to look.
         log_.error(
@@ -268,10 +271,10 @@ queue::AttemptEnded Settlement::settle_lost(
     }
     log_.warn(
         "outbound", "the message of an item cannot be read now", {{"item", work.item.text()}, {"reason", error.text()}});
-    ended.next = *next;
+    ended.next = next->when;
     spool::Batch batch;
     batch.emplace_back(spool::ScheduleRecord{
-        work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
+        work.item, static_cast<std::uint16_t>(work.attempts + 1), next->when, work.delay_notified, error.text()});
     spool_.append(std::move(batch), nullptr, 0);
     return ended;
 }

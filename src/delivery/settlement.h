@@ -31,6 +31,7 @@ struct Attempted {
     Verdicts& verdicts;                       // one for each of them
     Standing standing;
     event::Link link;
+    const policy::DeliverySettings* how = nullptr;  // of delivery.yaml; may be null
     bool next_hop_has_dsn = false;            // our NOTIFY parameters were passed on (RFC 3461 §5.2.2)
     Duration took{0};
     bool may_go_on = true;                    // false: decided without a session, so there is no other host or session
@@ -49,7 +50,8 @@ public:
     queue::AttemptEnded settle(const Attempted& attempted, const config::Settings& settings);
     // The same for an item whose message cannot be read. One that is damaged is held for the operator and reported as an
     // error; a disk that fails is a temporary failure; of one that is gone everything was decided before.
-    queue::AttemptEnded settle_lost(const queue::Work& work, const Error& error, const config::Settings& settings);
+    queue::AttemptEnded settle_lost(
+        const queue::Work& work, const Error& error, const config::Settings& settings, const policy::DeliverySettings* how);
 
 private:
     struct Sorted;

@@ -132,7 +132,8 @@ NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) {
     const auto found = groupings_.find(key);
     if (found != groupings_.end()) return found->second;
     if (groupings_.size() == values_known_max) forget_groupings();
-    const std::string_view text = table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : "";
+    const std::string_view text =
+        table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : std::string_view();
     const NameId grouping = names_.intern(text);
     for (const NameId name : {mx, ip, domain}) names_.hold(name);
     groupings_.emplace(key, grouping);

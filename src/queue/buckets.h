@@ -26,7 +26,8 @@ struct Bucket {
     std::uint32_t used = 0;     // sessions that hold a slot
     std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
-    Chain idle;                 // slots of idle sessions, the longest idle first
+    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
+    std::uint32_t kept = 0;     // idle sessions that are not closed for others
     Waiters::Round waiting;
     policy::BucketState state;
     TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
@@ -125,6 +126,7 @@ public:
         const std::uint32_t limit = limits(bucket).concurrency;
         return limit != 0 && rows_[bucket].used - rows_[bucket].closing > limit;
     }
+    bool has_idle(Index bucket) const { return !rows_[bucket].idle.empty() || rows_[bucket].kept > 0; }
     bool has_token(Index bucket, Instant now) const { return rows_[bucket].state.has_room(limits(bucket), now); }
     void take_token(Index bucket, std::uint64_t bytes, Instant now) { rows_[bucket].state.take(limits(bucket), bytes, now); }
     bool may_connect(Index bucket, Instant now) const { return rows_[bucket].state.may_connect(now); }

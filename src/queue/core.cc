@@ -230,7 +230,7 @@ void Core::Impl::pass_on(Index at) {
     for (auto slot = session.slots.rbegin(); slot != session.slots.rend(); ++slot) offer(slots_[*slot].bucket);
     serve_all();
     if (still_idle()) run_lane(session.lane);
-    if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + options_.idle_session);
+    if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + idle_time(session));
 }
 
 void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* session) {
@@ -283,7 +283,7 @@ void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& sessi
         if (!source_failed || !has_other_source(session, candidate)) progress.tried[candidate] = true;
     }
     const bool all_tried = std::find(progress.tried.begin(), progress.tried.end(), false) == progress.tried.end();
-    const bool may_rest = now_ - items_[at].arrival < options_.lifetime;
+    const bool may_rest = now_ - items_[at].arrival < lifetime_of(items_[at]);
     if (!all_tried || progress.peer_failed || !may_rest) return make_ready(at, true);
 
     // Only our own side failed: neither the hosts nor the attempts of the item count for that (FM-49).

@@ -16,6 +16,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "mail/message.h"
+#include "policy/delivery.h"
 #include "policy/dynamic.h"
 #include "policy/local_pool.h"
 #include "policy/policy_set.h"
@@ -137,7 +138,7 @@ struct Work {
 };
 
 // Attempt this item on the session, which is opened first when `open` is set: connect to one of `candidates` (indexes
-// into the route, all of one level, in order of preference; race them).
+// into the route, equally preferred, all with the same settings, in random order; race them).
 struct Deliver {
     SessionId session;
     std::uint32_t shard;
@@ -149,6 +150,7 @@ struct Deliver {
     std::string helo, helo6;                // EHLO names that belong to these addresses; "": the usual one
     bool last_resort = false;     // no other candidate is left: host failures are decided now, not handed back
     bool permanent_so_far = true; // every host tried in this attempt before refused for good (true when none was tried)
+    policy::DeliverySettingsPtr how = nullptr;  // of delivery.yaml; null: all is as the settings of the instance say
     Work work;
 };
 
@@ -157,6 +159,7 @@ struct Conclude {
     std::uint32_t shard;
     Work work;
     Error error;
+    policy::DeliverySettingsPtr how = nullptr;  // as in Deliver
 };
 
 struct Close {
@@ -210,6 +213,7 @@ struct Options {
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
     policy::SuspensionFilePtr suspensions;         // of the file; may be null. `start_suspended` counts in the first options only
+    policy::DeliveryFilePtr deliveries;            // may be null
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
 // are asked for again. `shards` and `seed` stay as they were.

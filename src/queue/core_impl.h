@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
+#include "queue/deliveries.h"
 #include "queue/item.h"
 #include "queue/names.h"
 #include "queue/paths.h"
@@ -93,11 +94,12 @@ struct PoolKey {
     NameId helo = Names::empty;
     NameId remote = Names::empty;
     NameId transport = Names::empty;
-    NameId host = Names::empty;  // where TLS is verified the connection is good for this name only
+    NameId host = Names::empty;    // where TLS is verified the connection is good for this name only
+    NameId manner = Names::empty;  // see Deliveries
     friend bool operator==(const PoolKey&, const PoolKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const PoolKey& k) {
-        return H::combine(std::move(h), k.bind, k.helo, k.remote, k.transport, k.host);
+        return H::combine(std::move(h), k.bind, k.helo, k.remote, k.transport, k.host, k.manner);
     }
 };
 
@@ -130,6 +132,9 @@ struct Session {
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
     Local local4, local6;              // where it calls hosts of that family from; their names are held
+    policy::DeliverySettingsPtr how;   // it was opened under; may be null
+    NameId manner = Names::empty;
+    bool outdated = false;             // nobody is delivered to in this manner any more
     Index pool = none;                 // once opened
     Links pooled;
     BucketList slots;                  // by policy; empty once gone
@@ -187,6 +192,7 @@ private:
         bool last_resort = false;
         bool permanent = true;
         bool new_session = false;
+        bool wrong_family = false;  // a candidate is left out because of its address family
     };
 
     // core.cc: events
@@ -226,7 +232,10 @@ private:
     void conclude(Index item, Error error);
     void conclude_waiting(Index destination, const Error& error);
     void forget(Index item);
-    Instant end_of(const Item& item) const;
+    Deliveries::Place how_to(const Item& item);
+    Duration lifetime_of(const Item& item);
+    Instant end_of(const Item& item);
+    void watch_end(Index item);
     Work work_of(Index item);
     std::vector<std::uint32_t> pending_of(Index item) const;
     Progress& progress_of(Index item);
@@ -254,7 +263,7 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
-    Start give_up_head(Index lane);
+    Start give_up_head(Index lane, const Plan& plan);
     Start start_past_gates(Index lane);
     Start start_where_open(Index lane);
     enum class Pass : std::uint8_t { open, closed, aside };
@@ -274,13 +283,15 @@ private:
     bool choose_group(Index item, const Lane& lane, Plan& plan);
     void choose_locals(const Lane& lane, const Path& path);
     void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals);
+    Local preferred_local(const Lane& lane, const Path& path, Family family) const;
     const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
     // So many addresses of one family there are to call from.
     std::size_t ranks() const { return std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}}); }
     enum class Ways : std::uint8_t { any, idle_session, new_session };
     bool start_over(Index lane, const Plan& plan, Ways ways);
+    void share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates);
     bool start_on_idle(Index lane, const Plan& plan, std::size_t rank);
-    bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
+    bool start_on(Index session, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan);
     bool start_on_new(Index lane, const Plan& plan, std::size_t rank);
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
@@ -289,9 +300,10 @@ private:
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     void count_source(const Session& session);
-    static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop);
     policy::FieldValues values_of(const Lane& lane) const;
     policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local);
+    Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate, const Local& local);
+    static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop, bool verified, NameId manner);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
     void note_blocker(Spot spot);
@@ -323,6 +335,11 @@ private:
     void close(Index session);
     void mark_closing(Index session);
     bool is_spent(const Session& session) const;
+    std::uint32_t messages_max(const Session& session) const;
+    Duration idle_time(const Session& session) const;
+    static bool is_evictable(const Session& session);
+    void add_idle_slot(Index slot);
+    void remove_idle_slot(Index slot);
     void attach(Index session, Index lane, Index path);
     void serve_item(Index session, Index item);
     LaneKey lane_key(const Session& session) const;
@@ -350,6 +367,7 @@ private:
     bool settle_fields();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
+    void review_sessions();
     void close_excess();
     void close_excess(Index bucket);
     void refresh_routes();
@@ -387,6 +405,7 @@ private:
     Paths paths_{names_};
     Buckets buckets_{names_};
     Suspensions suspensions_{names_};
+    Deliveries deliveries_{names_};
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;

@@ -45,7 +45,7 @@ std::optional<Core::Impl::Start> Core::Impl::stopped_at_gates(Index lane, bool n
         return Start::blocked;
     }
     forget_blockers();
-    return give_up_head(lane);
+    return give_up_head(lane, plan);
 }
 
 Core::Impl::Pass Core::Impl::pass_gates(Index lane, bool new_connection) {

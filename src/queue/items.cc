@@ -42,15 +42,39 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     Item& item = items_[at];
     item.where = none;
     if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
-    wheel_.add(timer_key(Timed::item, at), end_of(item));
+    watch_end(at);
     Destination& destination = destinations_[item.destination];
     if (is_under_way(item) || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
     resolve(item.destination);
 }
 
-Instant Core::Impl::end_of(const Item& item) const {
-    return std::min(item.deadline(), std::max(item.arrival + options_.lifetime, now_ + options_.last_chance));
+// How the item would be delivered to the first host of its route, as far as that is known.
+Deliveries::Place Core::Impl::how_to(const Item& item) {
+    if (!deliveries_.has_conditions()) return 0;
+    Lane lane;
+    const Index path = destinations_[item.destination].path;
+    if (path == none) {
+        lane.name = {item.destination, profiles_[item.profile].lane, {}, item.priority, told_attempt(item.attempts)};
+        return deliveries_.of(values_of(lane));
+    }
+    lane.name = lane_key(item, path);
+    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], paths_[path].hops[0].family));
+}
+
+Duration Core::Impl::lifetime_of(const Item& item) {
+    if (!deliveries_.set_lifetimes()) return options_.lifetime;
+    return deliveries_[how_to(item)].lifetime.value_or(options_.lifetime);
+}
+
+Instant Core::Impl::end_of(const Item& item) {
+    return std::min(item.deadline(), std::max(item.arrival + lifetime_of(item), now_ + options_.last_chance));
+}
+
+// The timer of a ready item.
+void Core::Impl::watch_end(Index at) {
+    wheel_.cancel(timer_key(Timed::item, at));
+    wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
 }
 
 // What policy and routing can tell an item by.
@@ -83,7 +107,7 @@ void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
         const Spot spot = waiters_[waiter].bucket;
-        if (!is_gate(spot) && !buckets_[spot].idle.empty()) try_now = true;
+        if (!is_gate(spot) && buckets_.has_idle(spot)) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }
@@ -111,7 +135,7 @@ void Core::Impl::conclude(Index at, Error error) {
     set_state(at, ItemState::sending);
     items_[at].where = none;
     const auto shard = static_cast<std::uint32_t>(items_[at].message % options_.shards);
-    actions_->push_back(Conclude{shard, work_of(at), std::move(error)});
+    actions_->push_back(Conclude{shard, work_of(at), std::move(error), deliveries_.share(how_to(items_[at]))});
 }
 
 void Core::Impl::conclude_waiting(Index destination, const Error& error) {
@@ -261,6 +285,7 @@ void Core::Impl::set_path(Index at, Index path) {
     while (!destination.unrouted.empty()) {
         const Index item = destination.unrouted.head;
         InLane::remove(items_, destination.unrouted, item);
+        if (deliveries_.set_lifetimes() && deliveries_.by_candidate()) watch_end(item);
         enter_lane(item, false);
     }
 }
@@ -279,7 +304,7 @@ void Core::Impl::relane(Index destination) {
     }
     for (const Index at : items) leave_place(at);
     for (const Index at : items) {
-        wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
+        watch_end(at);
         enter_lane(at, false);
     }
 }

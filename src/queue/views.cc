@@ -300,14 +300,14 @@ void Core::Impl::audit_sessions() const {
 }
 
 void Core::Impl::audit_buckets() const {
-    std::vector<std::uint32_t> used(buckets_.end()), closing(buckets_.end()), idle(buckets_.end());
+    std::vector<std::uint32_t> used(buckets_.end()), closing(buckets_.end()), idle(buckets_.end()), kept(buckets_.end());
     for (Index at = 0; at < slots_.end(); ++at) {
         if (!slots_.contains(at)) continue;
         const Index bucket = slots_[at].bucket;
         const SessionState state = sessions_[slots_[at].session].state;
         ++used[bucket];
         if (state == SessionState::closing) ++closing[bucket];
-        if (state == SessionState::idle) ++idle[bucket];
+        if (state == SessionState::idle) ++(is_evictable(sessions_[slots_[at].session]) ? idle : kept)[bucket];
     }
     for (Index at = 0; at < buckets_.end(); ++at) {
         if (!buckets_.contains(at)) continue;
@@ -315,7 +315,7 @@ void Core::Impl::audit_buckets() const {
         ASSERT(!bucket.in_turn);
         ASSERT(bucket.used == used[at] && bucket.closing == closing[at]);
         for (Index slot = bucket.idle.head; slot != none; slot = slots_[slot].idle.next) --idle[at];
-        ASSERT(idle[at] == 0);
+        ASSERT(idle[at] == 0 && bucket.kept == kept[at]);
         ASSERT(waiters_.recount(bucket.waiting) == bucket.waiting.count);
         ASSERT(bucket.holders >= bucket.used + bucket.waiting.count);
         ASSERT(bucket.holders > 0 || bucket.timer.is_set());
