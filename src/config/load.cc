@@ -15,6 +15,7 @@
 #include "policy/assignment.h"
 #include "policy/delivery.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::config {
 namespace {
@@ -74,6 +75,7 @@ private:
     void report_stray_files();
     std::optional<std::string> read_yaml(const std::string& name);
     void read_policies();
+    void read_suspensions();
     void read_fields();
     void read_deliveries();
     void settle_kept_fields();
@@ -93,7 +95,7 @@ private:
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
     std::vector<std::string> known = known_files();
-    known.insert(known.end(), {"policy.yaml", "fields.yaml", "transports.yaml"});
+    known.insert(known.end(), {"policy.yaml", "suspend.yaml", "delivery.yaml", "fields.yaml", "transports.yaml"});
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
@@ -103,7 +105,6 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "suspend.yaml") problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml and delivery.yaml are");
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
         if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
@@ -126,6 +127,14 @@ void Loader::read_policies() {
     const std::string name = "policy.yaml";
     const auto text = read_yaml(name);
     if (text) settings_.policies = policy::parse_policies(*text, shown_name(name), problems_);
+}
+
+// Its patterns may name lists of the policies.
+void Loader::read_suspensions() {
+    const std::string name = "suspend.yaml";
+    const policy::PolicySet none;
+    const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : none;
+    if (const auto text = read_yaml(name)) settings_.suspensions = policy::parse_suspensions(*text, shown_name(name), set, problems_);
 }
 
 void Loader::read_fields() {
@@ -155,14 +164,16 @@ void Loader::read_deliveries() {
 void Loader::settle_kept_fields() {
     std::set<std::string> kept;
     if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
-    const auto keep = [&](const auto& file) {
-        if (file == nullptr) return;
-        for (std::size_t number = policy::named_field_count; number < file->fields.size(); ++number) {
-            kept.insert(file->fields.name_of(static_cast<policy::Field>(number)));
+    const auto keep = [&](const policy::FieldTable& table) {
+        for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
+            kept.insert(table.name_of(static_cast<policy::Field>(number)));
         }
     };
-    keep(settings_.policies);
-    keep(settings_.deliveries);
+    if (settings_.policies != nullptr) keep(settings_.policies->fields);
+    if (settings_.deliveries != nullptr) keep(settings_.deliveries->fields);
+    if (settings_.suspensions != nullptr) {
+        for (const policy::Suspension& suspension : settings_.suspensions->suspensions) keep(suspension.fields);
+    }
     settings_.kept_fields.assign(kept.begin(), kept.end());
 }
 
@@ -267,6 +278,7 @@ Loaded Loader::run() {
         apply(setting);
 
     const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
+    settings_.javascript_plugins = plugins.javascript;
     settle_me(settings_, sources_, problems_);
     settle_listeners(settings_, sources_, problems_);
     settle_spool(settings_, sources_, problems_);
@@ -274,6 +286,7 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     read_policies();
+    read_suspensions();
     read_fields();
     read_deliveries();
     settle_kept_fields();

@@ -10,5 +10,8 @@ namespace sluice::control {
 boost::json::value to_json(const EngineStatus& status);
 boost::json::value to_json(const DomainCount& count);
 boost::json::value to_json(const ItemDetail& item);
+boost::json::value to_json(const ConditionDetail& condition);
+boost::json::value to_json(const SuspensionDetail& suspension);
+boost::json::value to_json(const PolicyReply& reply);
 
 }  // namespace sluice::control

@@ -29,6 +29,7 @@ Api::Api(Engine& engine, async::Executor executor)
       executor_(executor),
       acceptance_(executor, engine.machinery_->spool(), engine.machinery_->core(), engine.machinery_->pressure()),
       desk_(engine, executor, acceptance_),
+      policy_desk_(engine, executor, acceptance_),
       tasks_(executor) {
     recover_keys();
 }
@@ -79,6 +80,21 @@ Task<Result<control::ItemDetail>> Api::show(ItemId id) { co_return co_await desk
 Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Selection which) {
     co_return co_await desk_.command(command, std::move(which));
 }
+
+Task<Result<control::PolicyReply>> Api::set_condition(std::string json, bool dry_run) {
+    co_return co_await policy_desk_.set_condition(std::move(json), dry_run);
+}
+Task<Result<control::PolicyReply>> Api::set_suspension(std::string json, bool dry_run) {
+    co_return co_await policy_desk_.set_suspension(std::move(json), dry_run);
+}
+Task<Result<>> Api::remove_condition(control::PolicyRemoval removal) {
+    co_return co_await policy_desk_.remove_condition(std::move(removal));
+}
+Task<Result<>> Api::remove_suspension(control::PolicyRemoval removal) {
+    co_return co_await policy_desk_.remove_suspension(std::move(removal));
+}
+Task<control::PolicyList<control::ConditionDetail>> Api::conditions() { co_return co_await policy_desk_.conditions(); }
+Task<control::PolicyList<control::SuspensionDetail>> Api::suspensions() { co_return co_await policy_desk_.suspensions(); }
 
 void Api::flush_queue() { tasks_.spawn(flush_all()); }
 
@@ -225,6 +241,8 @@ Task<std::string> Api::metrics() {
     gauge("sluice_sessions", "Outbound connections", now.queue.sessions);
     gauge("sluice_sessions_idle", "Outbound connections waiting for reuse", now.queue.idle_sessions);
     gauge("sluice_buckets", "Live policy counters", now.queue.buckets);
+    gauge("sluice_conditions", "Conditions that were added at run time", now.queue.conditions);
+    gauge("sluice_suspensions", "Suspensions, those of suspend.yaml included", now.queue.suspensions);
     gauge("sluice_connections", "Inbound connections", now.connections_in);
     gauge("sluice_accepting", "1 while new mail is accepted", now.accepting ? 1 : 0);
     gauge("sluice_journal_segments", "Journal segments on disk", now.spool.segments);

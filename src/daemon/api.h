@@ -14,6 +14,7 @@
 #include "control/backend.h"
 #include "control/server.h"
 #include "daemon/acceptance.h"
+#include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
 
 namespace sluice::daemon {
@@ -32,6 +33,12 @@ public:
     Task<Result<control::ItemDetail>> show(ItemId id) override;
     Task<Result<std::uint64_t>> command(control::Command command, queue::Selection which) override;
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
+    Task<Result<control::PolicyReply>> set_condition(std::string json, bool dry_run) override;
+    Task<Result<control::PolicyReply>> set_suspension(std::string json, bool dry_run) override;
+    Task<Result<>> remove_condition(control::PolicyRemoval removal) override;
+    Task<Result<>> remove_suspension(control::PolicyRemoval removal) override;
+    Task<control::PolicyList<control::ConditionDetail>> conditions() override;
+    Task<control::PolicyList<control::SuspensionDetail>> suspensions() override;
     Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
 
@@ -67,6 +74,7 @@ private:
     async::Executor executor_;
     SpoolAcceptance acceptance_;
     QueueDesk desk_;
+    PolicyDesk policy_desk_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

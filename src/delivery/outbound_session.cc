@@ -1,10 +1,13 @@
 #include "delivery/outbound_session.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "async/blocking.h"
 #include "base/assert.h"
 #include "base/text.h"
+#include "delivery/hearing.h"
+#include "delivery/observing.h"
 #include "delivery/settlement.h"
 #include "delivery/tls_policy.h"
 
@@ -51,6 +54,7 @@ struct OutboundSession::Opening {
     bool permanent = true;           // every host tried here refused for good
     std::vector<std::uint32_t> unhealthy;
     std::vector<std::uint32_t> overtaken;  // silent when others answered
+    std::vector<queue::Failed> failures;  // of the hosts left behind
 };
 
 OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surroundings, queue::SessionId id)
@@ -123,7 +127,14 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     }
     if (!opening.failure) co_await deliver_all(deliver, **message, opening);
     if (opening.failure) decide_rest(verdicts_, *opening.failure);
-    co_return report(deliver, *message, opening, began);
+    const auto took = std::chrono::steady_clock::now() - began;
+    const Attempted attempted = attempted_with(deliver, *message, opening, took);
+    Wishes wishes;
+    if (must_hear(surroundings_.hooks, attempted)) {
+        wishes = co_await hear(
+            *surroundings_.hooks, owner_.settlement(), attempted, *owner_.settings(), surroundings_.clock);
+    }
+    co_return report(attempted, opening, wishes);
 }
 
 // As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
@@ -149,8 +160,9 @@ void OutboundSession::note_pipelining() {
 // left behind (A11).
 Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
     std::vector<std::uint32_t> candidates = deliver.candidates;
-    const auto leave_behind = [&](std::uint32_t candidate) {
+    const auto leave_behind = [&](std::uint32_t candidate, const Verdict& verdict) {
         opening.unhealthy.push_back(candidate);
+        if (auto seen = observation_of(verdict); seen && watches_failures()) opening.failures.push_back({candidate, std::move(*seen)});
         std::erase(candidates, candidate);
     };
     while (!candidates.empty()) {
@@ -161,7 +173,7 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         RaceResult race = co_await race_.run(std::move(runners));
         const std::vector<std::uint32_t> raced = candidates;
         for (const std::size_t index : race.unreachable) {
-            leave_behind(raced[index]);
+            leave_behind(raced[index], Verdict::of_error(Stage::connect, race.error));
             opening.permanent = false;
         }
         if (!race.winner) {
@@ -182,7 +194,7 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         const Ruling ruling = rule(*opening.failure, Standing{.more_hosts = true});
         if (ruling.fate != Fate::next_candidate) co_return;
         opening.permanent = opening.permanent && ruling.host_refused_for_good;
-        leave_behind(winner);
+        leave_behind(winner, *opening.failure);
     }
 }
 
@@ -281,6 +293,11 @@ void OutboundSession::warn_about(const queue::Deliver& deliver, const Verdict& v
     }
 }
 
+bool OutboundSession::watches_failures() const {
+    const auto& policies = owner_.settings()->policies;
+    return policies != nullptr && policies->watches_failures();
+}
+
 event::Link OutboundSession::link() const {
     event::Link link;
     link.mx_host = candidate_.mx_host;
@@ -298,16 +315,14 @@ event::Link OutboundSession::link() const {
     return link;
 }
 
-// Settles the attempt and tells the core; true when the session stays open.
-bool OutboundSession::report(
-    const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-    std::chrono::steady_clock::time_point began) {
+Attempted OutboundSession::attempted_with(
+    const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+    std::chrono::steady_clock::duration took) {
     Standing standing;
     standing.more_hosts = !deliver.last_resort;
     standing.permanent_so_far = deliver.permanent_so_far && opening.permanent;
     standing.reused_untouched = !deliver.open && client_ && client_->untouched();
-    const auto took = std::chrono::steady_clock::now() - began;
-    const Attempted attempted{
+    return Attempted{
         .work = deliver.work,
         .message = message,
         .domain = deliver.route->key,
@@ -318,7 +333,15 @@ bool OutboundSession::report(
         .how = deliver.how.get(),
         .next_hop_has_dsn = client_ && client_->extensions().dsn,
         .took = std::chrono::duration_cast<Duration>(took)};
-    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings());
+}
+
+// Settles the attempt and tells the core; true when the session stays open.
+bool OutboundSession::report(const Attempted& attempted, Opening& opening, const Wishes& wishes) {
+    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings(), wishes);
+    // What all hosts said while the session was opened is known one by one; the verdicts repeat the last of it.
+    const bool is_known = opening.failure && !opening.failures.empty();
+    if (is_known) ended.failures.clear();
+    std::move(opening.failures.begin(), opening.failures.end(), std::back_inserter(ended.failures));
     ended.session = id_;
     ended.permanent = ended.permanent && opening.permanent;
     ended.unhealthy = std::move(opening.unhealthy);

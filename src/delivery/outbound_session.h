@@ -15,6 +15,8 @@
 namespace sluice::delivery {
 
 class Settlement;
+struct Attempted;
+struct Wishes;
 
 // What sessions of one courier share. Shard-owned; outlives them.
 class SessionOwner {
@@ -54,10 +56,12 @@ private:
     net::ConnectOptions connect_options(const queue::Deliver& deliver, const queue::Candidate& candidate) const;
     const std::string& helo_name(const queue::Deliver& deliver) const;
     SessionTerms terms_for(const queue::Deliver& deliver, bool in_clear) const;
-    bool report(
-        const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-        std::chrono::steady_clock::time_point began);
+    Attempted attempted_with(
+        const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+        std::chrono::steady_clock::duration took);
+    bool report(const Attempted& attempted, Opening& opening, const Wishes& wishes);
     void warn_about(const queue::Deliver& deliver, const Verdict& verdict) const;
+    bool watches_failures() const;
     event::Link link() const;
 
     SessionOwner& owner_;

@@ -2,11 +2,14 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "policy/adaptive.h"
 #include "policy/bucket.h"
 #include "policy/policy_set.h"
 #include "queue/conditions.h"
@@ -33,6 +36,7 @@ struct Bucket {
     TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
     bool in_turn = false;       // stands in the core's list of buckets to serve
     bool stops = false;         // the file says `stop` for it
+    std::unique_ptr<policy::Adapting> adapting;  // moves the limits, which are then its own; null: they stay
     const Key& key() const { return name; }
 };
 
@@ -141,7 +145,14 @@ public:
         const policy::BucketState& state = rows_[bucket].state;
         return state.has_room(limits(bucket), now) ? state.connects() : state.opens(limits(bucket));
     }
-    Instant remembers_until(Index bucket) const { return rows_[bucket].state.remembers_until(limits(bucket)); }
+    Instant remembers_until(Index bucket) const {
+        const Bucket& row = rows_[bucket];
+        const Instant until = row.state.remembers_until(*row.limits);
+        return row.adapting == nullptr ? until : std::max(until, row.adapting->remembers_until());
+    }
+    // What is learned from outcomes, where limits move. True when they did.
+    bool learn_delivered(Index bucket, Instant now);
+    bool learn_failed(Index bucket, policy::Failure failure, Instant now);
 
     Bucket& operator[](Index bucket) { return rows_[bucket]; }
     const Bucket& operator[](Index bucket) const { return rows_[bucket]; }
@@ -163,6 +174,7 @@ private:
     };
     Choice choose(const policy::BucketKey& key) const;
     void obey(Bucket& bucket, const Choice& choice);
+    bool moved(Bucket& bucket, bool moved, Instant now);
     policy::FieldTexts texts_of(const policy::BucketKey& key) const;
     const policy::FieldTable& fields() const;
     void forget_groups();

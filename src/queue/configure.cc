@@ -47,6 +47,7 @@ void Core::Impl::on(Configure& event) {
     const Options old = std::exchange(options_, std::move(event.options));
     options_.shards = old.shards;
     options_.seed = old.seed;
+    options_.consult = old.consult;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
     sources_.configure(options_.sources4, options_.sources6, options_.transports);
     set_weights();
@@ -58,6 +59,10 @@ void Core::Impl::on(Configure& event) {
     const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
     apply_suspensions();
+    policy::Reactions reactions;
+    reactor_.configure(options_.policies, now_, reactions);
+    warm_ups_.configure(options_.policies, now_, reactions);
+    carry_out(reactions);
     if (!same_deliveries) review_sessions();
     const bool other_sources =
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
@@ -197,6 +202,10 @@ void Core::Impl::refresh_routes() {
 }
 
 void Core::Impl::relane_all() {
+    for (Index item = to_consult_.head; item != none; item = items_[item].place.next) {
+        wheel_.cancel(timer_key(Timed::item, item));
+        wheel_.add(timer_key(Timed::item, item), end_of(items_[item]));
+    }
     for (const Index at : all_destinations()) {
         for (Index item = destinations_[at].unrouted.head; item != none; item = items_[item].place.next) {
             watch_end(item);
@@ -212,6 +221,7 @@ void Core::Impl::restart_everything() {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
     for (const Index lane : all_lanes()) run_lane(lane);
+    ask_plugins();
 }
 
 std::vector<Index> Core::Impl::all_lanes() const {

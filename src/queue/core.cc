@@ -62,6 +62,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     actions_ = &actions;
     wheel_.advance(now);
     if (!began_) begin();
+    react_in_time();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
         fire(timer);
         serve_all();
@@ -159,11 +160,15 @@ void Core::Impl::on(AttemptEnded& event) {
     ASSERT(item != none && items_[item].state() == ItemState::sending);
     if (event.session == 0) {
         ASSERT(items_[item].where == none);
-        return end_item_attempt(item, event, nullptr);
+        const bool asked = items_[item].asking;
+        if (asked) end_asking(item);
+        end_item_attempt(item, event, nullptr);
+        return asked ? ask_plugins() : void();
     }
     const Index at = sessions_.find(event.session);
     ASSERT(at != none && items_[item].where == at && sessions_[at].item == item);
     Session& session = sessions_[at];
+    observe(event, session);
     learn(event, session);
     session.item = none;
     items_[item].where = none;
@@ -251,7 +256,7 @@ void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* 
     end_progress(at);
     if (!undecided) {
         drop_fresh(at);
-        if (item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
+        if (event.counts && item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
         item.due = event.next;
     }
     if (item.take_hold_request()) return set_state(at, ItemState::held);

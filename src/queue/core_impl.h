@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/random.h"
+#include "policy/warm_up.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
 #include "queue/deliveries.h"
@@ -154,7 +155,7 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return wheel_.next(); }
+    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -201,6 +202,8 @@ private:
     void on(SessionOpened& event);
     void on(AttemptEnded& event);
     void on(SessionClosed& event);
+    void on(Consulted& event);
+    void on(Consulting& event);
     void on(Hold& event);
     void on(Release& event);
     void on(Flush& event);
@@ -223,6 +226,7 @@ private:
     void set_state(Index item, ItemState next);
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
+    void find_place(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     LaneKey lane_key(const Item& item, Index path) const;
     std::uint8_t told_attempt(std::uint16_t attempts) const;
@@ -251,6 +255,11 @@ private:
     void drop_path(Index destination);
     void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
+
+    // consult.cc: plugins are asked before an attempt
+    void wait_for_plugins(Index item);
+    void ask_plugins();
+    void end_asking(Index item);
 
     // operator.cc
     std::vector<Index> selected(const Selection& which) const;
@@ -361,6 +370,14 @@ private:
     void begin();
     void apply_suspensions();
 
+    // reactions.cc: rules and limits that move
+    void observe(const AttemptEnded& event, const Session& session);
+    policy::FieldTexts texts_of(const policy::FieldValues& values) const;
+    void carry_out(policy::Reactions& reactions);
+    void react_in_time();
+    void limits_moved(Index bucket);
+    void tell_move(Index bucket);
+
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
@@ -406,6 +423,8 @@ private:
     Buckets buckets_{names_};
     Suspensions suspensions_{names_};
     Deliveries deliveries_{names_};
+    policy::Reactor reactor_;
+    policy::WarmUps warm_ups_;
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;
@@ -416,6 +435,8 @@ private:
     Slab<Slot> slots_;
     TimerWheel<Nodes> wheel_{Nodes{this}};
 
+    Chain to_consult_;            // ready items that plugins will be asked about
+    std::uint32_t consulting_ = 0;  // they are being asked about so many
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};

@@ -239,11 +239,12 @@ TEST_F(RunTime, ASessionOnASuspendedHostIsNotTakenUpAgain) {
     AttemptEnded ended = world->ending(first, Verdict::fresh_session, false);
     world->tell(ended);
     EXPECT_EQ(count_started(), 0U);
+    EXPECT_EQ(world->take<Conclude>().size(), 1U) << "it is under way, and tried again in its time";
     world->closed(first.session);
     EXPECT_EQ(count_started(), 0U);
     lift();
     world->pass(Duration(1));
-    EXPECT_EQ(count_started(), 1U);
+    EXPECT_EQ(count_started(), 1U) << "the other one";
 }
 
 TEST_F(RunTime, SessionsThatAreOpenGoOn) {

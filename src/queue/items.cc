@@ -43,6 +43,13 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     item.where = none;
     if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
     watch_end(at);
+    find_place(at, first_in_lane);
+}
+
+// A ready item waits for plugins, then for the route of its domain, then in a lane.
+void Core::Impl::find_place(Index at, bool first_in_lane) {
+    Item& item = items_[at];
+    if (options_.consult && !is_under_way(item) && !item.consulted) return wait_for_plugins(at);
     Destination& destination = destinations_[item.destination];
     if (is_under_way(item) || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
@@ -121,6 +128,11 @@ void Core::Impl::leave_place(Index at) {
         InLane::remove(items_, destinations_[item.destination].unrouted, at);
         return;
     }
+    if (item.where == consult_line) {
+        InLane::remove(items_, to_consult_, at);
+        item.where = none;
+        return;
+    }
     const Index lane_at = std::exchange(item.where, none);
     Lane& lane = lanes_[lane_at];
     InLane::remove(items_, lane.items, at);
@@ -193,6 +205,7 @@ Progress& Core::Impl::progress_of(Index at) {
 
 // Forgets how far an attempt has come; the undecided recipients stay known.
 void Core::Impl::end_progress(Index at) {
+    items_[at].consulted = false;
     const Index row = items_[at].progress;
     if (row == none) return;
     Progress& progress = progress_[row];
