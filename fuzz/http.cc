@@ -56,6 +56,12 @@ public:
         check(**message);
         co_return InjectReply{};
     }
+    Task<Result<PolicyReply>> set_condition(std::string json, bool) override { return set(std::move(json)); }
+    Task<Result<PolicyReply>> set_suspension(std::string json, bool) override { return set(std::move(json)); }
+    Task<Result<>> remove_condition(PolicyRemoval removal) override { co_return fail(Errc::not_found, removal.id); }
+    Task<Result<>> remove_suspension(PolicyRemoval removal) override { co_return fail(Errc::not_found, removal.id); }
+    Task<PolicyList<ConditionDetail>> conditions() override { co_return PolicyList<ConditionDetail>{}; }
+    Task<PolicyList<SuspensionDetail>> suspensions() override { co_return PolicyList<SuspensionDetail>{}; }
     Task<ReloadReport> reload() override { co_return ReloadReport{}; }
     Task<std::string> metrics() override { co_return std::string(); }
 
@@ -63,6 +69,12 @@ public:
     ManualClock clock{instant_from_ms(1'800'000'000'000)};
     spool::IdSource ids{clock, MessageId{}};
     std::string asked;
+
+private:
+    Task<Result<PolicyReply>> set(std::string json) {
+        asked += "set " + json + "\n";
+        co_return PolicyReply{};
+    }
 };
 
 Task<> serve(net::StreamPtr stream, EmptyEngine& engine, std::string& statuses) {

@@ -112,7 +112,7 @@ private:
         if (surroundings_.hooks != nullptr && surroundings_.hooks->wants(Hook::before_attempt)) {
             auto loaded = co_await load(surroundings_, work);
             if (!loaded) {
-                surroundings_.core.push(settlement_.settle_lost(work, loaded.error(), *settings_));
+                surroundings_.core.push(settlement_.settle_lost(work, loaded.error(), *settings_, nullptr));
                 --concluding_;
                 co_return note_end();
             }

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "delivery/settlement.h"
+#include "spool/spool.h"
 
 namespace sluice::delivery {
 namespace {
@@ -55,14 +56,21 @@ std::string_view address_of(std::string_view endpoint) {
 // What is known of the attempt, in normal form. Borrows, also from `kept`.
 policy::FieldTexts values_of(const Attempted& attempted, const policy::PolicySet& policies, std::vector<std::string>& kept) {
     policy::FieldTexts values;
-    kept.reserve(8);
+    kept.reserve(policy::field_max);  // they must not move
     const auto set = [&](policy::Field field, std::string_view text) {
         kept.push_back(policy::normal(policy::type_of(field), text));
         values.set(field, kept.back());
     };
     set(policy::Field::tenantid, attempted.message->tenant);
     set(policy::Field::recipientdomain, attempted.domain);
+    set(policy::Field::jobid, attempted.message->job);
+    set(policy::Field::transportid, attempted.message->transport);
+    set(policy::Field::senderdomain, spool::sender_domain(attempted.message->envelope));
     set(policy::Field::priority, std::to_string(attempted.message->priority));
+    set(policy::Field::attempt, std::to_string(attempted.work.attempts + 1));
+    for (const mail::Mark& mark : attempted.message->marks) {
+        if (const auto field = policies.fields.find(mark.field); field && !values.known.has(*field)) set(*field, mark.value);
+    }
     if (attempted.link.remote.empty()) return values;
     set(policy::Field::remotemx, attempted.link.mx_host);
     if (!attempted.link.remote.starts_with('/')) set(policy::Field::remoteip, address_of(attempted.link.remote));

@@ -323,7 +323,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, st
     values[policy::Field::localip] = number_of(local);
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping) || deliveries_.uses_grouping()) {
+    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping) || deliveries_.uses_grouping() || told_apart_.has(policy::Field::grouping)) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/crc32c.h"
+#include "delivery/observing.h"
 #include "delivery/retry.h"
 #include "queue/sources.h"
 
@@ -106,7 +107,7 @@ void Rehearsal::carry_out(queue::Action& action) {
     if (const auto* const shut = std::get_if<queue::Close>(&action)) return close(shut->session, closing_takes);
     if (auto* const conclude = std::get_if<queue::Conclude>(&action)) {
         const std::uint64_t message = number_of(conclude->work.item);
-        conclusions_[message] = {std::move(conclude->work), delivery::Verdict::of_error(Stage::route, conclude->error)};
+        conclusions_[message] = {std::move(conclude->work), std::move(conclude->how), delivery::Verdict::of_error(Stage::route, conclude->error)};
         agenda_.add(now_ + Duration(1), {Kind::concluded, message});
     }
 }
@@ -140,6 +141,7 @@ void Rehearsal::begin(queue::Deliver& action) {
     Line& line = lines_[action.session];
     line.route = std::move(action.route);
     line.work = std::move(action.work);
+    line.how = std::move(action.how);
     line.open = action.open;
     line.last_resort = action.last_resort;
     line.permanent = action.permanent_so_far;
@@ -193,20 +195,27 @@ void Rehearsal::answered(queue::SessionId session) {
     queue::AttemptEnded event;
     event.session = session;
     event.unhealthy = std::move(line.unhealthy);
+    event.delivered = line.answer == nullptr;
+    if (line.answer != nullptr && settings_->policies != nullptr && settings_->policies->watches_failures()) {
+        const bool turned_away = line.open && line.answer->stage < Stage::mail;
+        std::optional<policy::Observation> seen = delivery::observation_of(*line.answer);
+        if (seen) event.failures.push_back({turned_away ? line.candidates[line.next] : queue::Failed::connected, std::move(*seen)});
+    }
     const bool reused = !line.open && line.answer != nullptr && line.answer->stage == Stage::mail;
     const delivery::Standing standing{.more_hosts = !line.last_resort, .permanent_so_far = line.permanent, .reused_untouched = reused};
-    end(std::move(event), line.work, line.answer, standing, line.permanent);
+    end(std::move(event), line.work, line.how.get(), line.answer, standing, line.permanent);
 }
 
 void Rehearsal::concluded(std::uint64_t message) {
     const Conclusion conclusion = std::move(conclusions_.at(message));
     conclusions_.erase(message);
-    end({}, conclusion.work, &conclusion.verdict, {}, true);
+    end({}, conclusion.work, conclusion.how.get(), &conclusion.verdict, {}, true);
 }
 
 // What it means is for the engine's own rules to say.
 void Rehearsal::end(
-    queue::AttemptEnded&& event, const queue::Work& work, const delivery::Verdict* answer, const delivery::Standing& standing, bool permanent
+    queue::AttemptEnded&& event, const queue::Work& work, const policy::DeliverySettings* how, const delivery::Verdict* answer,
+    const delivery::Standing& standing, bool permanent
 ) {
     delivery::Ruling ruling{.fate = Fate::delivered};
     if (answer != nullptr) ruling = delivery::rule(*answer, standing);
@@ -215,7 +224,7 @@ void Rehearsal::end(
     event.reusable = event.session != 0 && !ruling.session_spent;
     if (ruling.fate == Fate::deferred) {
         event.verdict = Verdict::deferred;
-        const std::optional<Instant> next = retry(work);
+        const std::optional<Instant> next = retry(work, how);
         if (next) event.next = *next;
         else ruling.fate = Fate::expired;
     }
@@ -230,9 +239,10 @@ void Rehearsal::end(
 
 void Rehearsal::close(queue::SessionId session, Duration after) { agenda_.add(now_ + after, {Kind::closed, session}); }
 
-std::optional<Instant> Rehearsal::retry(const queue::Work& work) {
+std::optional<Instant> Rehearsal::retry(const queue::Work& work, const policy::DeliverySettings* how) {
     Random random(Random(seed_ ^ number_of(work.item) * 0x9E3779B97F4A7C15ULL ^ work.attempts).next());
-    return delivery::next_attempt(settings_->outbound, work.attempts, work.arrival, now_, random);
+    const auto next = delivery::next_attempt(settings_->outbound, how, work.attempts, work.arrival, now_, random);
+    return next ? std::optional(next->when) : std::nullopt;
 }
 
 // ---- books -----------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ private:
         std::string bind4, bind6;
         queue::RoutePtr route;
         queue::Work work;
+        policy::DeliverySettingsPtr how;
         const delivery::Verdict* answer = nullptr;
         bool open = false, last_resort = false, permanent = true;
     };
@@ -57,10 +58,10 @@ private:
     void answered(queue::SessionId session);
     void concluded(std::uint64_t message);
     void close(queue::SessionId session, Duration after);
-    void end(queue::AttemptEnded&& event, const queue::Work& work, const delivery::Verdict* answer, const delivery::Standing& standing,
-             bool permanent);
+    void end(queue::AttemptEnded&& event, const queue::Work& work, const policy::DeliverySettings* how, const delivery::Verdict* answer,
+             const delivery::Standing& standing, bool permanent);
     void count(std::uint64_t message, delivery::Fate fate, Instant arrival);
-    std::optional<Instant> retry(const queue::Work& work);
+    std::optional<Instant> retry(const queue::Work& work, const policy::DeliverySettings* how);
     void look();
     void draw();
     Rehearsed result();
@@ -79,6 +80,7 @@ private:
     absl::flat_hash_map<queue::SessionId, Line> lines_;
     struct Conclusion {
         queue::Work work;
+        policy::DeliverySettingsPtr how;
         delivery::Verdict verdict;
     };
     absl::flat_hash_map<std::uint64_t, Conclusion> conclusions_;  // by message

@@ -175,7 +175,6 @@ class RunTime(EndToEnd):
                 ("`remotmx` is no field", ["suspend", "add", "--if", "remotmx=a"]),
                 ("did you mean `remotemx`", ["suspend", "add", "--if", "remotmx=a"]),
                 ("remoteip: expected an address", ["suspend", "add", "--if", "remoteip=300.1.1.1"]),
-                ("does not know jobid", ["suspend", "add", "--if", "jobid=7"]),
                 ("NAME=VALUE is expected", ["suspend", "add", "--if", "remotemx"]),
                 ("--if is expected, or --all", ["suspend", "add"]),
                 ("exclude each other", ["suspend", "add", "--all", "--if", "tenantid=a"]),
