@@ -1,6 +1,7 @@
 #include "sim/policy_maker.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <vector>
 
 #include "base/assert.h"
@@ -161,6 +162,9 @@ policy::PolicySetPtr random_policies(Random& random) {
     const std::string text = random_policy_file(random);
     Problems problems;
     policy::PolicySetPtr set = policy::parse_policies(text, "random", problems);
+    for (const Problem& problem : problems.all()) {
+        if (problem.severity == Severity::error) std::fprintf(stderr, "%s\n%s\n", text.c_str(), problem.text().c_str());
+    }
     ASSERT(set != nullptr);
     return set;
 }
