@@ -1,6 +1,7 @@
 #include "sim/policy_maker.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <vector>
 
 #include "base/assert.h"
@@ -100,7 +101,9 @@ private:
         const std::string simple = tests(fields, grouped);
         if (maybe(0.75)) return "{" + simple + "}";
         const std::string other = tests(fields, grouped);
-        if (maybe(0.5)) return "{" + simple + (simple.empty() ? "" : ", ") + "not: {" + other + "}}";
+        // `not` and `any` need something to ask for.
+        if (other.empty() || simple.empty()) return "{" + simple + "}";
+        if (maybe(0.5)) return "{" + simple + ", not: {" + other + "}}";
         return "{any: [{" + simple + "}, {" + other + "}]}";
     }
 
@@ -161,6 +164,9 @@ policy::PolicySetPtr random_policies(Random& random) {
     const std::string text = random_policy_file(random);
     Problems problems;
     policy::PolicySetPtr set = policy::parse_policies(text, "random", problems);
+    for (const Problem& problem : problems.all()) {
+        if (problem.severity == Severity::error) std::fprintf(stderr, "%s\n%s\n", text.c_str(), problem.text().c_str());
+    }
     ASSERT(set != nullptr);
     return set;
 }

@@ -78,11 +78,12 @@ class RunTime(EndToEnd):
         for number in range(6):
             self.inject(1, f"d{number}.big.test")
         self.inject(3, "x.test")
-        self.sink.wait(6)
-        wait_for(lambda: self.ready() == 3, "the rest to wait")
+        # A token comes every 200 seconds: one message of the group passes.
+        self.sink.wait(4)
+        wait_for(lambda: self.ready() == 5, "the rest to wait")
         self.assertEqual(self.conditions()["slow"]["buckets"], 1)
         tried = self.engine.cli("policy", "add", "--if", "recipientdomain=#big", "--concurrency", "1", "--dry-run").stdout
-        self.assertEqual(tried, "matches 1 bucket, 3 waiting messages\n")
+        self.assertEqual(tried, "matches 1 bucket, 5 waiting messages\n")
         self.engine.cli("policy", "delete", "slow")
         self.sink.wait(9)
         self.engine.wait_empty()
@@ -175,7 +176,6 @@ class RunTime(EndToEnd):
                 ("`remotmx` is no field", ["suspend", "add", "--if", "remotmx=a"]),
                 ("did you mean `remotemx`", ["suspend", "add", "--if", "remotmx=a"]),
                 ("remoteip: expected an address", ["suspend", "add", "--if", "remoteip=300.1.1.1"]),
-                ("does not know jobid", ["suspend", "add", "--if", "jobid=7"]),
                 ("NAME=VALUE is expected", ["suspend", "add", "--if", "remotemx"]),
                 ("--if is expected, or --all", ["suspend", "add"]),
                 ("exclude each other", ["suspend", "add", "--all", "--if", "tenantid=a"]),
