@@ -125,6 +125,7 @@ Result<> Machinery::recover(const config::Settings& settings) {
     if (recovery_.items == 0) clock_.not_before(instant_from_ms(wall_clock_ms()));
     started_ = clock_.now();
     for (queue::Event& event : recovered_policies(recovery_.policies, log_)) core_->recover(std::move(event));
+    core_->recover(queue::Tick{});  // suspend.yaml counts from here on, also when nothing is queued
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
     if (recovery_.corrupt_batches > 0) {
         log_.error(

@@ -101,9 +101,9 @@ private:
         const std::string simple = tests(fields, grouped);
         if (maybe(0.75)) return "{" + simple + "}";
         const std::string other = tests(fields, grouped);
-        // `not` and `any` ask for fields.
-        if (simple.empty() || other.empty()) return "{" + simple + "}";
-        if (maybe(0.5)) return "{" + simple + (simple.empty() ? "" : ", ") + "not: {" + other + "}}";
+        // `not` and `any` need something to ask for.
+        if (other.empty() || simple.empty()) return "{" + simple + "}";
+        if (maybe(0.5)) return "{" + simple + ", not: {" + other + "}}";
         return "{any: [{" + simple + "}, {" + other + "}]}";
     }
 
