@@ -51,7 +51,7 @@ class Report:
 
 class Engine(peers.Sluice):
     """Sluice with settings of a scenario: `routes` maps domains to next hops, `any` is for all others; `files` are further
-    lines of configuration by file and section."""
+    lines of configuration by file and section, or whole files by their name."""
 
     def __init__(self, folder, routes, files=None, environment=None):
         self.routes, self.files = routes, files or {}
@@ -67,7 +67,10 @@ class Engine(peers.Sluice):
                 name: json.dumps({"action": "accept", "nexthop": hop}) for name, hop in self.routes.items()},
         }
         for place, lines in self.files.items():
-            sections.setdefault(place, {}).update(lines)
+            if isinstance(place, str):
+                self.write(f"config/{place}", lines)
+            else:
+                sections.setdefault(place, {}).update(lines)
         self.write("config/me", "relay.bench.test\n")
         self.write("config/plugins", "relay\nauth/flat_file\ntls\n")
         self.write("config/relay_acl_allow", "127.0.0.0/8\n")

@@ -1,6 +1,7 @@
 """The scenarios of scale, by name. Each takes a lab and notes figures in its report."""
 
 import depth
+import limits
 import links
 import shapes
 
@@ -14,4 +15,6 @@ ALL = {
     "fanout": shapes.fanout,
     "fairness": shapes.fairness,
     "slowloris": links.slowloris,
+    "policies": limits.policies,
+    "throttle": limits.throttle,
 }

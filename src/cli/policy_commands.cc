@@ -43,7 +43,6 @@ void check(Session& session, const std::string& given) {
     const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
     Problems problems;
     const policy::PolicySetPtr set = policy::parse_policies(text, path, problems);
-    if (set != nullptr) policy::report_unknown_values(*set, path, problems);
     const bool good = !problems.any_error();
     std::vector<Problem> found = problems.take();
     std::vector<policy::Ceiling> ceilings;

@@ -124,7 +124,6 @@ void Loader::read_policies() {
     const std::optional<std::string> text = policy_text("policy.yaml");
     if (!text) return;
     settings_.policies = policy::parse_policies(*text, name, problems_);
-    if (settings_.policies != nullptr) policy::report_unknown_values(*settings_.policies, name, problems_);
 }
 
 // Its patterns may refer to the lists and groupings of the policies.
@@ -135,9 +134,7 @@ void Loader::read_deliveries() {
     static const policy::PolicySet no_policies;
     const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : no_policies;
     std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, name, set, problems_);
-    if (!file) return;
-    policy::report_unknown_values(*file, name, problems_);
-    settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+    if (file) settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "delivery/admission.h"
 
 namespace sluice::daemon {
 namespace {
@@ -120,19 +121,7 @@ std::vector<queue::Event> admissions(const mail::MessagePtr& message) {
     std::vector<queue::Event> events;
     events.reserve(message->items.size());
     for (std::uint32_t index = 0; index < message->items.size(); ++index) {
-        const mail::ItemSpec& item = message->items[index];
-        queue::Admit admit;
-        admit.id = ItemId{message->id, index};
-        admit.domain = item.domain;
-        admit.tenant = message->tenant;
-        admit.arrival = message->arrival;
-        admit.due = message->arrival;
-        admit.size = static_cast<std::uint32_t>(message->size());
-        admit.recipient_count = static_cast<std::uint32_t>(item.recipients.size());
-        admit.source_hash = spool::source_hash(message->envelope, item);
-        admit.priority = message->priority;
-        admit.fresh = message;
-        events.emplace_back(std::move(admit));
+        events.emplace_back(delivery::admission(message, index));
     }
     return events;
 }

@@ -20,6 +20,11 @@ queue::Admit admit_of(const spool::RecoveredItem& item) {
     admit.id = item.id;
     admit.domain = item.domain;
     admit.tenant = item.tenant;
+    admit.job = item.job;
+    admit.transport = item.transport;
+    admit.sender_domain = item.sender_domain;
+    for (const auto& [field, value] : item.marks) admit.marks.push_back({std::string(field), std::string(value)});
+    admit.lifetime = item.lifetime;
     admit.arrival = item.arrival;
     admit.due = item.next;
     admit.size = item.size;
@@ -240,20 +245,28 @@ void Machinery::record_removal(queue::Removed removed) {
 }
 
 void Machinery::write_removal(queue::Removed removed) {
-    const Result<mail::MessagePtr> message = spool_->load(removed.item.message);
-    if (!message) {
+    // What crashed us is not read again.
+    const bool quarantined = crash_guard_->quarantined(removed.item.message);
+    const Result<mail::MessagePtr> message =
+        quarantined ? Result<mail::MessagePtr>(fail(Errc::corrupt, CrashGuard::reason())) : spool_->load(removed.item.message);
+    if (!message && message.error().code == Errc::not_found) {
         log_.warn("queue", "removed item has no message", {{"item", removed.item.text()}});
         return;
     }
-    const mail::Message& original = **message;
-    if (removed.pending.empty()) removed.pending = original.items[removed.item.index].recipients;
+    if (message && removed.pending.empty()) removed.pending = (*message)->items[removed.item.index].recipients;
     spool::Batch batch;
     batch.emplace_back(
         spool::OutcomeRecord{removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
-    event::Removed fact{event::ItemFact{original, removed.item, removed.pending}};
-    fact.by = "operator";
-    fact.since_arrival = clock_.now() - original.arrival;
     spool_->append(std::move(batch), nullptr, 0);
+    if (!message) {  // whose recipients nobody can name, so there is no event
+        log_.warn(
+            "queue", "an item is removed whose message was not read",
+            {{"item", removed.item.text()}, {"reason", message.error().text()}});
+        return;
+    }
+    event::Removed fact{event::ItemFact{**message, removed.item, removed.pending}};
+    fact.by = "operator";
+    fact.since_arrival = clock_.now() - (*message)->arrival;
     events_.record(fact);
 }
 

@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "delivery/admission.h"
 #include "mail/header.h"
-#include "spool/spool.h"
 
 namespace sluice::delivery {
 namespace {
@@ -58,24 +58,12 @@ mail::MessagePtr message_of(mail::Dsn dsn, MessageId id, const mail::Message& or
     message->content = std::move(dsn.content);
     message->traits = mail::scan_content(message->content);
     message->tenant = original.tenant;
+    message->job = original.job;
+    message->transport = original.transport;
+    message->marks = original.marks;
     message->priority = original.priority;
     message->origin = "dsn";
     return message;
-}
-
-queue::Admit admission(const mail::MessagePtr& message) {
-    queue::Admit admit;
-    admit.id = ItemId{message->id, 0};
-    admit.domain = message->items.front().domain;
-    admit.tenant = message->tenant;
-    admit.arrival = message->arrival;
-    admit.due = message->arrival;
-    admit.size = static_cast<std::uint32_t>(message->size());
-    admit.recipient_count = static_cast<std::uint32_t>(message->items.front().recipients.size());
-    admit.source_hash = spool::source_hash(message->envelope, message->items.front());
-    admit.priority = message->priority;
-    admit.fresh = message;
-    return admit;
 }
 
 }  // namespace
@@ -107,7 +95,7 @@ std::optional<Bounce> Bounces::compose(
     Bounce bounce;
     bounce.message = message_of(mail::compose_dsn(request), request.id, *about.original, about.now);
     ASSERT(bounce.message->items.size() == 1);
-    bounce.admit = admission(bounce.message);
+    bounce.admit = admission(bounce.message, 0);
     bounce.tells_failure = tells_failure;
     return bounce;
 }

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,7 @@ struct Envelope {
     std::string envid;     // as received, still in xtext
     BodyType body = BodyType::unspecified;
     bool smtputf8 = false;
+    std::optional<std::int8_t> mt_priority;  // -9 .. 9 (RFC 6710), as received
     std::vector<Recipient> recipients;
     friend bool operator==(const Envelope&, const Envelope&) = default;
 };
@@ -57,6 +60,13 @@ struct ContentTraits {
     friend bool operator==(const ContentTraits&, const ContentTraits&) = default;
 };
 
+// What a note or a header field says of a message, kept beside it because policies may ask for it. Value.
+struct Mark {
+    std::string field;  // as policies name it: "notes.campaign", "header.x-mailer"
+    std::string value;
+    friend bool operator==(const Mark&, const Mark&) = default;
+};
+
 // One accepted message. Immutable once admitted, shared between threads.
 // On the wire it is `trace` followed by `content`; both are CRLF text, not dot-stuffed, each ending in CRLF (or empty).
 struct Message {
@@ -68,8 +78,12 @@ struct Message {
     std::string content;  // as received
     ContentTraits traits; // of trace and content together, but header_size counts `content` only
     std::string notes;    // JSON object text, or empty
-    std::string tenant;   // scheduling key; empty for the default one
+    std::string tenant;   // who shares capacity with others; empty for the default one
+    std::string job;      // what it is part of, a campaign say
+    std::string transport;  // which local addresses it goes out from; empty: the default ones
     std::uint8_t priority = 4;  // 0 (lowest) .. 7 (highest)
+    std::chrono::seconds lifetime{0};  // given up after this; 0: as long as any other
+    std::vector<Mark> marks;
     std::string origin;   // "smtp 192.0.2.1", "http", "dsn": for events and logs
     std::string auth_user;
 

@@ -24,6 +24,8 @@ struct Flight {
     std::uint32_t replies_left = 0;  // of MAIL, RCPT..., DATA
     bool waits_for_354 = false;
     bool refused = false;
+    bool mail_answered = false;
+    bool mail_refused = false;  // should the server ask for content all the same, it gets none
     SteadyClock::time_point began;
 };
 
@@ -156,6 +158,7 @@ private:
             const int code = co_await command(envelope.substr(start, end + 1 - start));
             if (code == 0) co_return fail_link(flight);
             if (code / 100 != 2) flight.refused = note_refusal(code);
+            if (!std::exchange(flight.mail_answered, true)) flight.mail_refused = flight.refused;
             start = end + 1;
         }
         flights_.push_back(flight);
@@ -182,6 +185,7 @@ private:
             flights_.pop_front();
             co_return true;
         }
+        if (!std::exchange(flight.mail_answered, true)) flight.mail_refused = code / 100 != 2;
         --flight.replies_left;
         if (flight.replies_left == 0 && flight.waits_for_354) {
             if (code != 354) {
@@ -190,7 +194,8 @@ private:
                 co_return true;
             }
             const std::string head = header_of(flight.number);
-            const std::vector<std::string_view> slices{head, filler_, ".\r\n"};
+            std::vector<std::string_view> slices{head, filler_, ".\r\n"};
+            if (flight.mail_refused) slices = {".\r\n"};
             co_return co_await send(slices);
         }
         if (code / 100 != 2) flight.refused = note_refusal(code);
@@ -198,6 +203,7 @@ private:
     }
 
     void finish(const Flight& flight, int code) {
+        if (flight.mail_refused) return count_refusal(refused_code_);
         if (code / 100 != 2) {
             note_refusal(code);
             return count_refusal(code);

@@ -188,42 +188,6 @@ std::optional<std::uint32_t> sessions_max(const Policy& policy) {
 
 std::vector<Problem> review(const PolicySet& set, const std::string& file) { return Review(set, file).run(); }
 
-namespace {
-
-constexpr FieldSet known_values{Field::tenantid, Field::recipientdomain, Field::priority, Field::localip, Field::remoteip, Field::remotemx, Field::grouping};
-
-std::string names_of_known_values() {
-    std::string names;
-    for (const std::string& name : FieldTable::names()) {
-        if (known_values.has(*FieldTable().find(name))) names += (names.empty() ? "" : ", ") + name;
-    }
-    return names;
-}
-
-}  // namespace
-
-void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems) {
-    for (const PolicyPtr& policy : set.policies) {
-        for (const Field field : policy->fields) {
-            if (known_values.has(field)) continue;
-            problems.error(file, policy->line, "fields: the engine does not know " + set.fields.name_of(field) +
-                                                   " of a delivery yet, so it could not hold this limit; it knows " + names_of_known_values());
-        }
-    }
-}
-
-void report_unknown_values(const DeliveryFile& delivery, const std::string& file, Problems& problems) {
-    for (const DeliveryFile::Condition& condition : delivery.conditions) {
-        const FieldSet asked = condition.match.fields();
-        for (std::size_t number = 0; number < delivery.fields.size(); ++number) {
-            const auto field = static_cast<Field>(number);
-            if (!asked.has(field) || known_values.has(field)) continue;
-            problems.error(file, condition.line, "if: the engine does not know " + delivery.fields.name_of(field) +
-                                                     " of a delivery yet, so this would never hold; it knows " + names_of_known_values());
-        }
-    }
-}
-
 std::vector<Ceiling> ceilings(const PolicySet& set) {
     std::vector<Ceiling> found;
     for (const PolicyPtr& policy : set.policies) {

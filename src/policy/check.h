@@ -14,11 +14,6 @@ namespace sluice::policy {
 // never bind, conditions that name a member of a group and so mean all of it. `file` is how they call it.
 std::vector<Problem> review(const PolicySet& set, const std::string& file);
 
-// Errors for fields that policies may name, but whose values the engine does not know of a delivery yet: a policy that is read and not
-// obeyed would be worse than none.
-void report_unknown_values(const PolicySet& set, const std::string& file, Problems& problems);
-void report_unknown_values(const DeliveryFile& delivery, const std::string& file, Problems& problems);
-
 // What a policy allows in one case, as it comes out when the wider policies have had their say. Value.
 struct Ceiling {
     std::string policy;

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "policy/check.h"
 #include "policy/test_texts.h"
 
 namespace sluice::policy {
@@ -84,14 +83,6 @@ TEST(Delivery, StatesThatNothingWaitsForAreNamed) {
     ASSERT_TRUE(file);
     EXPECT_THAT(texts_of(problems.all()), testing::ElementsAre("warning: delivery.yaml:1: timeout: NOOP is never sent, so nothing waits for its answer",
                                                                "warning: delivery.yaml:1: timeout: RSET goes out together with MAIL, whose timeout counts"));
-}
-
-TEST(Delivery, FieldsThatTheEngineDoesNotKnowAreErrors) {
-    Problems problems;
-    const auto file = parse_delivery("conditions:\n  - if: {tenantid: x}\n    then: {}\n  - if: {notes.vip: '1'}\n    then: {}\n", "delivery.yaml", PolicySet{}, problems);
-    ASSERT_TRUE(file);
-    report_unknown_values(*file, "delivery.yaml", problems);
-    EXPECT_THAT(texts_of(problems.all()), testing::ElementsAre(testing::StartsWith("error: delivery.yaml:4: if: the engine does not know notes.vip of a delivery yet")));
 }
 
 TEST(Delivery, WithoutTheOuterKeyAndEmpty) {

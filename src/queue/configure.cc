@@ -34,8 +34,10 @@ bool same_file(const File& a, const File& b) {
 Core::Impl::Impl(const Options& options)
     : options_(options), random_(options.seed), shard_sessions_(std::max<std::uint32_t>(options.shards, 1), 0) {
     options_.shards = static_cast<std::uint32_t>(shard_sessions_.size());
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
+    for (std::size_t i = 1; i <= attempts_told_apart; ++i) attempt_names_[i] = names_.intern(std::to_string(i));
+    settle_fields();
     buckets_.configure(policies_from(options_), now_);
     deliveries_.configure(options_.deliveries);
     set_weights();
@@ -46,19 +48,21 @@ void Core::Impl::on(Configure& event) {
     options_.shards = old.shards;
     options_.seed = old.seed;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
-    sources_.configure(options_.sources4, options_.sources6);
+    sources_.configure(options_.sources4, options_.sources6, options_.transports);
     set_weights();
     const bool had_lifetimes = deliveries_.set_lifetimes();
     // Its conditions may refer to lists and groupings of the policies.
     const bool same_deliveries = same_file(old.policies, options_.policies) && same_file(old.deliveries, options_.deliveries);
     if (same_deliveries) options_.deliveries = old.deliveries;
     else deliveries_.configure(options_.deliveries);
+    const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
     if (!same_deliveries) review_sessions();
-    const bool other_sources = old.sources4 != options_.sources4 || old.sources6 != options_.sources6;
+    const bool other_sources =
+        old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance ||
                              (!same_deliveries && (had_lifetimes || deliveries_.set_lifetimes()));
-    if (other_sources || other_times) relane_all();
+    if (more_fields || other_sources || other_times) relane_all();
     close_excess();
     refresh_routes();
     restart_everything();
@@ -77,6 +81,23 @@ void Core::Impl::set_weights() {
         if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
     }
     for (const auto& [name, weight] : old) names_.drop(name);
+}
+
+// Which fields make a lane: those that some policy or some condition of delivery.yaml asks for. True when lanes have to be told apart by more than before.
+bool Core::Impl::settle_fields() {
+    policy::FieldSet told_apart;
+    policy::FieldTable fields;
+    if (options_.policies != nullptr) {
+        told_apart = options_.policies->used_fields();
+        fields = options_.policies->fields;
+    }
+    if (options_.deliveries != nullptr) {
+        told_apart.add(options_.deliveries->used_fields());
+        fields = options_.deliveries->fields;  // those of the policies, and more
+    }
+    const bool more = profiles_.configure(told_apart, fields, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart.has(policy::Field::attempt));
+    return more || (attempts_matter_ && !attempts_mattered);
 }
 
 // Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, and buckets of policies
@@ -115,8 +136,10 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
-        const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
-        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], paths_[row.path], candidate)));
+        reattach(session);
+        const std::uint32_t candidate = candidate_of(row);
+        const Path& path = paths_[row.path];
+        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], path, candidate, local_of(row, candidate))));
     }
     buckets_.recall(std::move(memories), now_);
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
@@ -124,13 +147,27 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
+// What a session's item is told by may be more than before.
+void Core::Impl::reattach(Index at) {
+    const Session& session = sessions_[at];
+    if (session.item != none) attach(at, lane_of(lane_key(items_[session.item], session.path)), session.path);
+}
+
+std::uint32_t Core::Impl::candidate_of(const Session& session) { return session.pool != none ? session.candidate : session.group.front(); }
+
+NameId Core::Impl::local_of(const Session& session, std::uint32_t candidate) const {
+    const Family family = paths_[session.path].hops[candidate].family;
+    return family == Family::local ? Names::empty : session.local(family).address;
+}
+
 // Sessions that would not be opened like this any more are closed as soon as they are idle.
 void Core::Impl::review_sessions() {
     for (const Index at : all_sessions()) {
         Session& session = sessions_[at];
         if (session.state == SessionState::gone || session.state == SessionState::closing) continue;
-        const std::uint32_t candidate = session.pool != none ? session.candidate : session.group.front();
-        const Deliveries::Place how = how_to(lanes_[session.lane], paths_[session.path], candidate);
+        reattach(at);
+        const std::uint32_t candidate = candidate_of(session);
+        const Deliveries::Place how = how_to(lanes_[session.lane], paths_[session.path], candidate, local_of(session, candidate));
         session.outdated = deliveries_.manner(how) != session.manner;
         if (!session.outdated) session.how = deliveries_.share(how);
     }

@@ -10,6 +10,8 @@ namespace sluice::queue {
 namespace {
 
 constexpr std::uint32_t turn_messages = 20;
+// Nobody means more by a lifetime, and in milliseconds it stays far from where time ends.
+constexpr std::chrono::seconds lifetime_max{10 * 365 * 24 * 3'600};
 
 }  // namespace
 
@@ -83,8 +85,10 @@ void Core::Impl::on(Admit& event) {
     item.index = event.id.index;
     item.destination = destination_of(event.domain);
     item.arrival = event.arrival;
-    item.due = event.due;
-    item.tenant = names_.intern(event.tenant);
+    item.lifetime_s = static_cast<std::uint32_t>(std::clamp<std::int64_t>(event.lifetime.count(), 0, lifetime_max.count()));
+    item.due = std::min(event.due, item.deadline());
+    item.profile = profiles_.intern({event.tenant, event.job, event.transport, event.sender_domain, event.marks},
+                                    [this](NameId transport) { return sources_.pool_of(transport); });
     item.size = event.size;
     item.recipient_count = event.recipient_count;
     item.source_hash = event.source_hash;
@@ -101,8 +105,8 @@ void Core::Impl::on(Admit& event) {
     if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
     if (event.fresh != nullptr) keep_fresh(at, std::move(event.fresh));
     if (event.held) return;
-    if (event.due <= now_) return make_ready(at, false);
-    wheel_.add(timer_key(Timed::item, at), event.due);
+    if (item.due <= now_) return make_ready(at, false);
+    wheel_.add(timer_key(Timed::item, at), item.due);
 }
 
 void Core::Impl::on(RouteResolved& event) {
@@ -132,8 +136,9 @@ void Core::Impl::on(SessionOpened& event) {
     paths_.reached(path.hops[event.candidate]);
     join_pool(at);
     if (buckets_.depends_on_candidate() && session.group.size() > 1) {
+        const Family family = path.hops[event.candidate].family;
         // Begun under policies that did not ask for the candidate: now it is known what it counts for.
-        change_slots(at, hold_buckets(lanes_[session.lane], values_of(lanes_[session.lane], path, event.candidate)));
+        change_slots(at, hold_buckets(lanes_[session.lane], values_of(lanes_[session.lane], path, event.candidate, session.local(family).address)));
     }
 }
 
@@ -176,7 +181,7 @@ void Core::Impl::learn(const AttemptEnded& event, const Session& session) {
         if (opened && candidate != session.candidate) continue;
         if (std::find(event.unhealthy.begin(), event.unhealthy.end(), candidate) != event.unhealthy.end()) continue;
         const Family family = path.hops[candidate].family;
-        if (family != Family::local) sources_.avoid(family == Family::ipv6 ? session.bind6 : session.bind4, until);
+        if (family != Family::local) sources_.avoid(session.local(family).address, until);
     }
 }
 
@@ -237,7 +242,7 @@ void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* 
         if (item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
         item.due = event.next;
     }
-    if (std::exchange(item.hold_requested, false)) return set_state(at, ItemState::held);
+    if (item.take_hold_request()) return set_state(at, ItemState::held);
     schedule(at);
 }
 
@@ -276,12 +281,15 @@ void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& sessi
 }
 
 // Whether the candidate would be called from another address now than the session tried, one that is believed to work.
-bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidate) const {
+bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidate) {
     const Path& path = paths_[session.path];
     const Family family = path.hops[candidate].family;
     if (family == Family::local) return false;
-    const NameId next = bind_of(lanes_[session.lane], path, family);
-    return next != (family == Family::ipv6 ? session.bind6 : session.bind4) && !sources_.is_avoided(next, now_);
+    std::vector<Local> others;
+    list_locals(lanes_[session.lane], path, family, true, others);
+    return std::any_of(others.begin(), others.end(), [&](const Local& other) {
+        return other.address != session.local(family).address && !sources_.is_avoided(other.address, now_);
+    });
 }
 
 }  // namespace sluice::queue

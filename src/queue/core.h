@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "base/result.h"
 #include "mail/message.h"
 #include "policy/delivery.h"
+#include "policy/local_pool.h"
 #include "policy/policy_set.h"
 #include "queue/route.h"
 
@@ -31,9 +33,12 @@ enum class ItemState : std::uint8_t { scheduled, ready, sending, held };
 struct Admit {
     ItemId id;
     std::string domain;        // routing key
-    std::string tenant;
+    std::string tenant, job, transport;
+    std::string sender_domain; // of the reverse-path, in the form of a routing key; empty for the null path
+    std::vector<mail::Mark> marks;  // notes and header fields, by their names in policies
     Instant arrival;
     Instant due;               // first attempt not before
+    std::chrono::seconds lifetime{0};  // its own, shorter than the engine's; 0: the engine's
     std::uint32_t size = 0;    // octets of the message
     std::uint32_t recipient_count = 1;
     std::uint32_t source_hash = 0;  // CRC-32 of reverse-path and forward-paths: the same correspondents keep the same source
@@ -122,6 +127,7 @@ struct Deliver {
     std::vector<std::uint32_t> candidates;  // with open
     std::string bind;                       // local address for IPv4/IPv6 remotes: "" for any
     std::string bind6;
+    std::string helo, helo6;                // EHLO names that belong to these addresses; "": the usual one
     bool last_resort = false;     // no other candidate is left: host failures are decided now, not handed back
     bool permanent_so_far = true; // every host tried in this attempt before refused for good (true when none was tried)
     policy::DeliverySettingsPtr how = nullptr;  // of delivery.yaml; null: all is as the settings of the instance say
@@ -154,6 +160,8 @@ using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChan
 
 // ---- options ---------------------------------------------------------------------------------------------------
 
+using policy::LocalPool;
+
 struct Options {
     std::uint32_t shards = 1;
     std::uint32_t concurrency_max = 10'000;        // sessions in all; 0: no limit
@@ -165,7 +173,8 @@ struct Options {
     Duration lifetime{5 * 24 * 3'600'000};         // a ready item that never got a slot is concluded after this age
     Duration last_chance{600'000};                 // but not before it was ready this long (a restart after days, a release)
     std::uint64_t fresh_bytes_max = 256ull << 20;  // bodies kept in memory until the first attempt
-    std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]
+    std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]: of mail whose transport has no pool
+    std::vector<LocalPool> transports;
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
@@ -186,12 +195,13 @@ using Event = std::variant<
 // An item as the core sees it now; the texts are valid until the next handle().
 struct ItemView {
     ItemId id;
-    std::string_view domain, tenant;
+    std::string_view domain, tenant, job, transport, sender_domain;
     ItemState state;
     Instant arrival, due;
     std::uint16_t attempts;
     std::uint8_t priority;
     std::uint32_t size, recipient_count;
+    std::chrono::seconds lifetime;  // its own; 0: the engine's
 };
 struct Stats {
     std::uint64_t items = 0, scheduled = 0, ready = 0, sending = 0, held = 0;

@@ -14,6 +14,7 @@
 #include "queue/item.h"
 #include "queue/names.h"
 #include "queue/paths.h"
+#include "queue/profiles.h"
 #include "queue/slab.h"
 #include "queue/sources.h"
 #include "queue/timer_wheel.h"
@@ -48,15 +49,19 @@ struct Destination {
     Key key() const { return name; }
 };
 
+// Attempts from this one on are the same to policies.
+inline constexpr unsigned attempts_told_apart = 32;
+
 struct LaneKey {
     Index destination = none;
-    NameId tenant = Names::empty;
+    Index profile = none;      // only what policies tell apart
     SourceChoice source;
     std::uint8_t priority = 0;
+    std::uint8_t attempt = 0;  // the number of the next one, from 1 on; 0 while no policy asks for it
     friend bool operator==(const LaneKey&, const LaneKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const LaneKey& k) {
-        return H::combine(std::move(h), k.destination, k.tenant, k.source.ipv4, k.source.ipv6, k.priority);
+        return H::combine(std::move(h), k.destination, k.profile, k.source.ipv4, k.source.ipv6, k.priority, k.attempt);
     }
 };
 using BucketList = absl::InlinedVector<Index, 4>;  // by policy
@@ -76,6 +81,7 @@ struct Lane {
 
 struct PoolKey {
     NameId bind = Names::empty;
+    NameId helo = Names::empty;
     NameId remote = Names::empty;
     NameId transport = Names::empty;
     NameId host = Names::empty;    // where TLS is verified the connection is good for this name only
@@ -83,7 +89,7 @@ struct PoolKey {
     friend bool operator==(const PoolKey&, const PoolKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const PoolKey& k) {
-        return H::combine(std::move(h), k.bind, k.remote, k.transport, k.host, k.manner);
+        return H::combine(std::move(h), k.bind, k.helo, k.remote, k.transport, k.host, k.manner);
     }
 };
 
@@ -114,7 +120,7 @@ struct Session {
     Index path = none;                 // of the item served last
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
-    NameId bind4 = Names::empty, bind6 = Names::empty;
+    Local local4, local6;              // where it calls hosts of that family from; their names are held
     policy::DeliverySettingsPtr how;   // it was opened under; may be null
     NameId manner = Names::empty;
     bool outdated = false;             // nobody is delivered to in this manner any more
@@ -125,6 +131,7 @@ struct Session {
     std::uint32_t turn_began = 0;      // messages when it was last free for anybody
     TimerNode timer;                   // idle for too long
     Key key() const { return id; }
+    const Local& local(Family family) const { return family == Family::ipv6 ? local6 : local4; }
 };
 
 // ---- the core --------------------------------------------------------------------------------------------------
@@ -184,13 +191,15 @@ private:
     void pass_on(Index session);
     void end_item_attempt(Index item, AttemptEnded& event, const Session* session);
     void go_on(Index item, const AttemptEnded& event, const Session& session);
-    bool has_other_source(const Session& session, std::uint32_t candidate) const;
+    bool has_other_source(const Session& session, std::uint32_t candidate);
 
     // items.cc: where items are
     void set_state(Index item, ItemState next);
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
+    LaneKey lane_key(const Item& item, Index path) const;
+    bool is_under_way(const Item& item) const { return item.progress != none && progress_[item.progress].path != none; }
     void leave_place(Index item);
     void conclude(Index item, Error error);
     void conclude_waiting(Index destination, const Error& error);
@@ -226,21 +235,26 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
-    bool choose_group(Index item, Index lane, Plan& plan);
-    void share_settings(Index lane, const Path& path, std::vector<std::uint32_t>& candidates);
-    bool start_on_idle(Index lane, const Plan& plan);
+    bool choose_group(Index item, const Lane& lane, Plan& plan);
+    NameId usual_local(const Lane& lane, const Path& path, Family family) const;
+    void choose_locals(const Lane& lane, const Path& path);
+    void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals);
+    const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
+    void share_settings(const Lane& lane, const Path& path, std::vector<std::uint32_t>& candidates);
+    bool start_on_idle(Index lane, const Plan& plan, std::size_t rank);
     bool start_on(Index session, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan);
-    bool start_on_new(Index lane, const Plan& plan);
+    bool start_on_new(Index lane, const Plan& plan, std::size_t rank);
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
-    void open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets);
+    void open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets);
+    Local hold_local(Family family, std::size_t rank);
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
-    NameId bind_of(const Lane& lane, const Path& path, Family family) const;
+    void count_source(const Session& session);
+    static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop, NameId manner, const policy::DeliverySettings* how);
     policy::FieldValues values_of(const Lane& lane) const;
-    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate);
-    Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate);
-    PoolKey pool_key(const Lane& lane, const Path& path, const Path::Hop& hop, Deliveries::Place how) const;
+    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local);
+    Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
     void note_blocker(Index bucket);
@@ -284,8 +298,12 @@ private:
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
+    bool settle_fields();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
+    void reattach(Index session);
+    static std::uint32_t candidate_of(const Session& session);
+    NameId local_of(const Session& session, std::uint32_t candidate) const;
     void review_sessions();
     void close_excess();
     void refresh_routes();
@@ -303,6 +321,7 @@ private:
     void audit_sessions() const;
     void audit_buckets() const;
     void audit_timers() const;
+    void audit_profiles() const;
     bool is_blocking(Index bucket) const;
 
     Options options_;
@@ -312,6 +331,7 @@ private:
 
     Names names_;
     Sources sources_{names_};
+    Profiles profiles_{names_};
     Paths paths_{names_};
     Buckets buckets_{names_};
     Deliveries deliveries_{names_};
@@ -328,6 +348,8 @@ private:
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};
+    std::array<NameId, attempts_told_apart + 1> attempt_names_{};
+    bool attempts_matter_ = false;     // some policy asks for them
     absl::flat_hash_map<NameId, std::uint32_t> weights_;
     std::uint64_t count_[4] = {};  // items by state
     SessionId last_session_ = 0;
@@ -337,6 +359,7 @@ private:
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
     std::vector<std::uint32_t> group_;  // of the present plan
+    std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first
     BucketList blockers_;               // of the present start
 };
 

@@ -28,19 +28,27 @@ struct Item {
     Links sibling;                // among all items of the destination
     Index where = none;           // ready: lane, or none while it waits for the route; sending: session, or none after Conclude
     Index progress = none;        // Progress, if there is anything to remember
-    NameId tenant = Names::empty;
+    Index profile = none;         // tenant, job, transport, ...: what it has in common with others
     std::uint32_t size = 0;
     std::uint32_t recipient_count = 0;
     std::uint32_t source_hash = 0;
+    std::uint32_t lifetime_s = 0; // its own, in seconds; 0: the engine's
     std::uint16_t attempts = 0;
     std::uint8_t priority = 0;
-    bool delay_notified = false;
-    bool is_fresh = false;         // its message is in the core's fresh store
-    bool hold_requested = false;   // while sending
-    bool remove_requested = false; // while sending
+    bool delay_notified : 1 = false;
+    bool is_fresh : 1 = false;         // its message is in the core's fresh store
+    bool hold_requested : 1 = false;   // while sending
+    bool remove_requested : 1 = false; // while sending
 
     ItemId key() const { return {MessageId{message}, index}; }
+    // Its own end; of an item that has none the end of time.
+    Instant deadline() const { return lifetime_s == 0 ? Instant::max() : arrival + Duration(std::int64_t{lifetime_s} * 1'000); }
     ItemState state() const { return state_; }
+    bool take_hold_request() {
+        const bool requested = hold_requested;
+        hold_requested = false;
+        return requested;
+    }
     // For a new item only.
     void begin_as(ItemState state) { state_ = state; }
     // Asserts that the move is legal.
@@ -50,7 +58,7 @@ struct Item {
     }
 
 private:
-    ItemState state_ = ItemState::scheduled;
+    ItemState state_ : 2 = ItemState::scheduled;
 };
 static_assert(sizeof(Item) <= 96);
 

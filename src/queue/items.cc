@@ -31,6 +31,7 @@ void Core::Impl::set_state(Index at, ItemState next) {
 
 // An item without a place waits for its due time, or is ready when that has come.
 void Core::Impl::schedule(Index at) {
+    items_[at].due = std::min(items_[at].due, items_[at].deadline());
     if (items_[at].due <= now_) return make_ready(at, false);
     set_state(at, ItemState::scheduled);
     wheel_.add(timer_key(Timed::item, at), items_[at].due);
@@ -40,10 +41,10 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     set_state(at, ItemState::ready);
     Item& item = items_[at];
     item.where = none;
+    if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
     watch_end(at);
-    const bool under_way = item.progress != none && progress_[item.progress].path != none;
     Destination& destination = destinations_[item.destination];
-    if (under_way || destination.path != none) return enter_lane(at, first_in_lane);
+    if (is_under_way(item) || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
     resolve(item.destination);
 }
@@ -51,12 +52,11 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
 // How the item would be delivered to the first host of its route, as far as that is known.
 Deliveries::Place Core::Impl::how_to(const Item& item) {
     if (!deliveries_.has_conditions()) return 0;
-    Lane lane;
-    lane.name = {item.destination, item.tenant, {}, item.priority};
     const Index path = destinations_[item.destination].path;
+    Lane lane;
+    lane.name = lane_key(item, path);
     if (path == none) return deliveries_.of(values_of(lane));
-    lane.name.source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
-    return how_to(lane, paths_[path], 0);
+    return how_to(lane, paths_[path], 0, usual_local(lane, paths_[path], paths_[path].hops.front().family));
 }
 
 Duration Core::Impl::lifetime_of(const Item& item) {
@@ -65,7 +65,7 @@ Duration Core::Impl::lifetime_of(const Item& item) {
 }
 
 Instant Core::Impl::end_of(const Item& item) {
-    return std::max(item.arrival + lifetime_of(item), now_ + options_.last_chance);
+    return std::min(item.deadline(), std::max(item.arrival + lifetime_of(item), now_ + options_.last_chance));
 }
 
 // The timer of a ready item.
@@ -74,12 +74,19 @@ void Core::Impl::watch_end(Index at) {
     wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
 }
 
+// What policy and routing can tell an item by; without a path, as far as that is known.
+LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
+    const Index profile = profiles_[item.profile].lane;
+    SourceChoice source;
+    if (path != none) source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
+    const unsigned attempt = attempts_matter_ ? std::min<unsigned>(item.attempts + 1U, attempts_told_apart) : 0;
+    return {item.destination, profile, source, item.priority, static_cast<std::uint8_t>(attempt)};
+}
+
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     Item& item = items_[at];
-    const bool under_way = item.progress != none && progress_[item.progress].path != none;
-    const Index path = under_way ? progress_[item.progress].path : destinations_[item.destination].path;
-    const SourceChoice source = sources_.choose(paths_[path].route->mx_hash, item.source_hash);
-    const Index lane_at = lane_of(LaneKey{item.destination, item.tenant, source, item.priority});
+    const Index path = is_under_way(item) ? progress_[item.progress].path : destinations_[item.destination].path;
+    const Index lane_at = lane_of(lane_key(item, path));
     Lane& lane = lanes_[lane_at];
     if (first_in_lane) {
         InLane::push_front(items_, lane.items, at);
@@ -125,8 +132,7 @@ void Core::Impl::conclude_waiting(Index destination, const Error& error) {
     std::vector<Index> waiting;
     const auto collect = [&](const Chain& chain) {
         for (Index at = chain.head; at != none; at = items_[at].place.next) {
-            const Index progress = items_[at].progress;
-            if (progress == none || progress_[progress].path == none) waiting.push_back(at);
+            if (!is_under_way(items_[at])) waiting.push_back(at);
         }
     };
     collect(destinations_[destination].unrouted);
@@ -154,7 +160,7 @@ void Core::Impl::forget(Index at) {
     --count_[static_cast<unsigned>(item.state())];
     Sibling::remove(items_, destination.items, at);
     items_.remove(at);
-    names_.drop(item.tenant);
+    profiles_.drop(item.profile);
     release_destination(item.destination);
 }
 

@@ -57,7 +57,7 @@ void Core::Impl::release(Index at) {
     Item& item = items_[at];
     if (item.state() != ItemState::held && !item.hold_requested) return;
     actions_->push_back(HoldChanged{item.key(), false});
-    if (!std::exchange(item.hold_requested, false)) schedule(at);
+    if (!item.take_hold_request()) schedule(at);
 }
 
 void Core::Impl::flush(Index at) {

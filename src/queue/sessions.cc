@@ -159,15 +159,12 @@ void Core::Impl::join_pool(Index at) {
     Session& session = sessions_[at];
     const Path& path = paths_[session.path];
     const Path::Hop& hop = path.hops[session.candidate];
-    const NameId bind = hop.family == Family::local  ? Names::empty
-                        : hop.family == Family::ipv6 ? session.bind6
-                                                     : session.bind4;
-    const bool verified = path.route->transport.force_tls || (session.how != nullptr && session.how->verifies_tls());
-    const PoolKey key{bind, hop.address, path.transport, verified ? hop.mx_host : Names::empty, session.manner};
+    const Local local = hop.family == Family::local ? Local{} : session.local(hop.family);
+    const PoolKey key = pool_key(local, path, hop, session.manner, session.how.get());
     session.pool = pools_.find(key);
     if (session.pool == none) {
         session.pool = pools_.add(Pool{key, {}, 0});
-        for (const NameId name : {key.bind, key.remote, key.transport, key.host, key.manner}) names_.hold(name);
+        for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host, key.manner}) names_.hold(name);
     }
     ++pools_[session.pool].holders;
 }
@@ -177,7 +174,7 @@ void Core::Impl::leave_pool(Index at) {
     if (pool == none || --pools_[pool].holders > 0) return;
     const PoolKey key = pools_[pool].name;
     pools_.remove(pool);
-    for (const NameId name : {key.bind, key.remote, key.transport, key.host, key.manner}) names_.drop(name);
+    for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host, key.manner}) names_.drop(name);
 }
 
 void Core::Impl::erase(Index at) {
@@ -186,8 +183,10 @@ void Core::Impl::erase(Index at) {
     leave_pool(at);
     detach(at);
     --shard_sessions_[sessions_[at].shard];
-    names_.drop(sessions_[at].bind4);
-    names_.drop(sessions_[at].bind6);
+    for (const Local& local : {sessions_[at].local4, sessions_[at].local6}) {
+        names_.drop(local.address);
+        names_.drop(local.helo);
+    }
     names_.drop(sessions_[at].manner);
     sessions_.remove(at);
 }

@@ -24,30 +24,30 @@ void Core::Impl::run_lane(Index lane) {
 Core::Impl::Start Core::Impl::start_head(Index lane) {
     const Index item = lanes_[lane].items.head;
     Plan plan;
-    if (!choose_group(item, lane, plan)) {
-        const bool never_tried = items_[item].progress == none || progress_[items_[item].progress].path == none;
+    if (!choose_group(item, lanes_[lane], plan)) {
+        const bool wrong_family = plan.wrong_family && !is_under_way(items_[item]);
         leave_place(item);
-        if (plan.wrong_family && never_tried) {
-            conclude(item, Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for"));
-        } else {
-            conclude(item, Error(Errc::unreachable, "every host of the route was tried"));
-        }
+        conclude(item, wrong_family ? Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for")
+                                    : Error(Errc::unreachable, "no host of the route is left that can be called from here"));
         return Start::started;
     }
-    if ((!plan.new_session && start_on_idle(lane, plan)) || start_on_new(lane, plan)) {
-        forget_blockers();
-        return Start::started;
+    choose_locals(lanes_[lane], paths_[plan.path]);
+    const std::size_t ranks = std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}});
+    for (std::size_t rank = 0; rank < ranks; ++rank) {
+        if ((!plan.new_session && start_on_idle(lane, plan, rank)) || start_on_new(lane, plan, rank)) {
+            forget_blockers();
+            return Start::started;
+        }
     }
     block(lane);
     return Start::blocked;
 }
 
-// The candidates to try next: of those not tried in this attempt the best level that is believed to be alive, or
-// else the best level of the others. False when none is left.
-bool Core::Impl::choose_group(Index at, Index lane, Plan& plan) {
-    const Index row = items_[at].progress;
-    const Progress* const progress = row != none && progress_[row].path != none ? &progress_[row] : nullptr;
-    plan.path = progress != nullptr ? progress->path : destinations_[lanes_[lane].name.destination].path;
+// The candidates to try next: of those not tried in this attempt, and of a family that the lane has addresses of, the best level that is
+// believed to be alive, or else the best level of the others. False when none is left.
+bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
+    const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
+    plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
     const bool fixed = progress != nullptr && progress->only != none;
@@ -56,11 +56,12 @@ bool Core::Impl::choose_group(Index at, Index lane, Plan& plan) {
     std::size_t untried = 0;
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
-        if (progress != nullptr && progress->tried[candidate]) continue;
         const Path::Hop& hop = hops[candidate];
+        if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(profiles_[lane.name.profile].pool, hop.family)) continue;
         std::uint32_t level = hop.level;
         if (deliveries_.choose_families()) {
-            const auto& family = deliveries_[how_to(lanes_[lane], paths_[plan.path], candidate)].family;
+            const Path& path = paths_[plan.path];
+            const auto& family = deliveries_[how_to(lane, path, candidate, usual_local(lane, path, hop.family))].family;
             if (family && !permits(*family, hop.family)) {
                 plan.wrong_family = true;
                 continue;
@@ -83,12 +84,37 @@ bool Core::Impl::choose_group(Index at, Index lane, Plan& plan) {
     return !group_.empty();
 }
 
-bool Core::Impl::start_on_idle(Index lane, const Plan& plan) {
+// Where it would call hosts of this family from if nothing spoke against it.
+NameId Core::Impl::usual_local(const Lane& lane, const Path& path, Family family) const {
+    if (family == Family::local) return Names::empty;
+    const NameId demanded = family == Family::ipv6 ? path.bind6 : path.bind4;
+    return demanded != Names::empty ? demanded : sources_.preferred(profiles_[lane.name.profile].pool, family, lane.name.source, now_).address;
+}
+
+// Where to call from: only the preferred addresses as long as every other one would have as much room as these.
+void Core::Impl::choose_locals(const Lane& lane, const Path& path) {
+    const bool all = buckets_.depends_on_candidate() || !sources_.is_sticky(profiles_[lane.name.profile].pool);
+    for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
+        list_locals(lane, path, family, all, locals_[static_cast<unsigned>(family)]);
+    }
+}
+
+void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) {
+    const NameId demanded = family == Family::ipv6 ? path.bind6 : family == Family::ipv4 ? path.bind4 : Names::empty;
+    const Index pool = profiles_[lane.name.profile].pool;
+    if (demanded == Names::empty && all) return sources_.list(pool, family, lane.name.source, now_, locals);
+    locals.assign(1, demanded != Names::empty ? Local{demanded, Names::empty} : sources_.preferred(pool, family, lane.name.source, now_));
+}
+
+bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
     if (idle_sessions_ == 0) return false;
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        const Deliveries::Place how = how_to(lanes_[lane], path, candidate);
-        const Index pool = pools_.find(pool_key(lanes_[lane], path, path.hops[candidate], how));
+        const Path::Hop& hop = path.hops[candidate];
+        if (rank >= locals(hop.family).size()) continue;
+        const Local& local = locals(hop.family)[rank];
+        const Deliveries::Place how = how_to(lanes_[lane], path, candidate, local.address);
+        const Index pool = pools_.find(pool_key(local, path, hop, deliveries_.manner(how), &deliveries_[how]));
         if (pool == none) continue;
         int looked_at = 0;
         for (Index at = pools_[pool].idle.head; at != none && looked_at < idle_looked_at_max; ++looked_at) {
@@ -105,7 +131,8 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, Deliver
         if (!may_carry(at, lanes_[lane].buckets) || !may_take(lanes_[lane].buckets, at)) return false;
         leave_idle(at);
     } else {
-        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        const Family family = paths_[plan.path].hops[candidate].family;
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate, session.local(family).address));
         if (!may_carry(at, buckets) || !may_take(buckets, at)) {
             drop_buckets(buckets);
             return false;
@@ -123,22 +150,25 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, Deliver
     return true;
 }
 
-bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
+bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
     if (!buckets_.depends_on_candidate()) {
-        if (!may_take(lanes_[lane].buckets, none)) return false;
+        if (rank > 0 || !may_take(lanes_[lane].buckets, none)) return false;
         shuffle_group();
         BucketList buckets = lanes_[lane].buckets;
         for (const Index bucket : buckets) buckets_.hold(bucket);
         std::vector<std::uint32_t> candidates = group_;
-        share_settings(lane, paths_[plan.path], candidates);
-        open(lane, plan, std::move(candidates), std::move(buckets));
+        share_settings(lanes_[lane], paths_[plan.path], candidates);
+        open(lane, plan, rank, std::move(candidates), std::move(buckets));
         return true;
     }
-    shuffle_group();
+    if (rank == 0) shuffle_group();
+    const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], paths_[plan.path], candidate));
+        const Family family = path.hops[candidate].family;
+        if (rank >= locals(family).size()) continue;
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], path, candidate, locals(family)[rank].address));
         if (may_take(buckets, none)) {
-            open(lane, plan, {candidate}, std::move(buckets));
+            open(lane, plan, rank, {candidate}, std::move(buckets));
             return true;
         }
         // The blocker stays because the lane will wait there; the others may go.
@@ -148,10 +178,11 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan) {
 }
 
 // Leaves those that are to be delivered to like the first: a session is opened in one manner. The others have their turn after these.
-void Core::Impl::share_settings(Index lane, const Path& path, std::vector<std::uint32_t>& candidates) {
+void Core::Impl::share_settings(const Lane& lane, const Path& path, std::vector<std::uint32_t>& candidates) {
     if (!deliveries_.by_candidate()) return;
-    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front());
-    std::erase_if(candidates, [&](std::uint32_t candidate) { return how_to(lanes_[lane], path, candidate) != how; });
+    const auto how = [&](std::uint32_t candidate) { return how_to(lane, path, candidate, usual_local(lane, path, path.hops[candidate].family)); };
+    const Deliveries::Place first = how(candidates.front());
+    std::erase_if(candidates, [&](std::uint32_t candidate) { return how(candidate) != first; });
 }
 
 // All or nothing: every bucket has a token and, unless `session` holds one there, a slot; a new session may be opened in all of them.
@@ -174,17 +205,19 @@ bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
     return std::all_of(buckets.begin(), buckets.end(), [&](Index bucket) { return buckets_.may_carry(bucket, messages); });
 }
 
-void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
-    const Path& path = paths_[plan.path];
-    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front());
+void Core::Impl::open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
     Session row;
     row.id = ++last_session_;
     row.shard = least_loaded_shard();
     row.group = candidates;
+    row.local4 = hold_local(Family::ipv4, rank);
+    row.local6 = hold_local(Family::ipv6, rank);
+    const Path& path = paths_[plan.path];
+    const Family family = path.hops[candidates.front()].family;
+    const NameId local = family == Family::local ? Names::empty : row.local(family).address;
+    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front(), local);
     row.how = deliveries_.share(how);
     row.manner = names_.hold(deliveries_.manner(how));
-    row.bind4 = names_.hold(bind_of(lanes_[lane], path, Family::ipv4));
-    row.bind6 = names_.hold(bind_of(lanes_[lane], path, Family::ipv6));
     ++shard_sessions_[row.shard];
     const Index at = sessions_.add(std::move(row));
     take_slots(at, std::move(buckets));
@@ -194,9 +227,18 @@ void Core::Impl::open(Index lane, const Plan& plan, std::vector<std::uint32_t> c
     deliver.how = sessions_[at].how;
     deliver.last_resort = plan.last_resort && candidates.size() == group_.size();
     deliver.candidates = std::move(candidates);
-    deliver.bind = names_.text(sessions_[at].bind4);
-    deliver.bind6 = names_.text(sessions_[at].bind6);
+    deliver.bind = names_.text(sessions_[at].local4.address);
+    deliver.bind6 = names_.text(sessions_[at].local6.address);
+    deliver.helo = names_.text(sessions_[at].local4.helo);
+    deliver.helo6 = names_.text(sessions_[at].local6.helo);
     begin_attempt(at, lane, plan, std::move(deliver));
+}
+
+Local Core::Impl::hold_local(Family family, std::size_t rank) {
+    const Local local = rank < locals(family).size() ? locals(family)[rank] : Local{};
+    names_.hold(local.address);
+    names_.hold(local.helo);
+    return local;
 }
 
 // The session takes the lane's head: counts it, and says so.
@@ -208,6 +250,7 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
         if (deliver.open) buckets_.connect(slots_[slot].bucket, now_);
     }
     attach(at, lane, plan.path);
+    count_source(session);
     charge(lane);
     leave_place(item);
     set_state(item, ItemState::sending);
@@ -227,20 +270,26 @@ void Core::Impl::shuffle_group() {
     for (std::size_t rest = group_.size(); rest > 1; --rest) std::swap(group_[rest - 1], group_[random_.below(rest)]);
 }
 
-NameId Core::Impl::bind_of(const Lane& lane, const Path& path, Family family) const {
-    if (family == Family::local) return Names::empty;
-    const NameId demanded = family == Family::ipv6 ? path.bind6 : path.bind4;
-    return demanded != Names::empty ? demanded : sources_.address(family, lane.name.source, now_);
+// The message that starts counts for the address it goes out from; of a race, which may end in either family, for one of each.
+void Core::Impl::count_source(const Session& session) {
+    const Index pool = profiles_[lanes_[session.lane].name.profile].pool;
+    if (sources_.is_sticky(pool)) return;
+    bool counted[3] = {};
+    for (const std::uint32_t candidate : session.group) {
+        const Family family = paths_[session.path].hops[candidate].family;
+        if (!std::exchange(counted[static_cast<unsigned>(family)], true)) sources_.count(pool, family, session.local(family).address);
+    }
 }
 
-PoolKey Core::Impl::pool_key(const Lane& lane, const Path& path, const Path::Hop& hop, Deliveries::Place how) const {
-    const bool verified = path.route->transport.force_tls || deliveries_[how].verifies_tls();
-    return {bind_of(lane, path, hop.family), hop.address, path.transport, verified ? hop.mx_host : Names::empty, deliveries_.manner(how)};
+PoolKey Core::Impl::pool_key(
+    const Local& local, const Path& path, const Path::Hop& hop, NameId manner, const policy::DeliverySettings* how) {
+    const bool verified = path.route->transport.force_tls || (how != nullptr && how->verifies_tls());
+    return {local.address, local.helo, hop.address, path.transport, verified ? hop.mx_host : Names::empty, manner};
 }
 
-Deliveries::Place Core::Impl::how_to(const Lane& lane, const Path& path, std::uint32_t candidate) {
+Deliveries::Place Core::Impl::how_to(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) {
     if (!deliveries_.has_conditions()) return 0;
-    return deliveries_.of(deliveries_.by_candidate() ? values_of(lane, path, candidate) : values_of(lane));
+    return deliveries_.of(deliveries_.by_candidate() ? values_of(lane, path, candidate, local) : values_of(lane));
 }
 
 // ---- lanes and buckets -----------------------------------------------------------------------------------------
@@ -248,16 +297,17 @@ Deliveries::Place Core::Impl::how_to(const Lane& lane, const Path& path, std::ui
 // What is known of a lane before a candidate is chosen.
 policy::FieldValues Core::Impl::values_of(const Lane& lane) const {
     policy::FieldValues values;
-    values[policy::Field::tenantid] = number_of(lane.name.tenant);
+    profiles_.fill(values, lane.name.profile);
+    if (lane.name.attempt != 0) values[policy::Field::attempt] = number_of(attempt_names_[lane.name.attempt]);
     values[policy::Field::recipientdomain] = number_of(destinations_[lane.name.destination].name);
     values[policy::Field::priority] = number_of(priority_names_[lane.name.priority]);
     return values;
 }
 
-policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate) {
+policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) {
     policy::FieldValues values = values_of(lane);
     const Path::Hop& hop = path.hops[candidate];
-    values[policy::Field::localip] = number_of(bind_of(lane, path, hop.family));
+    values[policy::Field::localip] = number_of(local);
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
     if (buckets_.uses_grouping() || deliveries_.uses_grouping()) {
@@ -302,7 +352,7 @@ Index Core::Impl::lane_of(const LaneKey& key) {
     if (found != none) return found;
     Lane lane;
     lane.name = key;
-    names_.hold(key.tenant);
+    profiles_.hold(key.profile);
     const Index at = lanes_.add(std::move(lane));
     hold_lane_buckets(at);
     Chained<&Lane::sibling>::push_back(lanes_, destinations_[key.destination].lanes, at);
@@ -334,7 +384,7 @@ void Core::Impl::release_lane(Index at) {
     for (const Index bucket : buckets) {
         if (bucket != none) drop_bucket(bucket);
     }
-    names_.drop(key.tenant);
+    profiles_.drop(key.profile);
     release_destination(key.destination);
 }
 
@@ -374,8 +424,8 @@ void Core::Impl::block(Index at) {
         if (waits_at(at, bucket)) {
             drop_bucket(bucket);  // noted again
         } else {
-            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, lane.name.tenant,
-                                                  weight_of(lane.name.tenant), lane.name.priority));
+            const NameId tenant = profiles_[lane.name.profile].name.tenant;
+            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, tenant, weight_of(tenant), lane.name.priority));
         }
         watch_time(bucket);
         if (!buckets_.has_slot(bucket)) evict_for(at, bucket);

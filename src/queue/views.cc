@@ -23,14 +23,18 @@ Stats Core::Impl::stats() const {
 ItemView Core::Impl::view(const Item& item) const {
     return {item.key(),
             names_.text(destinations_[item.destination].name),
-            names_.text(item.tenant),
+            names_.text(profiles_[item.profile].name.tenant),
+            names_.text(profiles_[item.profile].name.job),
+            names_.text(profiles_[item.profile].name.transport),
+            names_.text(profiles_[item.profile].name.sender),
             item.state(),
             item.arrival,
             item.due,
             item.attempts,
             item.priority,
             item.size,
-            item.recipient_count};
+            item.recipient_count,
+            std::chrono::seconds(item.lifetime_s)};
 }
 
 std::optional<ItemView> Core::Impl::find(ItemId id) const {
@@ -89,6 +93,7 @@ void Core::Impl::audit() const {
     audit_sessions();
     audit_buckets();
     audit_timers();
+    audit_profiles();
 }
 
 // Every item has exactly one place and the timer that belongs to its state; states and fresh messages are counted right.
@@ -104,7 +109,7 @@ void Core::Impl::audit_items() const {
         ASSERT(destinations_.contains(item.destination));
         const bool timed = item.state() == ItemState::scheduled || item.state() == ItemState::ready;
         ASSERT(item.timer.is_set() == timed);
-        if (item.state() == ItemState::scheduled) ASSERT(item.timer.when == item.due && item.due > now_);
+        if (item.state() == ItemState::scheduled) ASSERT(item.timer.when == item.due && item.due > now_ && item.due <= item.deadline());
         if (item.state() == ItemState::sending && item.where != none) ASSERT(sessions_[item.where].item == at);
         ASSERT(item.state() == ItemState::sending || (!item.hold_requested && !item.remove_requested));
         if (item.progress != none) ++with_progress;
@@ -168,7 +173,7 @@ void Core::Impl::audit_lanes() const {
         std::uint32_t length = 0;
         for (Index i = lane.items.head; i != none; i = items_[i].place.next) {
             ASSERT(items_[i].state() == ItemState::ready && items_[i].where == at);
-            ASSERT(items_[i].tenant == lane.name.tenant && items_[i].priority == lane.name.priority);
+            ASSERT(profiles_.may_share(items_[i].profile, lane.name.profile) && items_[i].priority == lane.name.priority);
             ++length;
         }
         ASSERT(length == lane.length);
@@ -225,6 +230,18 @@ void Core::Impl::audit_buckets() const {
         ASSERT(bucket.holders >= bucket.used + bucket.waiting.count);
         ASSERT(bucket.holders > 0 || bucket.timer.is_set());
     }
+}
+
+// Every profile is counted right.
+void Core::Impl::audit_profiles() const {
+    std::vector<std::uint32_t> holders(profiles_.end());
+    for (Index at = 0; at < items_.end(); ++at) {
+        if (items_.contains(at)) ++holders[items_[at].profile];
+    }
+    for (Index at = 0; at < lanes_.end(); ++at) {
+        if (lanes_.contains(at)) ++holders[lanes_[at].name.profile];
+    }
+    profiles_.audit(std::move(holders));
 }
 
 // Every timer hangs in the wheel under its own key, and everything that has one is there.

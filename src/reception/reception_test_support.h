@@ -23,7 +23,10 @@ public:
         messages.push_back(std::move(message));
         co_return Result<>();
     }
-    std::optional<std::string> refusal() const override { return refusing; }
+    std::optional<std::string> refusal() const override {
+        ++asked;
+        return refusing_at == 0 || refusing_at == asked ? refusing : std::nullopt;
+    }
     std::optional<std::string> no_room_after(std::uint64_t octets) const override {
         noted += octets;
         return noted > room ? std::optional<std::string>("memory is at its bound") : std::nullopt;
@@ -32,6 +35,8 @@ public:
     std::vector<mail::MessagePtr> messages;
     std::optional<Errc> failure;
     std::optional<std::string> refusing;
+    std::uint32_t refusing_at = 0;  // only when asked for the n-th time
+    mutable std::uint32_t asked = 0;
     std::uint64_t room = std::numeric_limits<std::uint64_t>::max();
     mutable std::uint64_t noted = 0;
 };

@@ -167,7 +167,11 @@ Session::Next Session::data() {
     auto refusal = refuse_content();
     if (!refusal && transaction_->chunked()) refusal = Reply(503, "5.5.1", "Content has begun with BDAT");
     if (!refusal) return Next::data;
-    return refuse(*refusal, "data");
+    const Next next = refuse(*refusal, "data");
+    // As for any content that is refused for now: a pipelining client goes on with its next message, and RSET is not part of it.
+    // With the old transaction still there, MAIL would be refused, RCPT would add to it, and two messages would become one.
+    if (refusal->transient()) transaction_.reset();
+    return next;
 }
 
 // Whatever we think of it, the octets of the chunk follow: the content part answers.

@@ -38,6 +38,7 @@ struct Scene {
     net::PipeOptions pipe;
     net::Endpoint listener{net::IpAddress::v4(0x7F000001), 25};
     std::optional<std::string> refusing;
+    std::uint32_t refusing_at = 0;  // only the question of this number; 0: all of them
     std::optional<Errc> failure;
 };
 
@@ -89,7 +90,7 @@ void apply_setting(Scene& scene, std::string_view text) {
     const std::string value(trim(text.substr(equals + 1)));
     const auto number = [&value] { return parse_number<std::uint32_t>(value).value(); };
     const auto yes = [&value] { return value == "yes"; };
-    auto& [settings, patience, pipe, listener, refusing, failure] = scene;
+    auto& [settings, patience, pipe, listener, refusing, refusing_at, failure] = scene;
     auto& connection = settings.connection;
     const std::map<std::string, std::function<void()>> known{
         {"client", [&] { pipe.left.address = net::IpAddress::parse(value).value(); }},
@@ -127,6 +128,7 @@ void apply_setting(Scene& scene, std::string_view text) {
         {"always_split", [&] { settings.outbound.always_split = yes(); }},
         {"auth_failures_max", [&] { patience.auth_failures_max = number(); }},
         {"refusing", [&] { refusing = value; }},
+        {"refusing_at", [&] { refusing_at = number(); }},
         {"accept_fails", [&] { failure = value == "disk_full" ? Errc::disk_full : Errc::disk_failed; }},
     };
     known.at(name)();
@@ -252,6 +254,7 @@ std::string play(const std::filesystem::path& path, std::size_t read_bytes_max) 
     }
     TestWorld world;
     world.acceptance.refusing = scene.refusing;
+    world.acceptance.refusing_at = scene.refusing_at;
     world.acceptance.failure = scene.failure;
     const RulesPtr untuned = test_rules(scene.settings);
     if (!untuned) return "the settings do not make rules";

@@ -84,6 +84,18 @@ std::string recipients_of(const mail::Message& message) {
     return "[" + list + "]";
 }
 
+std::string marks_of(const mail::Message& message) {
+    std::string object;
+    for (const mail::Mark& mark : message.marks) {
+        object += object.empty() ? "\"" : ",\"";
+        append_json_escaped(object, mark.field);
+        object += "\":\"";
+        append_json_escaped(object, mark.value);
+        object += '"';
+    }
+    return "{" + object + "}";
+}
+
 Result<> describe_message(std::string_view body, JsonLine& line) {
     TRY(const mail::MessagePtr message, decode_message(body));
     line.text("type", "message")
@@ -91,7 +103,10 @@ Result<> describe_message(std::string_view body, JsonLine& line) {
         .text("arrival", rfc3339(to_ms(message->arrival)));
     line.number("size", message->size()).text("sender", plain_address(message->envelope.reverse_path));
     line.plain("recipients", recipients_of(*message)).plain("items", items_of(*message));
-    line.text("tenant", message->tenant).number("priority", int{message->priority});
+    line.text("tenant", message->tenant).text("job", message->job).text("transport", message->transport);
+    line.number("priority", int{message->priority});
+    if (message->lifetime.count() != 0) line.number("lifetime", message->lifetime.count());
+    if (!message->marks.empty()) line.plain("marks", marks_of(*message));
     line.text("origin", message->origin).text("notes", message->notes);
     return {};
 }

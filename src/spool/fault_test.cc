@@ -37,16 +37,21 @@ Tuning quick_tuning() {
 
 // A bit of everything, in a fixed order; says what was acknowledged.
 struct Story {
-    std::set<std::uint64_t> accepted, decided, maybe_decided;
+    std::set<std::uint64_t> accepted, refused, decided, maybe_decided;
 
     void tell(OpenSpool& world) {
         for (std::uint64_t id = 1; id <= 24; ++id) {
-            if (world.append(MessageRecord{test_message(id, 1500)})) accepted.insert(id);
+            const bool taken = world.append(MessageRecord{test_message(id, 1500)}).has_value();
+            (taken ? accepted : refused).insert(id);
+            EXPECT_EQ(world.spool->load(MessageId{id}).has_value(), taken) << id;
             if (id % 6 == 0 || !accepted.contains(id)) continue;
             (world.append(delivered(id)) ? decided : maybe_decided).insert(id);
         }
     }
+    // Once a later batch is durable, what was refused is gone for good: its sequence is another batch's.
     void check(const Told& told) const {
+        for (const std::uint64_t id : refused)
+            EXPECT_FALSE(told.contains(ItemId{MessageId{id}, 0})) << "refused, and came back: " << id;
         for (const std::uint64_t id : accepted) {
             const bool there = told.contains(ItemId{MessageId{id}, 0});
             if (decided.contains(id))
@@ -59,8 +64,8 @@ struct Story {
 
 class NthFailure : public testing::TestWithParam<int> {};
 
-// FM-11, FM-14, FM-15: whichever operation fails, and however, nothing acknowledged is lost and nothing
-// decided comes back; the spool goes on by itself.
+// FM-10, FM-11, FM-14, FM-15: whichever operation fails, and however, nothing acknowledged is lost, nothing that
+// was refused or decided comes back; the spool goes on by itself.
 TEST_P(NthFailure, LosesNothing) {
     for (std::uint64_t n = 1;; ++n) {
         SCOPED_TRACE("operation " + std::to_string(n) + " fails");
@@ -331,6 +336,38 @@ TEST(Damage, OfAPlacedMessageIsReportedByLoadAndTheOthersGoOn) {
     EXPECT_GE(again.spool->status().problems, 1u);
     EXPECT_THAT(again.spool->status().last_problem, HasSubstr("0000000001.seg"));
     EXPECT_EQ(disk.contents("/spool/quarantine/0000000001.seg"), bytes);
+}
+
+// Nobody can read whom it is for, and yet an operator gets rid of it for good.
+TEST(Damage, AnItemOfADamagedMessageCanBeRemoved) {
+    FakeDisk disk;
+    {
+        OpenSpool world(disk, fault_options(), quick_tuning());
+        ASSERT_TRUE(world.append(MessageRecord{test_message(1, 700, {{"a.test", {0, 2}}, {"b.test", {1}}})}));
+        ASSERT_TRUE(world.append(MessageRecord{test_message(2, 700)}));
+        ASSERT_TRUE(world.append(delivered(1, 0, {2})));
+    }
+    std::string bytes = disk.contents(first_segment);
+    bytes[bytes.find("bbbb") + 9] ^= 4;
+    disk.overwrite(first_segment, bytes);
+    {
+        OpenSpool world(disk, fault_options(), quick_tuning());
+        ASSERT_EQ(world.told.size(), 3u);
+        ASSERT_EQ(world.spool->load(MessageId{1}).error().code, Errc::corrupt);
+        ASSERT_TRUE(world.append(delivered(1, 0, {})));
+        ASSERT_TRUE(world.append(delivered(1, 0, {}))) << "nobody is left: nothing to write";
+        ASSERT_TRUE(world.append(delivered(9, 0, {}))) << "nobody knows it: nothing to write";
+    }
+    {
+        OpenSpool world(disk, fault_options(), quick_tuning());
+        EXPECT_FALSE(world.told.contains(ItemId{MessageId{1}, 0}));
+        EXPECT_TRUE(world.told.contains(ItemId{MessageId{1}, 1}));
+        ASSERT_TRUE(world.append(delivered(1, 1, {})));
+        EXPECT_EQ(world.spool->load(MessageId{1}).error().code, Errc::not_found);
+        EXPECT_EQ(world.spool->status().waiting_bytes, 0u);
+    }
+    OpenSpool again(disk, fault_options(), quick_tuning());
+    EXPECT_EQ(again.told.size(), 1u);
 }
 
 // A file that the file system emptied is told from one that was never begun.

@@ -256,9 +256,50 @@ void JournalSpool::next_chunk(std::size_t& from) {
     std::uint64_t bytes = 0;
     while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= tuning_.group_bytes_max)
     ) {
+        name_recipients(work_[from]);
         bytes += work_[from].weight.record;
         chunk_.push_back(std::move(work_[from++]));
     }
+}
+
+// In the journal outcomes have a list of recipients.
+void JournalSpool::name_recipients(Waiting& waiting) {
+    const auto names_nobody = [](const Record& record) {
+        const auto* outcome = std::get_if<OutcomeRecord>(&record);
+        return outcome != nullptr && outcome->recipients.empty();
+    };
+    if (std::none_of(waiting.batch.begin(), waiting.batch.end(), names_nobody)) return;
+    waiting_bytes_.fetch_sub(waiting.weight.record, std::memory_order_relaxed);
+    for (Record& record : waiting.batch) {
+        if (!names_nobody(record)) continue;
+        auto& outcome = std::get<OutcomeRecord>(record);
+        auto recipients = undecided(outcome.item);
+        if (recipients) outcome.recipients = std::move(*recipients);
+        else note_problem("the outcome of " + outcome.item.text() + " is not recorded: " + recipients.error().detail);
+    }
+    std::erase_if(waiting.batch, names_nobody);
+    waiting.weight = {};
+    for (const Record& record : waiting.batch)
+        waiting.weight += weigh(record);
+    waiting_bytes_.fetch_add(waiting.weight.record, std::memory_order_relaxed);
+}
+
+// As the index says, which has a checksum of its own: the message itself may be damaged.
+Result<std::vector<std::uint32_t>> JournalSpool::undecided(const ItemId& item) {
+    std::vector<std::uint32_t> recipients;
+    const auto place = ledger_.find(item.message);
+    if (!place) return recipients;
+    TRY(const std::string facts, journal_.facts(place->segment));
+    FactReader reader(facts);
+    while (const auto fact = reader.next()) {
+        if (fact->type != RecordType::message || fact->offset != place->offset) continue;
+        MessageSummary summary;
+        TRY_VOID(decode_summary(fact->body, summary));
+        if (item.index >= summary.items.size()) break;
+        ledger_.pending(item.message, summary.items[item.index].recipients, recipients);
+        return recipients;
+    }
+    return fail(Errc::corrupt, "the index of " + segment_name(place->segment) + " does not know it");
 }
 
 void JournalSpool::write_chunk() {

@@ -75,6 +75,8 @@ private:
     bool take_work();
     void work_off();
     void next_chunk(std::size_t& from);
+    void name_recipients(Waiting& waiting);
+    Result<std::vector<std::uint32_t>> undecided(const ItemId& item);
     void write_chunk();
     Result<> write_group();
     Result<Head> prepare(const Room& room);

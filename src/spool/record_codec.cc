@@ -61,6 +61,41 @@ mail::Address read_address(Decoder& decode) {
     return address;
 }
 
+// 0 stands for none.
+constexpr int mt_priority_offset = 10;
+
+void append_traits_of_policy(Encoder& encode, const mail::Message& message) {
+    encode.text(message.job);
+    encode.text(message.transport);
+    encode.text(sender_domain(message.envelope));
+    encode.number(static_cast<std::uint64_t>(message.lifetime.count()));
+    const std::optional<std::int8_t> mt_priority = message.envelope.mt_priority;
+    encode.u8(static_cast<std::uint8_t>(mt_priority ? *mt_priority + mt_priority_offset : 0));
+    encode.number(message.marks.size());
+    for (const mail::Mark& mark : message.marks) {
+        encode.text(mark.field);
+        encode.text(mark.value);
+    }
+}
+
+// False when it is malformed.
+bool read_traits_of_policy(Decoder& decode, MessageSummary& into) {
+    into.job = decode.text();
+    into.transport = decode.text();
+    into.sender_domain = decode.text();
+    into.lifetime = std::chrono::seconds(decode.number32());
+    const int mt_priority = decode.u8();
+    if (mt_priority > 2 * mt_priority_offset - 1) return false;
+    if (mt_priority != 0) into.mt_priority = static_cast<std::int8_t>(mt_priority - mt_priority_offset);
+    const std::uint64_t count = decode.number();
+    if (!decode.ok() || count > decode.rest().size()) return false;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::string_view field = decode.text();
+        into.marks.emplace_back(field, decode.text());
+    }
+    return decode.ok();
+}
+
 void append_summary(std::string& out, const mail::Message& message) {
     Encoder encode(out);
     encode.u64(message.id.value);
@@ -74,6 +109,7 @@ void append_summary(std::string& out, const mail::Message& message) {
         encode.u32(source_hash(message.envelope, item));
         append_recipients(encode, item.recipients);
     }
+    append_traits_of_policy(encode, message);
 }
 
 void append_envelope(Encoder& encode, const mail::Envelope& envelope) {
@@ -151,7 +187,9 @@ std::uint32_t add_to_hash(std::uint32_t hash, const mail::Address& address) {
 
 Weight weigh_message(const mail::Message& message) {
     Weight weight;
-    weight.index = 64 + message.tenant.size();
+    weight.index = 128 + message.tenant.size() + message.job.size() + message.transport.size() +
+                   3 * message.envelope.reverse_path.domain.size();
+    for (const mail::Mark& mark : message.marks) weight.index += 20 + mark.field.size() + mark.value.size();
     for (const mail::ItemSpec& item : message.items)
         weight.index += 24 + item.domain.size() + 5 * item.recipients.size();
     weight.record = 128 + weight.index + message.envelope.reverse_path.local.size() +
@@ -176,6 +214,10 @@ std::uint32_t source_hash(const mail::Envelope& envelope, const mail::ItemSpec& 
         if (index < envelope.recipients.size()) hash = add_to_hash(hash, envelope.recipients[index].address);
     }
     return hash;
+}
+
+std::string sender_domain(const mail::Envelope& envelope) {
+    return envelope.reverse_path.is_null() ? std::string() : envelope.reverse_path.routing_domain();
 }
 
 void append_message_head(std::string& out, const mail::Message& message) {
@@ -256,6 +298,11 @@ Result<> decode_summary(std::string_view summary, MessageSummary& into) {
         item.source_hash = decode.u32();
         if (!read_recipients(decode, item.recipients)) return malformed("message");
     }
+    into.job = into.transport = into.sender_domain = {};
+    into.lifetime = {};
+    into.mt_priority.reset();
+    into.marks.clear();
+    if (!decode.rest().empty() && !read_traits_of_policy(decode, into)) return malformed("message");
     return {};
 }
 
@@ -317,6 +364,11 @@ Result<mail::MessagePtr> decode_message(std::string_view body) {
     message->arrival = summary.arrival;
     message->priority = summary.priority;
     message->tenant = summary.tenant;
+    message->job = summary.job;
+    message->transport = summary.transport;
+    message->lifetime = summary.lifetime;
+    message->envelope.mt_priority = summary.mt_priority;
+    for (const auto& [field, value] : summary.marks) message->marks.push_back({std::string(field), std::string(value)});
     for (ItemSummary& item : summary.items) {
         message->items.push_back(mail::ItemSpec{std::string(item.domain), std::move(item.recipients)});
     }

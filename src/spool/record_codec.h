@@ -1,8 +1,11 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -35,6 +38,11 @@ struct MessageSummary {
     std::uint8_t priority = 0;
     std::string_view tenant;
     std::vector<ItemSummary> items;
+    // Records of earlier versions end here.
+    std::string_view job, transport, sender_domain;
+    std::chrono::seconds lifetime{0};
+    std::optional<std::int8_t> mt_priority;
+    std::vector<std::pair<std::string_view, std::string_view>> marks;
 };
 
 struct OutcomeView {

@@ -55,6 +55,34 @@ TEST(RecordCodec, MessagesRoundTripWithEveryField) {
     expect_same(**decoded, message);
 }
 
+TEST(RecordCodec, ASummaryOfTheFirstVersionsIsRead) {
+    const mail::Message message = *test_message(9, 10, {{"a.test", {0}}});
+    mail::Message plain = message;
+    plain.job.clear();
+    plain.transport.clear();
+    plain.marks.clear();
+    plain.lifetime = {};
+    plain.envelope.mt_priority.reset();
+    const std::string body = body_of(plain);
+    const std::string_view summary = *summary_of(body);
+    // Job, transport, domain, lifetime, MT-PRIORITY and marks are what these did not write.
+    const std::size_t added = 2 + 1 + sender_domain(plain.envelope).size() + 3;
+    MessageSummary old;
+    ASSERT_TRUE(decode_summary(summary.substr(0, summary.size() - added), old));
+    EXPECT_EQ(old.tenant, message.tenant);
+    EXPECT_EQ(old.items.size(), 1U);
+    EXPECT_EQ(old.sender_domain, "");
+    MessageSummary fresh;
+    const std::string full = body_of(message);
+    ASSERT_TRUE(decode_summary(*summary_of(full), fresh));
+    EXPECT_EQ(fresh.job, "job9");
+    EXPECT_EQ(fresh.marks.size(), 2U);
+    ASSERT_TRUE(decode_summary(summary.substr(0, summary.size() - added), fresh)) << "the same place is filled again";
+    EXPECT_EQ(fresh.job, "");
+    EXPECT_TRUE(fresh.marks.empty());
+    for (std::size_t cut = 1; cut < added; ++cut) EXPECT_FALSE(decode_summary(summary.substr(0, summary.size() - cut), old)) << cut;
+}
+
 TEST(RecordCodec, ANullReversePathAndAnEmptyMessageRoundTrip) {
     mail::Message message;
     message.id = MessageId{1};

@@ -117,6 +117,11 @@ void Recovery::tell_message(
         item.id = ItemId{summary_.id, i};
         item.domain = spec.domain;
         item.tenant = summary_.tenant;
+        item.job = summary_.job;
+        item.transport = summary_.transport;
+        item.sender_domain = summary_.sender_domain;
+        item.marks = summary_.marks;
+        item.lifetime = summary_.lifetime;
         item.pending = pending_;
         item.recipient_count = static_cast<std::uint32_t>(spec.recipients.size());
         item.size = summary_.size;

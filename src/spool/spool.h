@@ -5,6 +5,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -24,7 +26,8 @@ enum class Outcome : std::uint8_t { delivered = 1, bounced = 2, expired = 3, rem
 struct MessageRecord {
     mail::MessagePtr message;
 };
-// Final outcomes of some recipients of an item. `recipients` are indexes into Envelope::recipients.
+// Final outcomes of some recipients of an item. `recipients` are indexes into Envelope::recipients; none: all that are
+// undecided, for those who cannot read the message. Then the spool finds out who they are before it writes.
 struct OutcomeRecord {
     ItemId item;
     Outcome outcome;
@@ -79,7 +82,9 @@ public:
 struct RecoveredItem {
     ItemId id;
     std::string_view domain;
-    std::string_view tenant;
+    std::string_view tenant, job, transport;
+    std::string_view sender_domain;
+    std::span<const std::pair<std::string_view, std::string_view>> marks;
     std::string_view last_reply;
     std::span<const std::uint32_t> pending;
     std::uint32_t recipient_count = 0;  // of the item as accepted
@@ -89,6 +94,7 @@ struct RecoveredItem {
     Instant next;
     std::uint16_t attempts = 0;
     std::uint8_t priority = 4;
+    std::chrono::seconds lifetime{0};   // its own; 0: none
     bool held = false;
     bool delay_notified = false;
 };
@@ -96,6 +102,8 @@ struct RecoveredItem {
 // CRC-32 (zlib) over "local@domain" of the reverse-path (nothing when it is null) and then of each forward-path of the
 // item, as written. The same sender and recipients give the same number for ever: a source address is chosen by it.
 std::uint32_t source_hash(const mail::Envelope& envelope, const mail::ItemSpec& item);
+// Of the reverse-path, in the form of a routing key; empty for the null path.
+std::string sender_domain(const mail::Envelope& envelope);
 
 struct RecoveryReport {
     std::uint64_t messages = 0, items = 0, segments = 0;

@@ -41,6 +41,11 @@ inline mail::MessagePtr test_message(
     message->traits.line_max = 78;
     message->notes = "{\"n\":" + std::to_string(id) + "}";
     message->tenant = "tenant" + std::to_string(id % 3);
+    message->job = "job" + std::to_string(id);
+    message->transport = "bulk";
+    message->lifetime = std::chrono::seconds(id % 2 * 3'600);
+    message->marks = {{"notes.n", std::to_string(id)}, {"header.x-list", "x"}};
+    if (id % 3 != 0) message->envelope.mt_priority = static_cast<std::int8_t>(static_cast<int>(id % 19) - 9);
     message->priority = static_cast<std::uint8_t>(id % 8);
     message->origin = "smtp 192.0.2.1";
     message->auth_user = "user";
@@ -57,6 +62,10 @@ inline void expect_same(const mail::Message& a, const mail::Message& b) {
     EXPECT_EQ(a.traits, b.traits);
     EXPECT_EQ(a.notes, b.notes);
     EXPECT_EQ(a.tenant, b.tenant);
+    EXPECT_EQ(a.job, b.job);
+    EXPECT_EQ(a.transport, b.transport);
+    EXPECT_EQ(a.lifetime, b.lifetime);
+    EXPECT_EQ(a.marks, b.marks);
     EXPECT_EQ(a.priority, b.priority);
     EXPECT_EQ(a.origin, b.origin);
     EXPECT_EQ(a.auth_user, b.auth_user);

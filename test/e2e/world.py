@@ -113,7 +113,9 @@ class Engine:
         self.config.mkdir(parents=True)
         self.address = address
         self.port = free_port(address)
+        self.program = SLUICE
         self.process = None
+        self.events_read, self.events_read_to = [], {}
         self.starts = 0
         self.settings = {
             "smtp.ini": {"main": {"listen": f"{address}:{self.port}"}},
@@ -151,7 +153,7 @@ class Engine:
     def start(self, wait=True, command=None, env=None):
         self.write()
         self.starts += 1
-        arguments = (command or []) + [SLUICE, "serve", self.directory]
+        arguments = (command or []) + [self.program, "serve", self.directory]
         log = self.world.directory / f"{self.directory.name}.{self.starts}.log"
         self.process = self.world.spawn(arguments, log, env={**os.environ, **(env or {})})
         if wait:
@@ -198,18 +200,23 @@ class Engine:
         return done
 
     def events(self, kind=None, **members):
-        found = []
         folder = self.directory / "log"
-        files = sorted(folder.glob("events.jsonl.*"), key=lambda p: -int(p.suffix[1:])) + [folder / "events.jsonl"]
-        for file in files:
-            if not file.exists():
-                continue
-            for line in file.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # the last line may be half written after a kill
-                    event = json.loads(line)
-                    if kind in (None, event["event"]) and all(event.get(k) == v for k, v in members.items()):
-                        found.append(event)
-        return found
+        for file in sorted(folder.glob("events.jsonl.*"), key=lambda p: -int(p.suffix[1:])) + [folder / "events.jsonl"]:
+            with contextlib.suppress(FileNotFoundError), file.open("rb") as lines:
+                self.read_events(lines)
+        return [event for event in self.events_read
+                if kind in (None, event["event"]) and all(event.get(k) == v for k, v in members.items())]
+
+    def read_events(self, lines):
+        """What came since the last time. Whatever its name is now, a file is known by its first line."""
+        first = lines.readline()
+        lines.seek(self.events_read_to.setdefault(first, 0))
+        for line in lines:
+            if not line.endswith(b"\n"):  # still being written, or by a process that was killed
+                break
+            self.events_read_to[first] += len(line)
+            with contextlib.suppress(json.JSONDecodeError):
+                self.events_read.append(json.loads(line))
 
     def wait_event(self, kind, count=1, patience=PATIENCE, **members):
         def there():

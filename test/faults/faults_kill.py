@@ -1,5 +1,7 @@
-"""The process dies, stops or is stopped: FM-01 to FM-04, FM-22."""
+"""The process dies, stops, is stopped or replaced: FM-01 to FM-04, FM-22, FM-47."""
 
+import os
+import shutil
 import signal
 import time
 
@@ -7,7 +9,7 @@ import needs
 from clients import Raw
 from rig import fault
 from trial import Trial
-from world import wait_for
+from world import SLUICE, wait_for
 
 
 def judge(run, verdict, bounces=True):
@@ -75,17 +77,52 @@ def stops(run):
     trial.begin()
     for _ in range(run.count):
         trial.let_work()
-        idle = Raw(trial.engine.port)
-        began = time.monotonic()
-        code = trial.engine.stop()
-        run.highest(stop_seconds_max=round(time.monotonic() - began, 1))
-        run.expect(code == 0, f"the engine ended with {code}")
-        run.expect(421 in idle.rest(), "a client that waited was not told 421")
-        trial.verify_journal()
+        stop(run, trial)
         trial.start_engine()
     # No death is noted: whatever comes twice without a lost answer is a finding.
     judge(run, trial.finish())
     run.expect(run.figures["stop_seconds_max"] < 25, "a stop took longer than its limit")
+
+
+def stop(run, trial):
+    """The engine ends in order, and leaves a sound journal."""
+    idle = Raw(trial.engine.port)
+    began = time.monotonic()
+    code = trial.engine.stop()
+    run.highest(stop_seconds_max=round(time.monotonic() - began, 1))
+    run.expect(code == 0, f"the engine ended with {code}")
+    run.expect(421 in idle.rest(), "a client that waited was not told 421")
+    trial.verify_journal()
+
+
+@fault("FM-47", "the program is replaced under load and restarted, as an upgrade does", unit="upgrades", short=2, long=30,
+       not_covered="a version that writes another journal: there is one so far (FM-21 reads its saved spool)")
+def upgrades(run):
+    trial = Trial(run.world(), seed=run.seed)
+    trial.engine.set("smtp.ini", force_shutdown_timeout="10s")
+    program = run.worlds[0].directory / "sluice"
+    trial.engine.program = program
+    install(program, number=0)
+    trial.begin()
+    for number in range(run.count):
+        trial.let_work()
+        install(program, number + 1)  # while the old one runs
+        trial.let_work()
+        stop(run, trial)
+        trial.start_engine()
+        running = os.stat(f"/proc/{trial.engine.process.pid}/exe").st_ino
+        run.expect(running == program.stat().st_ino, "it is not the new program that runs")
+    judge(run, trial.finish())
+    run.expect(run.figures["stop_seconds_max"] < 25, "a stop took longer than its limit")
+
+
+def install(program, number):
+    """Puts another file there in one step, as a package manager does. The octets behind the end of the program mean nothing."""
+    new = program.with_suffix(".new")
+    shutil.copy(SLUICE, new)
+    with new.open("ab") as file:
+        file.write(b"build %d\n" % number)
+    os.replace(new, program)
 
 
 @fault("FM-04", "SIGSTOP under load, then SIGCONT", unit="seconds stopped", short=8, long=60)

@@ -271,6 +271,15 @@ class Damage(DiskTest):
         self.assertIn("[ERROR]", engine.process.output())
         self.assertEqual(self.send(engine, "four@four.test")[1], 250)
         engine.wait_event("delivered", recipients=["four@four.test"])
+        self.check_removal(engine)
+
+    def check_removal(self, engine):
+        """An operator gets rid of what nobody can read, for good."""
+        engine.cli("queue", "delete", "two.test")
+        wait_for(lambda: "an item is removed whose message was not read" in engine.process.output(), "the removal")
+        self.wait_recorded(engine)
+        engine.restart_after_kill()
+        self.assertEqual(engine.api("GET", "/v1/status")[1]["queue"]["items"], 0)
 
 
 class OneInstance(DiskTest):

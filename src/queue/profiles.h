@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "mail/message.h"
+#include "policy/field.h"
+#include "queue/names.h"
+#include "queue/slab.h"
+
+namespace sluice::queue {
+
+// A note or header field that a policy may ask for, and what it says.
+struct NamedMark {
+    NameId field = Names::empty;
+    NameId value = Names::empty;
+    friend bool operator==(const NamedMark&, const NamedMark&) = default;
+    template <class H>
+    friend H AbslHashValue(H h, const NamedMark& mark) {
+        return H::combine(std::move(h), mark.field, mark.value);
+    }
+};
+
+// What items have in common: kept once, however many are queued.
+struct Profile {
+    struct Key {
+        NameId tenant = Names::empty, job = Names::empty, transport = Names::empty, sender = Names::empty;
+        std::vector<NamedMark> marks;  // none of them empty; in the order in which they were given
+        friend bool operator==(const Key&, const Key&) = default;
+        template <class H>
+        friend H AbslHashValue(H h, const Key& key) {
+            return H::combine(std::move(h), key.tenant, key.job, key.transport, key.sender, key.marks);
+        }
+    };
+    Key name;
+    std::uint32_t holders = 0;          // items, lanes, and profiles that are this one to policies
+    Index lane = none;                  // what of it is told apart; often itself
+    Index pool = 0;                     // of its transport
+    std::vector<policy::Value> others;  // values of notes and headers, by number of field from the first such field on
+    const Key& key() const { return name; }
+};
+
+// All profiles. Core-owned.
+//
+// Lanes are made of what policies ask for, not of all that is known: mail in which every message is a job of its own still shares
+// lanes while no policy counts by job. Tenant and transport are always told apart, for fairness and for the addresses to call from.
+class Profiles {
+public:
+    // The texts that make a profile, in the form in which policies compare them. Borrows.
+    struct Texts {
+        std::string_view tenant, job, transport, sender;
+        const std::vector<mail::Mark>& marks;
+    };
+
+    explicit Profiles(Names& names) : names_(names) {}
+    ~Profiles();
+    Profiles(const Profiles&) = delete;
+    Profiles& operator=(const Profiles&) = delete;
+
+    // Which fields are told apart; `fields` numbers them. `pool_of` gives the pool of a transport. True when something is told apart now
+    // that was not before.
+    template <class PoolOf>
+    bool configure(policy::FieldSet told_apart, const policy::FieldTable& fields, PoolOf pool_of) {
+        const bool more = set_fields(told_apart, fields);
+        for (Index at = 0; at < rows_.end(); ++at) {
+            if (rows_.contains(at)) rows_[at].pool = pool_of(rows_[at].name.transport);
+        }
+        settle_all();
+        return more;
+    }
+
+    // Finds or makes it, held once. A new one has pool `pool_of(transport)`.
+    template <class PoolOf>
+    Index intern(const Texts& texts, PoolOf pool_of) {
+        Profile::Key key = name(texts);
+        Index at = rows_.find(key);
+        if (at != none) {
+            drop_names(key);
+        } else {
+            at = add(std::move(key));
+            rows_[at].pool = pool_of(rows_[at].name.transport);
+            rows_[rows_[at].lane].pool = rows_[at].pool;
+        }
+        ++rows_[at].holders;
+        return at;
+    }
+    void hold(Index at) { ++rows_[at].holders; }
+    void drop(Index at);
+
+    // What policies may ask for that a profile knows.
+    void fill(policy::FieldValues& values, Index at) const;
+    // An item of this profile may stand in a lane of that one.
+    bool may_share(Index item, Index lane) const {
+        return rows_[item].name.tenant == rows_[lane].name.tenant && rows_[item].name.transport == rows_[lane].name.transport;
+    }
+
+    const Profile& operator[](Index at) const { return rows_[at]; }
+    std::size_t size() const { return rows_.size(); }
+    Index end() const { return rows_.end(); }
+    // `holders`: by profile, how many items and lanes refer to it.
+    void audit(std::vector<std::uint32_t> holders) const;
+
+private:
+    Profile::Key name(const Texts& texts);
+    NameId intern(std::string_view text) { return text.empty() ? names_.hold(Names::empty) : names_.intern(text); }
+    void drop_names(const Profile::Key& key);
+    Index add(Profile::Key key);
+    Profile::Key reduced(const Profile::Key& key) const;
+    bool set_fields(policy::FieldSet told_apart, const policy::FieldTable& fields);
+    void settle_all();
+    void settle(Index at);
+    void number_marks(Profile& profile) const;
+
+    Names& names_;
+    Registry<Profile> rows_;
+    policy::FieldSet told_apart_;
+    std::vector<NameId> others_;          // names of notes and headers, by number of field
+    std::vector<NameId> marks_told_apart_;
+};
+
+}  // namespace sluice::queue
