@@ -60,6 +60,7 @@ format:
 
 tidy: deps
 	@tools/tidy.py
+	@JOBS=$(JOBS) tools/clang-tidy
 
 clean:
 	@rm -rf $(BUILD)

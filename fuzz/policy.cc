@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/assert.h"
+#include "policy/assignment.h"
 #include "policy/check.h"
 #include "policy/delivery.h"
 #include "policy/suspension.h"
@@ -20,6 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         return 0;
     };
     if (bytes[0] == 's') return settle(parse_suspensions(text, "f", PolicySet{}, Instant{}, problems).has_value());
+    if (bytes[0] == 'f') return settle(parse_assignments(text, "f", problems) != nullptr);
+    if (bytes[0] == 't') return settle(parse_transports(text, "f", problems).has_value());
     if (bytes[0] == 'd') return settle(parse_delivery(text, "f", PolicySet{}, problems).has_value());
 
     const PolicySetPtr set = parse_policies(text, "f", problems);

@@ -2,7 +2,8 @@
 """Checks what compilers do not: prints `file:line: reason` for every finding and exits 1 when there are any.
 
 Includes against the DEPENDS of each folder; the coroutine rules; clocks, threads and randomness only in their homes;
-a README in every folder; headers that nobody includes; unfinished work; names that say nothing.
+a README in every folder; headers that nobody includes; unfinished work; names that say nothing; lines at level error that
+the reference does not explain.
 """
 
 import pathlib
@@ -112,6 +113,15 @@ def check_text(path, lines):
         report(path, len(lines), f"more than {FILE_LINES_MAX} lines")
 
 
+def check_errors_are_explained(path, text, page):
+    """Whoever is told that something must be done finds out what."""
+    if "test" in path.name:
+        return
+    for match in re.finditer(r'\blog_?\.error\(\s*"\w+",\s*"([^"]+)"', text):
+        if match.group(1) not in page:
+            report(path, text.count("\n", 0, match.start()) + 1, f"docs/reference/log.md does not explain `{match.group(1)}`")
+
+
 def check_headers_are_used(sources):
     included = set()
     for path in sources:
@@ -124,6 +134,7 @@ def check_headers_are_used(sources):
 def main():
     declared = dependencies()
     check_order(declared)
+    log_page = (ROOT / "docs" / "reference" / "log.md").read_text()
     sources = sorted(p for d in ("src", "fuzz", "bench") for p in (ROOT / d).rglob("*") if p.suffix in {".h", ".cc"})
     for path in sources:
         lines = path.read_text(errors="replace").splitlines()
@@ -133,6 +144,7 @@ def main():
             folder = path.relative_to(SRC).parts[0]
             check_includes(path, folder, lines, declared)
             check_homes(path, folder, lines)
+            check_errors_are_explained(path, path.read_text(errors="replace"), log_page)
     for folder in sorted(p for p in SRC.iterdir() if p.is_dir() and any(p.iterdir())):
         if not (folder / "README.md").exists():
             report(folder, 1, "no README.md")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -89,7 +90,7 @@ void show_item(Session& session, const std::string& id) {
     const json::object& all = item->as_object();
     std::vector<std::vector<std::string>> rows;
     for (const char* key : {"id", "state", "domain", "sender", "recipients", "subject", "arrival", "next", "attempts", "size",
-                            "priority", "tenant", "problem"}) {
+                            "priority", "tenant", "job", "transport", "lifetime", "problem"}) {
         if (all.contains(key)) rows.push_back({key, member(all, key)});
     }
     print_table(rows);
@@ -131,7 +132,8 @@ void print_items(const json::array& items, bool haraka_style, bool first) {
 
 struct InjectOptions {
     std::string from, file, key;
-    std::vector<std::string> to;
+    std::string tenant, job, transport, priority, lifetime;
+    std::vector<std::string> to, notes;
 };
 
 void inject(Session& session, const InjectOptions& options) {
@@ -145,6 +147,21 @@ void inject(Session& session, const InjectOptions& options) {
     }
     std::string target = "/v1/messages?from=" + percent_encode(options.from);
     for (const std::string& to : options.to) target += "&to=" + percent_encode(to);
+    const auto add = [&](const char* key, const std::string& value) {
+        if (!value.empty()) target += std::string("&") + key + "=" + percent_encode(value);
+    };
+    add("tenant", options.tenant);
+    add("job", options.job);
+    add("transport", options.transport);
+    add("priority", options.priority);
+    add("lifetime", options.lifetime);
+    json::object notes;
+    for (const std::string& note : options.notes) {
+        const std::size_t equals = note.find('=');
+        if (equals == std::string::npos || equals == 0) return session.fail_with(Error(Errc::bad_input, "--note: expected KEY=VALUE, found " + note));
+        notes[note.substr(0, equals)] = note.substr(equals + 1);
+    }
+    if (!notes.empty()) add("notes", json::serialize(notes));
     const Result<json::value> queued = json_of(session.client().post(target, "message/rfc822", message, options.key));
     if (!queued) return session.fail_with(queued.error());
     if (session.json) return Session::print_json(*queued);
@@ -274,6 +291,12 @@ void add_engine_commands(CLI::App& app, Session& session) {
     CLI::App* command = app.add_subcommand("inject", "queue a message; exit code 0 means that it is durable");
     command->add_option("-f,--from", options->from, "reverse-path; empty for the null one")->required();
     command->add_option("-t,--to", options->to, "a recipient; may be repeated")->required()->allow_extra_args(false)->take_all();
+    command->add_option("--tenant", options->tenant, "who shares capacity with others");
+    command->add_option("--job", options->job, "what it is part of");
+    command->add_option("--transport", options->transport, "whose local addresses it goes out from");
+    command->add_option("--priority", options->priority, "0 (lowest) to 7")->check(CLI::Range(0, 7));
+    command->add_option("--lifetime", options->lifetime, "given up after this: seconds, or 15m, 2h, 3d");
+    command->add_option("--note", options->notes, "KEY=VALUE for policies that ask for notes.KEY; may be repeated")->allow_extra_args(false)->take_all();
     command->add_option("--key", options->key, "idempotency key: the same key queues once a day");
     command->add_option("FILE", options->file, "message, RFC 5322; standard input when absent or -");
     command->callback([options, &session] { inject(session, *options); });

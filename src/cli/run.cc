@@ -35,7 +35,8 @@ std::string usual_instance() {
 
 }  // namespace
 
-int run(int argc, char** argv, const std::function<int(const std::string& directory)>& serve) {
+int run(int argc, char** argv, const std::function<int(const std::string& directory)>& serve,
+        const std::function<void(CLI::App& app, Session& session)>& add_more) {
     CLI::App app("Sluice, a programmable outbound mail engine", "sluice");
     app.set_version_flag("-v,--version", std::string("sluice " SLUICE_VERSION));
     app.fallthrough();
@@ -55,6 +56,7 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     add_engine_commands(app, session);
     add_policy_commands(app, session);
     add_peer_commands(app, session);
+    add_more(app, session);
 
     try {
         app.parse(argc, argv);

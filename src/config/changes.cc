@@ -1,6 +1,7 @@
 #include "config/changes.h"
 
 #include "config/schema.h"
+#include "policy/assignment.h"
 #include "policy/delivery.h"
 #include "policy/policy_set.h"
 
@@ -13,9 +14,11 @@ Changes compare(const Settings& before, const Settings& after) {
         auto& names = setting.effect == Effect::live ? changes.live : changes.needs_restart;
         names.push_back(setting.name());
     }
-    const auto differ = [](const auto& one, const auto& other) { return (one ? one->text : std::string()) != (other ? other->text : std::string()); };
-    if (differ(before.policies, after.policies)) changes.live.emplace_back("policy.yaml");
-    if (differ(before.deliveries, after.deliveries)) changes.live.emplace_back("delivery.yaml");
+    const auto text = [](const auto& file) { return file != nullptr ? file->text : std::string(); };
+    if (text(before.policies) != text(after.policies)) changes.live.emplace_back("policy.yaml");
+    if (text(before.deliveries) != text(after.deliveries)) changes.live.emplace_back("delivery.yaml");
+    if (text(before.fields) != text(after.fields)) changes.live.emplace_back("fields.yaml");
+    if (before.transports != after.transports) changes.live.emplace_back("transports.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");
     if (before.outbound_tls.files_crc != after.outbound_tls.files_crc) {

@@ -14,7 +14,7 @@ struct Changes {
     bool any() const { return !live.empty() || !needs_restart.empty(); }
 };
 
-// The contents of certificates and keys count as well as their names, and policy.yaml and delivery.yaml as a whole.
+// The contents of certificates and keys count as well as their names, and the YAML files as a whole.
 Changes compare(const Settings& before, const Settings& after);
 
 }  // namespace sluice::config

@@ -12,7 +12,7 @@
 #include "config/secrecy.h"
 #include "config/sources.h"
 #include "config/tls_files.h"
-#include "policy/check.h"
+#include "policy/assignment.h"
 #include "policy/delivery.h"
 #include "policy/policy_set.h"
 
@@ -72,9 +72,11 @@ public:
 
 private:
     void report_stray_files();
-    std::optional<std::string> policy_text(const std::string& name);
+    std::optional<std::string> read_yaml(const std::string& name);
     void read_policies();
     void read_deliveries();
+    void read_fields();
+    void settle_kept_fields();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -90,7 +92,8 @@ private:
 
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
-    const std::vector<std::string> known = known_files();
+    std::vector<std::string> known = known_files();
+    known.insert(known.end(), {"policy.yaml", "fields.yaml", "transports.yaml"});
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
@@ -110,8 +113,8 @@ void Loader::report_stray_files() {
     }
 }
 
-// The text of a policy file; nothing where there is none. Such a file is small where people write it, but may be generated.
-std::optional<std::string> Loader::policy_text(const std::string& name) {
+// The text of a file that is small where people write it, but may be generated.
+std::optional<std::string> Loader::read_yaml(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
     auto text = read_text(folder_ + "/" + name, bytes_max);
     if (text) return std::move(*text);
@@ -120,21 +123,46 @@ std::optional<std::string> Loader::policy_text(const std::string& name) {
 }
 
 void Loader::read_policies() {
-    const std::string name = shown_name("policy.yaml");
-    const std::optional<std::string> text = policy_text("policy.yaml");
-    if (!text) return;
-    settings_.policies = policy::parse_policies(*text, name, problems_);
+    const std::string name = "policy.yaml";
+    const auto text = read_yaml(name);
+    if (text) settings_.policies = policy::parse_policies(*text, shown_name(name), problems_);
 }
 
 // Its patterns may refer to the lists and groupings of the policies.
 void Loader::read_deliveries() {
-    const std::string name = shown_name("delivery.yaml");
-    const std::optional<std::string> text = policy_text("delivery.yaml");
+    const std::string name = "delivery.yaml";
+    const auto text = read_yaml(name);
     if (!text) return;
     static const policy::PolicySet no_policies;
     const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : no_policies;
-    std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, name, set, problems_);
+    std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, shown_name(name), set, problems_);
     if (file) settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+}
+
+void Loader::read_fields() {
+    const std::string fields = "fields.yaml";
+    const std::string transports = "transports.yaml";
+    if (const auto text = read_yaml(fields)) settings_.fields = policy::parse_assignments(*text, shown_name(fields), problems_);
+    if (const auto text = read_yaml(transports)) {
+        settings_.transports = policy::parse_transports(*text, shown_name(transports), problems_).value_or(std::vector<policy::LocalPool>());
+    }
+    if (settings_.fields != nullptr) {
+        policy::report_unknown_transports(*settings_.fields, settings_.transports, shown_name(fields), problems_);
+    }
+}
+
+// Whatever names a note or header field adds it here: a message that was accepted without it never has it.
+void Loader::settle_kept_fields() {
+    std::set<std::string> kept;
+    if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
+    const auto keep = [&kept](const policy::FieldTable& table) {
+        for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
+            kept.insert(table.name_of(static_cast<policy::Field>(number)));
+        }
+    };
+    if (settings_.policies != nullptr) keep(settings_.policies->fields);
+    if (settings_.deliveries != nullptr) keep(settings_.deliveries->fields);
+    settings_.kept_fields.assign(kept.begin(), kept.end());
 }
 
 void Loader::report_strays(const std::string& file, const Ini& ini) {
@@ -246,6 +274,8 @@ Loaded Loader::run() {
     settle_http(settings_, sources_, problems_);
     read_policies();
     read_deliveries();
+    read_fields();
+    settle_kept_fields();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);
 

@@ -8,8 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "policy/local_pool.h"
+
 namespace sluice::policy {
 class PolicySet;
+struct Assignments;
 struct DeliveryFile;
 }
 
@@ -210,6 +213,10 @@ struct Settings {
     SpoolSettings spool;
     std::shared_ptr<const policy::PolicySet> policies;       // policy.yaml; null: there is no such file
     std::shared_ptr<const policy::DeliveryFile> deliveries;  // delivery.yaml; null: there is no such file
+    std::shared_ptr<const policy::Assignments> fields;       // fields.yaml; null: there is no such file
+    std::vector<policy::LocalPool> transports;               // transports.yaml
+    // Notes and header fields that are kept beside every message because somebody may ask for them, as policies name them.
+    std::vector<std::string> kept_fields;
 };
 using SettingsPtr = std::shared_ptr<const Settings>;
 

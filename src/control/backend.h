@@ -17,11 +17,12 @@ namespace sluice::control {
 struct ItemDetail {
     ItemId id;
     std::string state;  // "scheduled", "ready", "sending", "held"
-    std::string domain, tenant, sender;
+    std::string domain, tenant, job, transport, sender;
     std::vector<std::string> recipients;  // still undecided
     std::int64_t arrival_ms = 0, next_ms = 0;  // by the wall clock
     std::uint32_t attempts = 0, size = 0;
     std::uint8_t priority = 4;
+    std::int64_t lifetime_s = 0;  // its own; 0: none
     std::string subject;  // show only
     std::string headers;  // show only: the header section
     std::string problem;  // why the message cannot be read; then only what the queue knows is here
@@ -64,8 +65,10 @@ struct InjectRequest {
     std::string message;          // RFC 5322, LF or CRLF line ends
     std::string idempotency_key;  // empty: none
     std::string client;           // for events: "http", "cli"
-    std::string tenant;
-    std::uint8_t priority = 4;
+    std::string tenant, job, transport;
+    std::optional<std::uint8_t> priority;
+    std::string lifetime;         // seconds, or "15m", "3d"; empty: none of its own
+    std::string notes;            // JSON object, or empty
 };
 struct InjectReply {
     MessageId id;

@@ -70,6 +70,9 @@ json::value to_json(const ItemDetail& item) {
                      {"size", item.size},
                      {"priority", static_cast<int>(item.priority)}};
     if (!item.tenant.empty()) out["tenant"] = item.tenant;
+    if (!item.job.empty()) out["job"] = item.job;
+    if (!item.transport.empty()) out["transport"] = item.transport;
+    if (item.lifetime_s != 0) out["lifetime"] = item.lifetime_s;
     if (!item.subject.empty()) out["subject"] = item.subject;
     if (!item.problem.empty()) out["problem"] = item.problem;
     if (!item.headers.empty()) out["headers"] = item.headers;

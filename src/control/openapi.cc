@@ -26,7 +26,12 @@ std::string_view openapi_document() {
           {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}, "description": "the same key within a day queues once"},
           {"name": "from", "in": "query", "schema": {"type": "string"}},
           {"name": "to", "in": "query", "schema": {"type": "array", "items": {"type": "string"}}},
-          {"name": "tenant", "in": "query", "schema": {"type": "string"}}
+          {"name": "tenant", "in": "query", "schema": {"type": "string"}},
+          {"name": "job", "in": "query", "schema": {"type": "string"}},
+          {"name": "transport", "in": "query", "schema": {"type": "string"}, "description": "whose local addresses it goes out from"},
+          {"name": "priority", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 7}},
+          {"name": "lifetime", "in": "query", "schema": {"type": "string"}, "description": "given up after this: seconds, or 15m, 2h, 3d"},
+          {"name": "notes", "in": "query", "schema": {"type": "string"}, "description": "a JSON object"}
         ],
         "requestBody": {
           "required": true,
@@ -86,8 +91,12 @@ std::string_view openapi_document() {
           "from": {"type": "string", "description": "reverse-path; empty for the null one"},
           "to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
           "message": {"type": "string", "description": "RFC 5322 text"},
-          "tenant": {"type": "string"},
-          "priority": {"type": "integer", "minimum": 0, "maximum": 7}
+          "tenant": {"type": "string", "maxLength": 255},
+          "job": {"type": "string", "maxLength": 255},
+          "transport": {"type": "string", "maxLength": 255, "description": "whose local addresses it goes out from"},
+          "priority": {"type": "integer", "minimum": 0, "maximum": 7},
+          "lifetime": {"description": "given up after this: seconds, or 15m, 2h, 3d", "oneOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]},
+          "notes": {"type": "object", "description": "what policies may ask for as notes.KEY"}
         },
         "additionalProperties": false
       }

@@ -154,6 +154,52 @@ HttpReply refuse_injection(const Error& error) {
     return refuse_field(error);
 }
 
+// Whether `key` is something that a text can say in either form of the request.
+bool set_text(InjectRequest& inject, std::string_view key, const std::string& value) {
+    if (key == "tenant") inject.tenant = value;
+    else if (key == "job") inject.job = value;
+    else if (key == "transport") inject.transport = value;
+    else if (key == "lifetime") inject.lifetime = value;
+    else return false;
+    return true;
+}
+
+// The texts of a query, which has no numbers and no objects of its own.
+bool set_parameter(InjectRequest& inject, std::string_view key, const std::string& value) {
+    if (key == "priority") {
+        inject.priority = parse_number<std::uint8_t>(value);
+        return inject.priority && *inject.priority <= 7;
+    }
+    if (key == "notes") {
+        json::error_code error;
+        const json::value notes = json::parse(value, error);
+        if (error || !notes.is_object()) return false;
+        inject.notes = json::serialize(notes);
+        return true;
+    }
+    return set_text(inject, key, value);
+}
+
+bool set_member(InjectRequest& inject, std::string_view key, const json::value& value) {
+    if (key == "priority" && value.is_int64() && value.as_int64() >= 0 && value.as_int64() <= 7) {
+        inject.priority = static_cast<std::uint8_t>(value.as_int64());
+        return true;
+    }
+    if (key == "lifetime" && value.is_int64()) {
+        inject.lifetime = std::to_string(value.as_int64());
+        return true;
+    }
+    if (key == "notes" && value.is_object()) {
+        inject.notes = json::serialize(value);
+        return true;
+    }
+    if (!value.is_string()) return false;
+    if (key == "from") inject.from = text_of(value);
+    else if (key == "message") inject.message = text_of(value);
+    else return set_text(inject, key, text_of(value));
+    return true;
+}
+
 Result<InjectRequest> injection_of(const HttpRequest& request) {
     InjectRequest inject;
     inject.idempotency_key = request.idempotency_key;
@@ -163,8 +209,7 @@ Result<InjectRequest> injection_of(const HttpRequest& request) {
         for (const auto& [key, value] : request.query) {
             if (key == "from") inject.from = value;
             else if (key == "to") inject.to.push_back(value);
-            else if (key == "tenant") inject.tenant = value;
-            else return fail(Errc::bad_input, key + ": unknown parameter");
+            else if (!set_parameter(inject, key, value)) return fail(Errc::bad_input, key + ": unknown parameter or bad value");
             has_from = has_from || key == "from";
         }
         inject.message = request.body;
@@ -175,17 +220,12 @@ Result<InjectRequest> injection_of(const HttpRequest& request) {
     for (const auto& member : body) {
         const std::string key(member.key());
         const json::value& value = member.value();
-        if (key == "from" && value.is_string()) inject.from = text_of(value);
-        else if (key == "message" && value.is_string()) inject.message = text_of(value);
-        else if (key == "tenant" && value.is_string()) inject.tenant = text_of(value);
-        else if (key == "priority" && value.is_int64() && value.as_int64() >= 0 && value.as_int64() <= 7) {
-            inject.priority = static_cast<std::uint8_t>(value.as_int64());
-        } else if (key == "to" && value.is_array()) {
+        if (key == "to" && value.is_array()) {
             for (const json::value& one : value.as_array()) {
                 if (!one.is_string()) return fail(Errc::bad_input, "to: an array of addresses is expected");
                 inject.to.push_back(text_of(one));
             }
-        } else return fail(Errc::bad_input, key + ": unknown member or wrong type");
+        } else if (!set_member(inject, key, value)) return fail(Errc::bad_input, key + ": unknown member or wrong type");
         has_from = has_from || key == "from";
     }
     if (!has_from) return fail(Errc::bad_input, std::string(from_missing));

@@ -154,7 +154,11 @@ Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {
     const bool too_large = size_max > 0 && injection.content.size() > size_max;
     injection.origin = request.client.empty() ? "http" : request.client;
     injection.tenant = std::move(request.tenant);
-    injection.priority = request.priority;
+    injection.job = std::move(request.job);
+    injection.transport = std::move(request.transport);
+    injection.lifetime = std::move(request.lifetime);
+    injection.notes = std::move(request.notes);
+    if (request.priority) injection.priority = *request.priority;
     auto message = reception::make_message(std::move(injection), *engine_.settings(), engine_.machinery_->clock(), engine_.machinery_->ids());
     if (message) return std::move(*message);
     const auto& errors = message.error();

@@ -84,6 +84,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.fresh_bytes_max = settings.spool.fresh_bytes_max;
     options.sources4 = settings.outbound.sources4;
     options.sources6 = settings.outbound.sources6;
+    options.transports = settings.transports;
     options.policies = settings.policies;
     options.deliveries = settings.deliveries;
     options.seed = seed;

@@ -38,6 +38,9 @@ control::ItemDetail detail_of(const queue::ItemView& view, const Clock& clock) {
     item.state = name_of(view.state);
     item.domain = view.domain;
     item.tenant = view.tenant;
+    item.job = view.job;
+    item.transport = view.transport;
+    item.lifetime_s = view.lifetime.count();
     item.arrival_ms = clock.wall_ms(view.arrival);
     item.next_ms = clock.wall_ms(view.due);
     item.attempts = view.attempts;

@@ -157,6 +157,7 @@ void ClientSession::add_mail(const Transaction& transaction) {
     declared.reverse_path = envelope.reverse_path;
     declared.ret = envelope.ret;
     declared.envid = envelope.envid;
+    declared.mt_priority = envelope.mt_priority;
     declared.body = transaction.body;
     commands_ += smtp::format_mail(declared, transaction.size(), transaction.needs_utf8, extensions_);
 }

@@ -16,11 +16,15 @@ bool is_source_fault(Errc code) {
 }
 
 struct Race::Track {
+    // What came of a runner so far.
+    enum class Word : std::uint8_t { none, none_for_long, given };
+
     Track(async::Executor executor, net::Network& network_) : network(network_), news(executor) {}
 
     net::Network& network;
 
     std::vector<net::ConnectOptions> runners;
+    std::vector<Word> words;
     std::size_t started = 0;
     std::size_t failed = 0;
     bool next_is_due = false;
@@ -42,12 +46,16 @@ Task<> Race::run_one(Track& track, std::size_t index) {
         ++track.failed;
         track.next_is_due = true;
     }
+    track.words[index] = Track::Word::given;
     track.news.set();
 }
 
 Task<> Race::stagger(Track& track, std::size_t started) {
     const bool waited = co_await async::sleep_for(stagger_delay);
-    if (!waited || track.started != started) co_return;
+    if (!waited) co_return;
+    Track::Word& word = track.words[started - 1];
+    if (word == Track::Word::none) word = Track::Word::none_for_long;
+    if (track.started != started) co_return;
     track.next_is_due = true;
     track.news.set();
 }
@@ -62,12 +70,16 @@ Task<RaceResult> Race::run(std::vector<net::ConnectOptions> runners) {
     ASSERT(track_ == nullptr);
     Track track(executor_, network_);
     track.runners = std::move(runners);
+    track.words.assign(track.runners.size(), Track::Word::none);
     track_ = &track;
     async::TaskGroup group(executor_);
     track.next_is_due = true;
     while (!track.result.winner && !track.cancelled && track.failed < track.runners.size()) {
         if (track.next_is_due && track.started < track.runners.size()) start_next(track, group);
         co_await track.news.wait();
+    }
+    for (std::size_t i = 0; track.result.winner && i < track.result.winner_index; ++i) {
+        if (track.words[i] == Track::Word::none_for_long) track.result.overtaken.push_back(i);
     }
     co_await group.close();
     track_ = nullptr;

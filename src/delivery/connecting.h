@@ -13,6 +13,7 @@ struct RaceResult {
     net::StreamPtr winner;        // null: nobody could be reached
     std::size_t winner_index = 0; // in the runners
     std::vector<std::size_t> unreachable;  // runners that failed before the winner was there, by their own fault
+    std::vector<std::size_t> overtaken;    // runners that were silent for 250 ms or more when a later one won
     Error error{Errc::unreachable, "no address to connect to"};  // the first failure, when there is no winner
 };
 

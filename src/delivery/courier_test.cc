@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "delivery/courier_test_support.h"
+#include "net/net_test_support.h"
 
 namespace sluice::delivery {
 namespace {
@@ -79,6 +80,22 @@ TEST_F(CourierTest, C5321_14_UnreachableHostIsPassedOverAndReported) {
     const auto end = ended();
     EXPECT_EQ(end.verdict, Ended::done);
     EXPECT_THAT(end.unhealthy, ElementsAre(0U));
+}
+
+// FM-35: it is not raced against again and again.
+TEST_F(CourierTest, SilentHostIsOvertakenAndReported) {
+    const net::FullBacklog deaf;
+    host({hello + mail_ok + bye});
+    queue::Deliver order = deliver(make_message({"b@example.test"}));
+    auto route = std::make_shared<queue::Route>(*order.route);
+    route->candidates.insert(route->candidates.begin(), {"deaf.test", deaf.address.endpoint().text(), 0});
+    order.route = std::move(route);
+    order.candidates = {0, 1};
+    courier().carry_out(std::move(order));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::done);
+    EXPECT_THAT(end.unhealthy, ElementsAre(0U));
+    EXPECT_EQ(inbox_.all<queue::SessionOpened>().at(0).candidate, 1U);
 }
 
 TEST_F(CourierTest, NoHostReachableDefersWhenNoneIsLeftAndGoesOnWhenSomeAre) {

@@ -50,6 +50,7 @@ struct OutboundSession::Opening {
     std::optional<Verdict> failure;  // of the last host tried; nothing: open
     bool permanent = true;           // every host tried here refused for good
     std::vector<std::uint32_t> unhealthy;
+    std::vector<std::uint32_t> overtaken;  // silent when others answered
 };
 
 OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surroundings, queue::SessionId id)
@@ -170,6 +171,8 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         }
         const std::uint32_t winner = raced[race.winner_index];
         candidate_ = deliver.route->candidates[winner];
+        for (const std::size_t index : race.overtaken) opening.overtaken.push_back(raced[index]);
+        std::erase(opening.overtaken, winner);
         opening.failure.reset();
         co_await greet(deliver, opening, std::move(race.winner), false);
         if (!opening.failure) {
@@ -242,11 +245,19 @@ net::ConnectOptions OutboundSession::connect_options(
     return options;
 }
 
+// What the route says comes first, then the name of the address that we call from, then our own.
+const std::string& OutboundSession::helo_name(const queue::Deliver& deliver) const {
+    if (!deliver.route->transport.helo.empty()) return deliver.route->transport.helo;
+    const bool is_socket = candidate_.remote.starts_with('/');
+    const std::string& of_address = candidate_.remote.starts_with('[') ? deliver.helo6 : deliver.helo;
+    return is_socket || of_address.empty() ? owner_.settings()->me : of_address;
+}
+
 SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_clear) const {
     const queue::Transport& transport = deliver.route->transport;
     SessionTerms terms;
     terms.lmtp = transport.lmtp;
-    terms.helo_name = transport.helo.empty() ? owner_.settings()->me : transport.helo;
+    terms.helo_name = helo_name(deliver);
     terms.tls = in_clear ? TlsMode::off
                          : owner_.tls().mode_for(*deliver.route, candidate_, demand_of(deliver), surroundings_.clock.now());
     terms.tls_context = owner_.tls().context_for(terms.tls);
@@ -311,6 +322,9 @@ bool OutboundSession::report(
     ended.session = id_;
     ended.permanent = ended.permanent && opening.permanent;
     ended.unhealthy = std::move(opening.unhealthy);
+    // Who was overtaken was not tried to the end: that is remembered, but closes nothing to an item that still looks for a host.
+    const bool over = ended.verdict == queue::AttemptEnded::Verdict::done || ended.verdict == queue::AttemptEnded::Verdict::deferred;
+    if (over) ended.unhealthy.insert(ended.unhealthy.end(), opening.overtaken.begin(), opening.overtaken.end());
     ended.reusable = client_ && client_->usable() && !close_asked_;
     const bool stays = ended.reusable;
     surroundings_.core.push(std::move(ended));

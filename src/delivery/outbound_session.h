@@ -52,6 +52,7 @@ private:
     Task<> greet(const queue::Deliver& deliver, Opening& opening, net::StreamPtr stream, bool in_clear);
     void note_pipelining();
     net::ConnectOptions connect_options(const queue::Deliver& deliver, const queue::Candidate& candidate) const;
+    const std::string& helo_name(const queue::Deliver& deliver) const;
     SessionTerms terms_for(const queue::Deliver& deliver, bool in_clear) const;
     bool report(
         const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,

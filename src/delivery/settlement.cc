@@ -100,6 +100,13 @@ namespace {
 
 bool goes_on(Fate fate) { return fate == Fate::next_candidate || fate == Fate::fresh_session; }
 
+// When nothing more is tried: at the end of the queue's lifetime, or of the message's own.
+Instant given_up_at(const Attempted& attempted, const config::Settings& settings) {
+    const Instant end = attempted.work.arrival + lifetime_of(settings.outbound, attempted.how);
+    const std::chrono::seconds own = attempted.message->lifetime;
+    return own.count() == 0 ? end : std::min(end, attempted.work.arrival + Duration(own));
+}
+
 // Something was said about the message, and not only about the host.
 bool any_decided(const Attempted& attempted) {
     Standing standing = attempted.standing;
@@ -135,10 +142,11 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
         }
     }
     if (sorted.deferred.empty()) return sorted;
+    const Instant end = given_up_at(attempted, settings);
     const auto next =
         next_attempt(settings.outbound, attempted.how, attempted.work.attempts, attempted.work.arrival, now, random_);
-    if (next) {
-        sorted.next = next->when;
+    if (next && now < end) {
+        sorted.next = std::min(next->when, end);
         sorted.tell_delay = next->notify;
     } else {
         sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
@@ -160,7 +168,7 @@ std::optional<Bounce> Settlement::notify(
     about.delay_is_due = sorted.tell_delay || (outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
                                                now - attempted.work.arrival >= outbound.delay_dsn_after);
     about.now = now;
-    about.given_up_at = attempted.work.arrival + lifetime_of(outbound, attempted.how);
+    about.given_up_at = given_up_at(attempted, settings);
     const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
                                  (sorted.deferred.empty() || !about.delay_is_due) &&
                                  (sorted.delivered.empty() || !about.relayed_blind);

@@ -1,14 +1,12 @@
 #include "drill/plan.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <array>
-#include <initializer_list>
 
 #include "base/assert.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "yaml/reading.h"
 
 namespace sluice::drill {
 namespace {
@@ -20,132 +18,108 @@ constexpr std::array<const char*, mood_count> mood_names = {
     "drops_dot_reply", "talks_nonsense", "refuses_for_good", "closes_at_once", "unreachable", "refuses_connections"};
 constexpr std::array dns_names = {"fine", "temporary", "no_domain", "flaky", "silent", "slow", "changing"};
 
-// yaml-cpp reports by exceptions; they end in parse_plan().
-[[noreturn]] void refuse(const YAML::Node& node, const std::string& why) { throw YAML::Exception(node.Mark(), why); }
+using yaml::Fields;
+using yaml::Reading;
 
-void allow_keys(const YAML::Node& node, std::initializer_list<const char*> keys) {
-    if (!node.IsMap()) refuse(node, "expected a map");
-    for (const auto& entry : node) {
-        const auto key = entry.first.as<std::string>();
-        const bool known = std::any_of(keys.begin(), keys.end(), [&](const char* k) { return key == k; });
-        if (!known) refuse(entry.first, "unknown key '" + key + "'");
-    }
+void read_missing_extension(Reading& reading, const YAML::Node& node, HostPlan& host) {
+    constexpr std::array names = {"PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN"};
+    bool* const offered[] = {&host.pipelining, &host.chunking, &host.eight_bit, &host.smtputf8, &host.size, &host.dsn};
+    if (const auto place = reading.choice(node, "without", names)) *offered[*place] = false;
 }
 
-template <class T>
-void read(const YAML::Node& node, const char* key, T& into) {
-    if (const YAML::Node value = node[key]) into = value.as<T>();
-}
-template <class T>
-void read(const YAML::Node& node, const char* key, std::optional<T>& into) {
-    if (const YAML::Node value = node[key]) into = value.as<T>();
-}
-
-template <class Names>
-std::size_t index_of(const YAML::Node& node, const Names& names, const char* what) {
-    const auto name = node.as<std::string>();
-    const auto found = std::find_if(names.begin(), names.end(), [&](const char* n) { return name == n; });
-    if (found == names.end()) refuse(node, std::string("unknown ") + what + " '" + name + "'");
-    return static_cast<std::size_t>(found - names.begin());
-}
-
-HostPlan read_host(const YAML::Node& node) {
-    allow_keys(node, {"moods", "after", "without", "starttls", "ipv6"});
+HostPlan read_host(Reading& reading, const YAML::Node& node) {
+    const Fields fields = reading.fields(node, "host", {"moods", "after", "without", "starttls", "ipv6"});
     HostPlan host;
-    if (const YAML::Node moods = node["moods"]) {
+    if (fields.has("moods")) {
         host.moods.clear();
-        for (const YAML::Node& mood : moods) host.moods.push_back(static_cast<Mood>(index_of(mood, mood_names, "mood")));
-        if (host.moods.empty()) refuse(moods, "a host needs a mood");
+        for (const YAML::Node& mood : fields.list("moods")) {
+            host.moods.push_back(static_cast<Mood>(reading.choice(mood, "mood", mood_names).value_or(0)));
+        }
+        if (host.moods.empty()) reading.error(node, "a host needs a mood");
     }
-    read(node, "after", host.after);
-    read(node, "starttls", host.starttls);
-    read(node, "ipv6", host.ipv6);
-    for (const YAML::Node& missing : node["without"]) {
-        const auto name = missing.as<std::string>();
-        if (name == "PIPELINING") host.pipelining = false;
-        else if (name == "CHUNKING") host.chunking = false;
-        else if (name == "8BITMIME") host.eight_bit = false;
-        else if (name == "SMTPUTF8") host.smtputf8 = false;
-        else if (name == "SIZE") host.size = false;
-        else if (name == "DSN") host.dsn = false;
-        else refuse(missing, "unknown extension '" + name + "'");
-    }
+    fields.read("after", host.after);
+    fields.read("starttls", host.starttls);
+    fields.read("ipv6", host.ipv6);
+    for (const YAML::Node& missing : fields.list("without")) read_missing_extension(reading, missing, host);
     return host;
 }
 
-DomainPlan read_domain(const YAML::Node& node) {
-    allow_keys(node, {"mx", "dns", "ttl"});
+DomainPlan read_domain(Reading& reading, const YAML::Node& node) {
+    const Fields fields = reading.fields(node, "domain", {"mx", "dns", "ttl"});
     DomainPlan domain;
-    for (const YAML::Node& mx : node["mx"]) {
-        const auto text = mx.as<std::string>();
+    for (const YAML::Node& mx : fields.list("mx")) {
+        const std::string text = reading.text(mx, "mx").value_or("");
         const auto words = split(text, ' ');
         const auto preference = words.size() == 2 ? parse_number<std::uint16_t>(words[1]) : std::optional<std::uint16_t>(10);
-        if (words.size() > 2 || !preference) refuse(mx, "expected 'host' or 'host PREFERENCE'");
-        domain.mx.emplace_back(std::string(words[0]), *preference);
+        if (words.size() > 2 || !preference) reading.error(mx, "mx: expected `host` or `host PREFERENCE`");
+        domain.mx.emplace_back(std::string(words[0]), preference.value_or(10));
     }
-    if (const YAML::Node dns = node["dns"]) domain.dns = static_cast<DnsMood>(index_of(dns, dns_names, "dns"));
-    read(node, "ttl", domain.ttl_s);
+    if (fields.has("dns")) domain.dns = static_cast<DnsMood>(reading.choice(fields["dns"], "dns", dns_names).value_or(0));
+    fields.read("ttl", domain.ttl_s);
     return domain;
 }
 
-StreamPlan read_stream(const YAML::Node& node, const Plan& plan) {
-    allow_keys(node, {"to", "messages", "per_hour", "recipients_max", "bytes_max", "pipelining", "chunking", "starttls",
-                      "injects", "aborts", "null_senders", "wants_dsn"});
+StreamPlan read_stream(Reading& reading, const YAML::Node& node, const Plan& plan) {
+    const Fields fields = reading.fields(node, "client", {"to", "messages", "per_hour", "recipients_max", "bytes_max", "pipelining", "chunking",
+                                                          "starttls", "injects", "aborts", "null_senders", "wants_dsn"});
     StreamPlan stream;
-    read(node, "to", stream.to);
+    fields.read("to", stream.to);
     for (const std::string& domain : stream.to) {
-        if (!plan.domains.contains(domain)) refuse(node, "no such domain: " + domain);
+        if (!plan.domains.contains(domain)) reading.error(node, "no such domain: " + domain);
     }
-    if (stream.to.empty()) refuse(node, "a stream needs 'to'");
-    read(node, "messages", stream.messages);
-    read(node, "per_hour", stream.per_hour);
-    read(node, "recipients_max", stream.recipients_max);
-    read(node, "bytes_max", stream.bytes_max);
-    read(node, "pipelining", stream.pipelining);
-    read(node, "chunking", stream.chunking);
-    read(node, "starttls", stream.starttls);
-    read(node, "injects", stream.injects);
-    read(node, "aborts", stream.aborts);
-    read(node, "null_senders", stream.null_senders);
-    read(node, "wants_dsn", stream.wants_dsn);
+    if (stream.to.empty()) reading.error(node, "a stream needs `to`");
+    fields.read("messages", stream.messages);
+    fields.read("per_hour", stream.per_hour);
+    fields.read("recipients_max", stream.recipients_max);
+    fields.read("bytes_max", stream.bytes_max);
+    fields.read("pipelining", stream.pipelining);
+    fields.read("chunking", stream.chunking);
+    fields.read("starttls", stream.starttls);
+    fields.read("injects", stream.injects);
+    fields.read("aborts", stream.aborts);
+    fields.read("null_senders", stream.null_senders);
+    fields.read("wants_dsn", stream.wants_dsn);
     return stream;
 }
 
-void read_engine(const YAML::Node& node, Plan& plan) {
-    allow_keys(node, {"shards", "concurrency_max", "destination_concurrency", "messages_per_connection", "lifetime_hours",
-                      "intervals", "always_split", "verify_tls", "sync", "segment_bytes", "fresh_bytes_max", "group_bytes_max"});
-    read(node, "shards", plan.shards);
-    read(node, "concurrency_max", plan.concurrency_max);
-    read(node, "destination_concurrency", plan.destination_concurrency);
-    read(node, "messages_per_connection", plan.messages_per_connection);
-    if (const YAML::Node hours = node["lifetime_hours"]) plan.lifetime = Duration(hours.as<std::int64_t>() * 3'600'000);
-    if (const YAML::Node intervals = node["intervals"]) {
+void read_engine(Reading& reading, const YAML::Node& node, Plan& plan) {
+    const Fields fields = reading.fields(node, "engine", {"shards", "concurrency_max", "destination_concurrency", "messages_per_connection",
+                                                          "lifetime_hours", "intervals", "always_split", "verify_tls", "sync", "segment_bytes",
+                                                          "fresh_bytes_max", "group_bytes_max"});
+    fields.read("shards", plan.shards);
+    fields.read("concurrency_max", plan.concurrency_max);
+    fields.read("destination_concurrency", plan.destination_concurrency);
+    fields.read("messages_per_connection", plan.messages_per_connection);
+    if (std::optional<std::uint32_t> hours; fields.read("lifetime_hours", hours), hours) plan.lifetime = Duration(std::int64_t{*hours} * 3'600'000);
+    if (fields.has("intervals")) {
         plan.intervals.clear();
-        for (const YAML::Node& seconds : intervals) plan.intervals.emplace_back(seconds.as<std::int64_t>() * 1'000);
-        if (plan.intervals.empty()) refuse(intervals, "expected seconds");
+        for (const YAML::Node& seconds : fields.list("intervals")) {
+            plan.intervals.push_back(reading.seconds(seconds, "intervals", Fields::seconds_max).value_or(Duration{0}));
+        }
+        if (plan.intervals.empty()) reading.error(node, "intervals: expected seconds");
     }
-    read(node, "always_split", plan.always_split);
-    read(node, "verify_tls", plan.verify_tls);
-    read(node, "sync", plan.sync);
-    read(node, "segment_bytes", plan.segment_bytes);
-    read(node, "fresh_bytes_max", plan.fresh_bytes_max);
-    read(node, "group_bytes_max", plan.group_bytes_max);
+    fields.read("always_split", plan.always_split);
+    fields.read("verify_tls", plan.verify_tls);
+    fields.read("sync", plan.sync);
+    fields.read("segment_bytes", plan.segment_bytes);
+    fields.read("fresh_bytes_max", plan.fresh_bytes_max);
+    fields.read("group_bytes_max", plan.group_bytes_max);
 }
 
-void read_troubles(const YAML::Node& node, Plan& plan) {
-    allow_keys(node, {"kills", "power_cuts", "restarts", "disk_errors", "sync_failures", "disk_full", "slow_disk",
-                      "clock_jumps", "operators", "reconfigured", "link_resets"});
-    read(node, "kills", plan.kills);
-    read(node, "power_cuts", plan.power_cuts);
-    read(node, "restarts", plan.restarts);
-    read(node, "disk_errors", plan.disk_errors);
-    read(node, "sync_failures", plan.sync_failures);
-    read(node, "disk_full", plan.disk_full);
-    read(node, "slow_disk", plan.slow_disk);
-    read(node, "clock_jumps", plan.clock_jumps);
-    read(node, "operators", plan.operators);
-    read(node, "reconfigured", plan.reconfigured);
-    read(node, "link_resets", plan.link_resets);
+void read_troubles(Reading& reading, const YAML::Node& node, Plan& plan) {
+    const Fields fields = reading.fields(node, "troubles", {"kills", "power_cuts", "restarts", "disk_errors", "sync_failures", "disk_full",
+                                                            "slow_disk", "clock_jumps", "operators", "reconfigured", "link_resets"});
+    fields.read("kills", plan.kills);
+    fields.read("power_cuts", plan.power_cuts);
+    fields.read("restarts", plan.restarts);
+    fields.read("disk_errors", plan.disk_errors);
+    fields.read("sync_failures", plan.sync_failures);
+    fields.read("disk_full", plan.disk_full);
+    fields.read("slow_disk", plan.slow_disk);
+    fields.read("clock_jumps", plan.clock_jumps);
+    fields.read("operators", plan.operators);
+    fields.read("reconfigured", plan.reconfigured);
+    fields.read("link_resets", plan.link_resets);
 }
 
 // Where notifications go, unless the plan says otherwise.
@@ -155,32 +129,32 @@ void add_senders(Plan& plan) {
     plan.domains["senders.test"].mx = {{"senders.mx.test", std::uint16_t{10}}};
 }
 
-Plan read_plan(const YAML::Node& root) {
-    allow_keys(root, {"title", "hours", "hosts", "domains", "clients", "engine", "troubles_per_hour", "latency_max_ms",
-                      "read_bytes_max", "expect"});
+Plan read_plan(Reading& reading, const YAML::Node& root) {
+    const Fields fields = reading.fields(root, "scenario", {"title", "hours", "hosts", "domains", "clients", "engine", "troubles_per_hour",
+                                                            "latency_max_ms", "read_bytes_max", "expect"});
     Plan plan;
-    read(root, "title", plan.title);
-    if (const YAML::Node hours = root["hours"]) plan.faults_for = Duration(static_cast<std::int64_t>(hours.as<double>() * 3'600'000));
-    for (const auto& host : root["hosts"]) plan.hosts[host.first.as<std::string>()] = read_host(host.second);
-    for (const auto& entry : root["domains"]) {
-        const DomainPlan domain = read_domain(entry.second);
+    fields.read("title", plan.title);
+    if (std::optional<double> hours; fields.read("hours", hours), hours) plan.faults_for = Duration(static_cast<std::int64_t>(*hours * 3'600'000));
+    for (const Reading::Entry& host : fields.map("hosts")) plan.hosts[host.key] = read_host(reading, host.value);
+    for (const Reading::Entry& entry : fields.map("domains")) {
+        const DomainPlan domain = read_domain(reading, entry.value);
         for (const auto& [host, preference] : domain.mx) {
-            if (!plan.hosts.contains(host)) refuse(entry.second, "no such host: " + host);
+            if (!plan.hosts.contains(host)) reading.error(entry.value, "no such host: " + host);
         }
-        plan.domains[entry.first.as<std::string>()] = domain;
+        plan.domains[entry.key] = domain;
     }
-    for (const YAML::Node& stream : root["clients"]) plan.streams.push_back(read_stream(stream, plan));
-    if (plan.streams.empty()) refuse(root, "a scenario needs 'clients'");
-    if (const YAML::Node engine = root["engine"]) read_engine(engine, plan);
-    if (const YAML::Node troubles = root["troubles_per_hour"]) read_troubles(troubles, plan);
-    read(root, "latency_max_ms", plan.latency_max_ms);
-    read(root, "read_bytes_max", plan.read_bytes_max);
-    if (const YAML::Node expect = root["expect"]) {
-        allow_keys(expect, {"delivered", "bounced", "duplicates_max", "lives_min"});
-        read(expect, "delivered", plan.expect.delivered);
-        read(expect, "bounced", plan.expect.bounced);
-        read(expect, "duplicates_max", plan.expect.duplicates_max);
-        read(expect, "lives_min", plan.expect.lives_min);
+    for (const YAML::Node& stream : fields.list("clients")) plan.streams.push_back(read_stream(reading, stream, plan));
+    if (plan.streams.empty()) reading.error(root, "a scenario needs `clients`");
+    if (fields.has("engine")) read_engine(reading, fields["engine"], plan);
+    if (fields.has("troubles_per_hour")) read_troubles(reading, fields["troubles_per_hour"], plan);
+    fields.read("latency_max_ms", plan.latency_max_ms);
+    fields.read("read_bytes_max", plan.read_bytes_max);
+    if (fields.has("expect")) {
+        const Fields expect = reading.fields(fields["expect"], "expect", {"delivered", "bounced", "duplicates_max", "lives_min"});
+        expect.read("delivered", plan.expect.delivered);
+        expect.read("bounced", plan.expect.bounced);
+        expect.read("duplicates_max", plan.expect.duplicates_max);
+        expect.read("lives_min", plan.expect.lives_min);
     }
     add_senders(plan);
     return plan;
@@ -318,11 +292,12 @@ const char* name_of(Mood mood) { return mood_names[static_cast<std::size_t>(mood
 const char* name_of(DnsMood mood) { return dns_names[static_cast<std::size_t>(mood)]; }
 
 Result<Plan> parse_plan(const std::string& yaml) {
-    try {
-        return read_plan(YAML::Load(yaml));
-    } catch (const YAML::Exception& error) {
-        return fail(Errc::config, error.what());
-    }
+    Problems problems;
+    Reading reading("scenario", problems);
+    const YAML::Node root = reading.load(yaml);
+    Plan plan = reading.failed() ? Plan() : read_plan(reading, root);
+    if (reading.failed()) return fail(Errc::config, problems.all().front().text());
+    return plan;
 }
 
 Plan random_plan(std::uint64_t seed) { return Swarm(seed).plan(seed); }

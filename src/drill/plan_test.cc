@@ -27,11 +27,11 @@ TEST(Plan, ReadsAScenario) {
 }
 
 TEST(Plan, RefusesWhatItDoesNotKnow) {
-    EXPECT_THAT(refusal("colour: red\n"), HasSubstr("unknown key 'colour'"));
-    EXPECT_THAT(refusal("hosts: {h: {moods: [cheerful]}}\n"), HasSubstr("unknown mood 'cheerful'"));
+    EXPECT_THAT(refusal("colour: red\n"), HasSubstr("unknown key `colour`"));
+    EXPECT_THAT(refusal("hosts: {h: {moods: [cheerful]}}\n"), HasSubstr("mood: expected one of"));
     EXPECT_THAT(refusal("domains: {d.test: {mx: [nowhere]}}\n"), HasSubstr("no such host: nowhere"));
     EXPECT_THAT(refusal("clients: [{to: [d.test]}]\n"), HasSubstr("no such domain: d.test"));
-    EXPECT_THAT(refusal("title: t\n"), HasSubstr("needs 'clients'"));
+    EXPECT_THAT(refusal("title: t\n"), HasSubstr("needs `clients`"));
 }
 
 TEST(Plan, ASeedMakesTheSameWorldEachTime) {

@@ -96,6 +96,8 @@ void add_message(Line& line, const mail::Message& message) {
     line.text("message", message.id.text());
     line.address_field("sender", message.envelope.reverse_path);
     line.text_if("tenant", message.tenant);
+    line.text_if("job", message.job);
+    line.text_if("transport", message.transport);
 }
 
 void add_link(Line& line, const Link& link) {

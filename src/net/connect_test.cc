@@ -57,23 +57,6 @@ TEST(Connect, MapsErrorNumbers) {
     EXPECT_EQ(link_errc(ECONNRESET), Errc::link_closed);
 }
 
-// A listening socket whose backlog is full: the kernel drops further SYNs, as a dead host would.
-struct FullBacklog {
-    FullBacklog()
-        : listener(std::move(*open_socket(AF_INET))), address(Endpoint(IpAddress::v4(0x7F000001), 0)) {
-        EXPECT_EQ(::bind(listener.get(), address.get(), address.length()), 0);
-        EXPECT_EQ(::getsockname(listener.get(), address.get(), address.length_out()), 0);
-        EXPECT_EQ(::listen(listener.get(), 0), 0);
-        for (int i = 0; i < 4; ++i) {
-            waiting.push_back(std::move(*open_socket(AF_INET)));
-            (void)::connect(waiting.back().get(), address.get(), address.length());
-        }
-    }
-    Descriptor listener;
-    SocketAddress address;
-    std::vector<Descriptor> waiting;
-};
-
 TEST(Connect, GivesUpAtItsOwnDeadline) {
     const FullBacklog dead;
     boost::asio::io_context loop;

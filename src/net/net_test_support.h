@@ -1,6 +1,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -8,10 +9,13 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "async/signal.h"
 #include "async/task_group.h"
 #include "net/listener.h"
+#include "net/socket.h"
 #include "net/stream.h"
 
 // What the tests of this folder share.
@@ -99,6 +103,23 @@ public:
 
 private:
     std::string path_;
+};
+
+// A listening socket whose backlog is full: the kernel drops further SYNs, as a dead host would.
+struct FullBacklog {
+    FullBacklog()
+        : listener(std::move(*open_socket(AF_INET))), address(Endpoint(IpAddress::v4(0x7F000001), 0)) {
+        EXPECT_EQ(::bind(listener.get(), address.get(), address.length()), 0);
+        EXPECT_EQ(::getsockname(listener.get(), address.get(), address.length_out()), 0);
+        EXPECT_EQ(::listen(listener.get(), 0), 0);
+        for (int i = 0; i < 4; ++i) {
+            waiting.push_back(std::move(*open_socket(AF_INET)));
+            (void)::connect(waiting.back().get(), address.get(), address.length());
+        }
+    }
+    Descriptor listener;
+    SocketAddress address;
+    std::vector<Descriptor> waiting;
 };
 
 }  // namespace sluice::net

@@ -27,7 +27,7 @@ enum class Field : std::uint8_t {
 };
 inline constexpr std::size_t named_field_count = 11;
 inline constexpr std::size_t field_max = 24;
-inline constexpr std::size_t number_of(Field field) { return static_cast<std::size_t>(field); }
+constexpr std::size_t number_of(Field field) { return static_cast<std::size_t>(field); }
 // Of a field that has a number of its own.
 const char* name_of(Field field);
 
@@ -79,7 +79,7 @@ using Value = std::uint32_t;
 inline constexpr Value unknown = ~Value{0};
 // Values from here on stand for the groups of a roll-up, not for a text.
 inline constexpr Value first_group_value = Value{1} << 31;
-inline constexpr bool is_text(Value value) { return value < first_group_value; }
+constexpr bool is_text(Value value) { return value < first_group_value; }
 
 // The fields of one delivery. Value.
 struct FieldValues {

@@ -74,4 +74,15 @@ std::string Match::text(const FieldTable& fields) const {
     return out.empty() ? "everything" : out;
 }
 
+Match renumbered(Match match, const FieldTable& from, FieldTable& to) {
+    for (Test& test : match.all) {
+        const std::optional<Field> field = to.add(from.name_of(test.field));
+        if (field) test.field = *field;
+        else test = Test{test.field, {}, {}, {}, nullptr};
+    }
+    for (Match& one : match.none) one = renumbered(std::move(one), from, to);
+    for (Match& one : match.any) one = renumbered(std::move(one), from, to);
+    return match;
+}
+
 }  // namespace sluice::policy

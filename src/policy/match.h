@@ -48,5 +48,8 @@ struct Match {
     bool covers(const Match& other) const;
     std::string text(const FieldTable& fields) const;
 };
+// The same in the numbers of another table, which learns the notes and header fields that it does not know; when there are too many
+// of them a test on one never holds.
+Match renumbered(Match match, const FieldTable& from, FieldTable& to);
 
 }  // namespace sluice::policy

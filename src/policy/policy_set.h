@@ -89,6 +89,8 @@ public:
     Lists lists;
     Grouping grouping;
     std::vector<PolicyPtr> policies;  // in the order of the file
+    RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // shares of a full bucket; other tenants have 1
     std::string text;                 // the file, to tell whether it changed
 
     // All fields that some policy counts by.

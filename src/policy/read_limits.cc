@@ -1,5 +1,6 @@
 // The part of a policy behind `then` and `default`.
 
+#include <cmath>
 #include <limits>
 
 #include "base/text.h"
@@ -28,7 +29,7 @@ struct RateReader {
         if (!(milliseconds >= 1) || milliseconds > static_cast<double>(period_max.count())) {
             return reading.error(node, "rate: expected an interval from 0.001 to " + std::to_string(period_max.count() / 1'000) + " seconds");
         }
-        if (*count > 0) rates.emplace_back(static_cast<std::uint32_t>(*count), Duration(static_cast<std::int64_t>(milliseconds)), how);
+        if (*count > 0) rates.emplace_back(static_cast<std::uint32_t>(*count), Duration(std::llround(milliseconds)), how);
     }
 
     void read_map(const YAML::Node& node) {

@@ -92,8 +92,9 @@ private:
         if (field_ != Field::grouping) {
             return reading_.error(node, name_ + ": `" + shortened(sign) + "` is a value of the field grouping");
         }
-        const std::vector<std::string>& ids = words_.grouping->ids;
-        if (std::find(ids.begin(), ids.end(), sign) == ids.end()) {
+        static const std::vector<std::string> unknown;
+        const std::vector<std::string>& ids = words_.grouping != nullptr ? words_.grouping->ids : unknown;
+        if (words_.grouping != nullptr && std::find(ids.begin(), ids.end(), sign) == ids.end()) {
             return reading_.error(node, name_ + ": `grouping` has no id `" + shortened(sign.substr(1)) + "`", nearest(sign, ids));
         }
         Pattern pattern;

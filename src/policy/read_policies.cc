@@ -20,13 +20,19 @@ public:
         if (document.IsNull()) return;
         if (document.IsSequence()) return read_policies(document);
         const std::vector<Reading::Entry> entries =
-            reading_.entries(document, "policy file", {"version", "rate", "lists", "grouping", "policies"});
+            reading_.entries(document, "policy file", {"version", "rate", "weights", "lists", "grouping", "policies"});
         // Patterns refer to lists and groupings, wherever these stand.
-        for (const char* const key : {"version", "rate", "lists", "grouping", "policies"}) {
+        for (const char* const key : {"version", "rate", "weights", "lists", "grouping", "policies"}) {
             for (const Reading::Entry& entry : entries) {
                 if (entry.key == key) read_part(entry);
             }
         }
+    }
+
+    // Without the file around it: any `&id` may stand.
+    PolicyPtr read_record(const YAML::Node& node) {
+        words_.grouping = nullptr;
+        return read_policy(node);
     }
 
 private:
@@ -34,12 +40,22 @@ private:
         if (entry.key == "version") reading_.text(entry.value, "version");
         if (entry.key == "rate") {
             for (const Reading::Entry& setting : reading_.entries(entry.value, "rate", {"algorithm"})) {
-                algorithm_ = read_algorithm(reading_, setting.value);
+                set_.algorithm = read_algorithm(reading_, setting.value);
             }
         }
+        if (entry.key == "weights" && !entry.value.IsNull()) read_weights(entry.value);
         if (entry.key == "lists") read_lists(entry.value);
         if (entry.key == "grouping") read_grouping(entry.value);
         if (entry.key == "policies" && !entry.value.IsNull()) read_policies(entry.value);
+    }
+
+    void read_weights(const YAML::Node& node) {
+        constexpr std::uint64_t weight_max = 10'000;
+        for (const Reading::Entry& entry : reading_.entries(node, "weights")) {
+            const auto weight = reading_.count(entry.value, "weights", weight_max);
+            if (weight == 0U) reading_.error(entry.value, "weights: expected at least 1");
+            if (weight) set_.tenant_weights.emplace_back(entry.key, static_cast<std::uint32_t>(*weight));
+        }
     }
 
     void read_lists(const YAML::Node& node) {
@@ -110,7 +126,7 @@ private:
         }
         if (policy->name.empty()) policy->name = usual_name(*policy);
         for (const Reading::Entry& entry : entries) {
-            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, algorithm_, nullptr);
+            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, set_.algorithm, nullptr);
         }
         for (const Reading::Entry& entry : entries) {
             if (entry.key == "conditions" && !entry.value.IsNull()) read_conditions(*policy, entry.value);
@@ -204,7 +220,7 @@ private:
             for (const Reading::Entry& part : entries) {
                 if (part.key == "if") condition.match = read_match(reading_, part.value, words_);
                 if (part.key != "then") continue;
-                condition.limits = read_limits(reading_, part.value, algorithm_, policy.fallback ? &*policy.fallback : nullptr);
+                condition.limits = read_limits(reading_, part.value, set_.algorithm, policy.fallback ? &*policy.fallback : nullptr);
             }
             policy.conditions.push_back(std::move(condition));
         }
@@ -214,10 +230,19 @@ private:
     Reading& reading_;
     PolicySet& set_;
     Vocabulary words_;
-    RateAlgorithm algorithm_ = RateAlgorithm::token_bucket;
 };
 
 }  // namespace
+
+PolicyPtr read_policy_record(Reading& reading, const YAML::Node& node, FieldTable& fields) {
+    PolicySet set;
+    PolicyPtr policy = PolicyReader(reading, set).read_record(node);
+    fields = set.fields;
+    if (reading.failed()) return nullptr;
+    if (policy->conditions.size() == 1) return policy;
+    reading.error(node, "policy: expected one condition");
+    return nullptr;
+}
 
 PolicySetPtr parse_policies(std::string_view text, const std::string& file, Problems& problems) {
     Reading reading(file, problems);

@@ -15,9 +15,9 @@ Instant at(int day, int hour, int minute) {
     return instant_from_ms(monday_ms + ((day * 24LL + hour) * 60 + minute) * 60'000);
 }
 
-SuspensionFile suspensions_of(std::string_view text, const PolicySet& set, Instant now = at(0, 0, 0)) {
+SuspensionFile suspensions_of(std::string_view text, const PolicySet& set) {
     Problems problems;
-    std::optional<SuspensionFile> file = parse_suspensions(text, "suspend.yaml", set, now, problems);
+    const SuspensionFilePtr file = parse_suspensions(text, "suspend.yaml", set, problems);
     EXPECT_TRUE(file);
     EXPECT_THAT(texts_of(problems.all()), testing::IsEmpty());
     return file ? *file : SuspensionFile{};
@@ -74,9 +74,13 @@ suspends:
     EXPECT_TRUE(outage.stops(texts({{Field::remotemx, "mx.down.test"}, {Field::localip, "192.0.2.3"}}), 0, true, now));
     EXPECT_FALSE(outage.stops(texts({{Field::remotemx, "mx.down.test"}, {Field::localip, "192.0.2.99"}}), 0, true, now));
     EXPECT_FALSE(outage.stops(texts({{Field::remotemx, "mx.down.test"}}), 0, true, now)) << "not known is not matched";
-    EXPECT_TRUE(file.suspensions[1].stops(texts({{Field::tenantid, "t2"}}), 0, true, at(0, 0, 0)));
-    EXPECT_FALSE(file.suspensions[1].stops(texts({{Field::tenantid, "t2"}}), 0, true, at(0, 0, 1))) << "its time is over";
-    EXPECT_EQ(file.suspensions[1].next_change(now), at(0, 0, 1));
+    EXPECT_EQ(file.suspensions[1].id, "line 5");
+    EXPECT_EQ(file.suspensions[1].ttl, Duration(60'000));
+    Suspension trial = file.suspensions[1];
+    trial.expires = now + trial.ttl;
+    EXPECT_TRUE(trial.stops(texts({{Field::tenantid, "t2"}}), 0, true, at(0, 0, 0)));
+    EXPECT_FALSE(trial.stops(texts({{Field::tenantid, "t2"}}), 0, true, at(0, 0, 1))) << "its time is over";
+    EXPECT_EQ(trial.next_change(now), at(0, 0, 1));
 }
 
 TEST(Suspension, AnEmptyEntryStopsEverything) {
@@ -107,6 +111,64 @@ TEST(Suspension, WindowsAndNewConnectionsOnly) {
     EXPECT_FALSE(suspension.stops(mx, 0, true, at(0, 8, 59)));
     EXPECT_TRUE(suspension.stops(mx, 0, true, at(6, 3, 0)));
     EXPECT_EQ(suspension.next_change(at(4, 17, 0)), at(6, 0, 0));
+}
+
+TEST(Suspension, ARecordSaysAllOfIt) {
+    const PolicySetPtr set = policies_of("lists: {remotemx: {big: ['*.big.test', '/^mx[0-9]/']}}\ngrouping: {groupings: [{id: g, remotemx: '*.g.test'}]}\n");
+    Problems problems;
+    std::optional<Suspension> asked = parse_suspension(
+        R"({"id": "s-1", "remotemx": "@big", "not": {"grouping": "&g"}, "localip": ["192.0.2.0/28", ""], "priority": "2..4", "percent": 12.5,
+            "cron": "* 9-16 * * 1-5", "new_connections_only": true, "ttl": 1.5, "tag": "t", "author": "ä \"me\"", "reason": "line\nline",
+            "properties": {"k": "v\u0007"}})",
+        "request", *set, problems);
+    ASSERT_TRUE(asked);
+    asked->since = at(0, 1, 0);
+    asked->expires = at(0, 2, 0);
+    const std::optional<Suspension> found = parse_suspension_record(record_of(*asked), "journal", problems);
+    ASSERT_TRUE(found) << problems.all().back().text();
+    EXPECT_EQ(record_of(*found), record_of(*asked));
+    EXPECT_TRUE(says_the_same(*found, *asked));
+    EXPECT_EQ(found->per_mille, 125U);
+    EXPECT_EQ(found->expires, asked->expires);
+    EXPECT_EQ(found->properties, asked->properties);
+    EXPECT_TRUE(found->match.holds(texts({{Field::remotemx, "mx1.other.test"}, {Field::localip, "192.0.2.3"}, {Field::priority, "3"}})));
+    EXPECT_FALSE(found->match.holds(texts({{Field::remotemx, "a.big.test"}, {Field::localip, "192.0.2.3"}, {Field::priority, "3"}, {Field::grouping, "&g"}})));
+    EXPECT_EQ(record_of(*found).find('\n'), std::string::npos);
+}
+
+TEST(Suspension, WhatIsAskedForIsChecked) {
+    const struct {
+        const char* text;
+        const char* complaint;
+    } rows[] = {
+        {R"({"id": ""})", "id: expected 1 to 128"},
+        {R"({"id": "a b"})", "id: expected 1 to 128"},
+        {R"({"remotmx": "a"})", "`remotmx` is no field; there are also notes.KEY and header.NAME (did you mean `remotemx`?)"},
+        {R"({"remoteip": "300.1.1.1"})", "remoteip: expected an address"},
+        {R"({"tenantid": []})", "tenantid: expected at least one value"},
+        {R"({"percent": 0})", "percent: expected a number from 0.1 to 100"},
+        {R"({"percent": "nan"})", "percent: expected a number from 0.1 to 100"},
+        {R"({"ttl": -1})", "ttl: expected seconds"},
+        {R"({"ttl": 1e300})", "ttl: expected seconds"},
+        {R"({"cron": "every day"})", "cron: expected five words"},
+        {R"({"since": 5})", "`since` is no field"},
+        {R"({"remotemx": "#group"})", "names a group of one policy"},
+        {R"(["a"])", "expected a map"},
+    };
+    for (const auto& row : rows) {
+        Problems problems;
+        EXPECT_FALSE(parse_suspension(row.text, "request", PolicySet{}, problems)) << row.text;
+        ASSERT_FALSE(problems.all().empty()) << row.text;
+        EXPECT_THAT(problems.all().front().text(), testing::HasSubstr(row.complaint)) << row.text;
+    }
+}
+
+TEST(Suspension, ADamagedRecordIsRefused) {
+    for (const char* const text : {"", "[", "x", "{\"remotemx\": {}}", "{\"expires\": \"soon\"}", "{\"expires\": 99999999999999999999}", "{\"later\": 1}"}) {
+        Problems problems;
+        EXPECT_FALSE(parse_suspension_record(text, "journal", problems)) << text;
+        EXPECT_TRUE(problems.any_error()) << text;
+    }
 }
 
 }  // namespace

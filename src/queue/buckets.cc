@@ -43,14 +43,73 @@ void Buckets::configure(PolicyTable table, Instant now) {
     forget_groups();
     forget_groupings();
     const PolicyTable before = std::exchange(table_, std::move(table));  // the limits that buckets had until now are in there
+    const std::vector<ConditionPtr> replaced = conditions_.attach(table_.policies, table_.of_file, fields());  // so are those of conditions
     find_late();
     for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
-        if (!rows_.contains(bucket)) continue;
-        Bucket& row = rows_[bucket];
-        const policy::Limits& limits = limits_for(row.name);
-        row.state.adopt(*row.limits, limits, now);
-        row.limits = &limits;
+        if (rows_.contains(bucket)) look_again(bucket, now);
     }
+}
+
+bool Buckets::look_again(Index bucket, Instant now) {
+    Bucket& row = rows_[bucket];
+    const Choice choice = choose(row.name);
+    const bool changes = choice.limits != row.limits && *choice.limits != *row.limits;
+    if (changes) row.state.adopt(*row.limits, *choice.limits, now);
+    obey(row, choice);
+    return changes;
+}
+
+bool Buckets::is_settled(Index bucket) const {
+    const Choice choice = choose(rows_[bucket].name);
+    const Bucket& row = rows_[bucket];
+    return choice.limits == row.limits && choice.condition == row.condition && choice.stops == row.stops;
+}
+
+void Buckets::obey(Bucket& bucket, const Choice& choice) {
+    if (bucket.condition != none) --conditions_[bucket.condition].buckets;
+    if (choice.condition != none) ++conditions_[choice.condition].buckets;
+    bucket.limits = choice.limits;
+    bucket.condition = choice.condition;
+    bucket.stops = choice.stops;
+}
+
+Index Buckets::set_condition(ConditionPtr condition) {
+    const Index old = conditions_.find(condition->id);
+    if (old != none) {
+        conditions_.replace(old, std::move(condition), table_.policies, table_.of_file, fields());
+        return old;
+    }
+    return conditions_.add(std::move(condition), table_.policies, table_.of_file, fields());
+}
+
+std::vector<Index> Buckets::concerned_by(const policy::DynamicCondition& condition) const {
+    std::vector<Index> found;
+    const auto end = table_.policies.begin() + static_cast<std::ptrdiff_t>(table_.of_file);
+    const auto policy = std::find_if(table_.policies.begin(), end, [&](const policy::PolicyPtr& p) { return p->counts == condition.policy->counts; });
+    if (policy == end) return found;
+    policy::BucketKey key(static_cast<std::uint32_t>(policy - table_.policies.begin()));
+    if (const auto values = policy::only_bucket_of(condition)) {
+        for (std::size_t i = 0; i < values->size(); ++i) {
+            NameId name{};
+            const policy::BoundValue& value = (*values)[i];
+            if (value.group == policy::Matcher::nothing && !names_.find(value.text, name)) return found;
+            key.values[i] = value.group != policy::Matcher::nothing ? policy::first_group_value + value.group : number_of(name);
+        }
+        const Index bucket = rows_.find(key);
+        if (bucket != none) found.push_back(bucket);
+        return found;
+    }
+    for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
+        if (!rows_.contains(bucket)) continue;
+        const policy::BucketKey& name = rows_[bucket].name;
+        if (name.policy == key.policy && name.values[0] != policy::skipped && condition.match.holds(texts_of(name))) found.push_back(bucket);
+    }
+    return found;
+}
+
+const policy::FieldTable& Buckets::fields() const {
+    static const policy::FieldTable named;
+    return table_.set != nullptr ? table_.set->fields : named;
 }
 
 // A policy is late when one of its values is, or when a late one before it may say `stop`.
@@ -73,8 +132,7 @@ NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) {
     const auto found = groupings_.find(key);
     if (found != groupings_.end()) return found->second;
     if (groupings_.size() == values_known_max) forget_groupings();
-    const std::string_view text =
-        table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : std::string_view();
+    const std::string_view text = table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : "";
     const NameId grouping = names_.intern(text);
     for (const NameId name : {mx, ip, domain}) names_.hold(name);
     groupings_.emplace(key, grouping);
@@ -117,10 +175,25 @@ policy::BucketKey Buckets::key_of(std::uint32_t place, const policy::FieldValues
     return key;
 }
 
-const policy::Limits& Buckets::limits_for(const policy::BucketKey& key) const {
+// The policy's word is asked for in any case, because of `stop`.
+Buckets::Choice Buckets::choose(const policy::BucketKey& key) const {
+    Choice choice;
+    if (key.values[0] == policy::skipped) return choice;
     const policy::Policy& policy = *table_.policies[key.policy];
-    if (key.values[0] == policy::skipped) return policy::no_limits;
-    if (policy.conditions.empty()) return policy.fallback ? *policy.fallback : policy::no_limits;
+    if (policy.conditions.empty() && conditions_.empty()) {
+        if (policy.fallback) choice.limits = &*policy.fallback;
+    } else {
+        const policy::FieldTexts texts = texts_of(key);
+        choice.limits = &policy.limits_of(texts);
+        choice.condition = conditions_.applying(key, texts);
+    }
+    choice.stops = choice.limits->stop && key.policy < table_.of_file;
+    if (choice.condition != none) choice.limits = &conditions_[choice.condition].what->limits;
+    return choice;
+}
+
+policy::FieldTexts Buckets::texts_of(const policy::BucketKey& key) const {
+    const policy::Policy& policy = *table_.policies[key.policy];
     policy::FieldTexts texts;
     for (std::size_t i = 0; i < policy.fields.size(); ++i) {
         const policy::Value value = key.values[i];
@@ -128,7 +201,7 @@ const policy::Limits& Buckets::limits_for(const policy::BucketKey& key) const {
         if (policy::is_text(value)) texts.set(policy.fields[i], names_.text(NameId{value}));
         else texts.set(policy.fields[i], {}, value - policy::first_group_value);
     }
-    return policy.limits_of(texts);
+    return texts;
 }
 
 Index Buckets::hold(std::uint32_t policy, const policy::FieldValues& values) { return hold(key_of(policy, values)); }
@@ -144,7 +217,7 @@ Index Buckets::hold(const policy::BucketKey& key) {
     if (at == none) {
         Bucket bucket;
         bucket.name = key;
-        bucket.limits = &limits_for(key);
+        obey(bucket, choose(key));
         for (const policy::Value value : key.values) {
             if (policy::is_text(value)) names_.hold(NameId{value});
         }
@@ -164,6 +237,7 @@ void Buckets::discard(Index bucket) {
     const Bucket& row = rows_[bucket];
     ASSERT(row.holders == 0 && row.used == 0 && row.waiting.count == 0);
     const policy::BucketKey name = row.name;
+    if (row.condition != none) --conditions_[row.condition].buckets;
     rows_.remove(bucket);
     for (const policy::Value value : name.values) {
         if (policy::is_text(value)) names_.drop(NameId{value});

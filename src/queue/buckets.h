@@ -9,6 +9,7 @@
 
 #include "policy/bucket.h"
 #include "policy/policy_set.h"
+#include "queue/conditions.h"
 #include "queue/names.h"
 #include "queue/slab.h"
 #include "queue/timer_wheel.h"
@@ -20,7 +21,8 @@ namespace sluice::queue {
 struct Bucket {
     using Key = policy::BucketKey;
     Key name;
-    const policy::Limits* limits = &policy::no_limits;  // belongs to the policy; found when the bucket appears
+    const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
+    Index condition = none;     // of run time, when the limits are its
     std::uint32_t used = 0;     // sessions that hold a slot
     std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
@@ -30,6 +32,7 @@ struct Bucket {
     policy::BucketState state;
     TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
     bool in_turn = false;       // stands in the core's list of buckets to serve
+    bool stops = false;         // the file says `stop` for it
     const Key& key() const { return name; }
 };
 
@@ -50,7 +53,7 @@ struct PolicyTable {
 // All counters of all policies. A bucket exists while a lane or session refers to it or its rates remember something. Core-owned.
 class Buckets {
 public:
-    explicit Buckets(Names& names) : names_(names) {}
+    explicit Buckets(Names& names) : names_(names), conditions_(names) {}
     ~Buckets() {
         forget_groups();
         forget_groupings();
@@ -80,7 +83,7 @@ public:
     Index hold_skipped(std::uint32_t policy);
     void hold(Index bucket) { ++rows_[bucket].holders; }
     // Policies behind this one do not count what is in this bucket.
-    bool stops(Index bucket) const { return rows_[bucket].limits->stop && rows_[bucket].name.policy < table_.of_file; }
+    bool stops(Index bucket) const { return rows_[bucket].stops; }
     bool may_be_skipped(std::uint32_t policy) const { return policy < table_.of_file; }
     // True when nobody refers to it any more: the caller then decides whether it may go (see collect()).
     bool drop(Index bucket) { return --rows_[bucket].holders == 0; }
@@ -100,6 +103,18 @@ public:
     };
     std::vector<Memory> remember(Instant now);
     void recall(std::vector<Memory> memories, Instant now);
+
+    // Conditions of run time. Whoever sets or removes one then has each bucket of concerned_by() look again; before a row goes, that is.
+    Conditions& conditions() { return conditions_; }
+    const Conditions& conditions() const { return conditions_; }
+    // Adds it, or puts it in the place of the one with its id.
+    Index set_condition(ConditionPtr condition);
+    // The buckets that are there and that the condition may be the word for: by one look-up, or among all buckets of its policy.
+    std::vector<Index> concerned_by(const policy::DynamicCondition& condition) const;
+    // Finds the limits anew. False when they are the same.
+    bool look_again(Index bucket, Instant now);
+    // For audits: its limits are those that it would find now.
+    bool is_settled(Index bucket) const;
 
     const policy::Limits& limits(Index bucket) const { return *rows_[bucket].limits; }
     bool has_slot(Index bucket) const {
@@ -141,7 +156,15 @@ private:
     policy::BucketKey key_of(std::uint32_t policy, const policy::FieldValues& values);
     std::uint32_t group_of(const policy::RollUp& roll_up, NameId value);
     Index hold(const policy::BucketKey& key);
-    const policy::Limits& limits_for(const policy::BucketKey& key) const;
+    struct Choice {
+        const policy::Limits* limits = &policy::no_limits;
+        Index condition = none;
+        bool stops = false;
+    };
+    Choice choose(const policy::BucketKey& key) const;
+    void obey(Bucket& bucket, const Choice& choice);
+    policy::FieldTexts texts_of(const policy::BucketKey& key) const;
+    const policy::FieldTable& fields() const;
     void forget_groups();
     void forget_groupings();
     void find_late();
@@ -151,6 +174,7 @@ private:
     std::vector<bool> late_;
     bool depends_on_candidate_ = false;
     bool uses_grouping_ = false;
+    Conditions conditions_;
     Registry<Bucket> rows_;
     // What values were found to belong to; every name in here is held.
     absl::flat_hash_map<RolledUp, std::uint32_t> groups_;

@@ -58,6 +58,7 @@ void Core::Impl::on(Configure& event) {
     const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
     if (!same_deliveries) review_sessions();
+    apply_suspensions();
     const bool other_sources =
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance ||
@@ -77,27 +78,35 @@ std::uint32_t Core::Impl::weight_of(NameId tenant) const {
 
 void Core::Impl::set_weights() {
     const auto old = std::exchange(weights_, {});
-    for (const auto& [tenant, weight] : options_.tenant_weights) {
-        const NameId name = names_.intern(tenant);
-        if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
-    }
+    const auto add = [this](const auto& weights) {
+        for (const auto& [tenant, weight] : weights) {
+            const NameId name = names_.intern(tenant);
+            if (!weights_.emplace(name, std::max<std::uint32_t>(weight, 1)).second) names_.drop(name);
+        }
+    };
+    add(options_.tenant_weights);
+    if (options_.policies != nullptr) add(options_.policies->tenant_weights);
     for (const auto& [name, weight] : old) names_.drop(name);
 }
 
-// Which fields make a lane: those that some policy or some condition of delivery.yaml asks for. True when lanes have to be told apart by more than before.
+// Which fields make a lane: those that some policy, suspension or condition of delivery.yaml asks for. True when lanes have to be told apart by more than
+// before.
 bool Core::Impl::settle_fields() {
-    policy::FieldSet told_apart;
-    policy::FieldTable fields;
-    if (options_.policies != nullptr) {
-        told_apart = options_.policies->used_fields();
-        fields = options_.policies->fields;
+    if (options_.deliveries != nullptr) fields_ = options_.deliveries->fields;  // those of the policies, and more
+    else fields_ = options_.policies != nullptr ? options_.policies->fields : policy::FieldTable();
+    told_apart_ = options_.policies != nullptr ? options_.policies->used_fields() : policy::FieldSet();
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at) || suspensions_[at].ended) continue;
+        const policy::Suspension& what = *suspensions_[at].what;
+        suspensions_.number(at, policy::renumbered(what.match, what.fields, fields_));
     }
-    if (options_.deliveries != nullptr) {
-        told_apart.add(options_.deliveries->used_fields());
-        fields = options_.deliveries->fields;  // those of the policies, and more
+    if (options_.deliveries != nullptr) told_apart_.add(options_.deliveries->used_fields());
+    for (std::size_t number = 0; number < fields_.size(); ++number) {
+        const auto field = static_cast<policy::Field>(number);
+        if (suspensions_.use(field)) told_apart_.add(field);
     }
-    const bool more = profiles_.configure(told_apart, fields, [this](NameId transport) { return sources_.pool_of(transport); });
-    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart.has(policy::Field::attempt));
+    const bool more = profiles_.configure(told_apart_, fields_, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool attempts_mattered = std::exchange(attempts_matter_, told_apart_.has(policy::Field::attempt));
     return more || (attempts_matter_ && !attempts_mattered);
 }
 
@@ -137,7 +146,7 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (const Index session : sessions) {
         const Session& row = sessions_[session];
         if (row.state == SessionState::gone) continue;
-        reattach(session);
+        attach(session, lane_of(lane_key(row)), row.path);
         const std::uint32_t candidate = candidate_of(row);
         const Path& path = paths_[row.path];
         take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], path, candidate, local_of(row, candidate))));
@@ -146,12 +155,6 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
         if (buckets_.contains(bucket)) settle(bucket);
     }
-}
-
-// What a session's item is told by may be more than before.
-void Core::Impl::reattach(Index at) {
-    const Session& session = sessions_[at];
-    if (session.item != none) attach(at, lane_of(lane_key(items_[session.item], session.path)), session.path);
 }
 
 std::uint32_t Core::Impl::candidate_of(const Session& session) { return session.pool != none ? session.candidate : session.group.front(); }
@@ -166,7 +169,7 @@ void Core::Impl::review_sessions() {
     for (const Index at : all_sessions()) {
         Session& session = sessions_[at];
         if (session.state == SessionState::gone || session.state == SessionState::closing) continue;
-        reattach(at);
+        attach(at, lane_of(lane_key(session)), session.path);
         const std::uint32_t candidate = candidate_of(session);
         const Deliveries::Place how = how_to(lanes_[session.lane], paths_[session.path], candidate, local_of(session, candidate));
         session.outdated = deliveries_.manner(how) != session.manner;
@@ -174,12 +177,19 @@ void Core::Impl::review_sessions() {
     }
 }
 
-void Core::Impl::close_excess() {
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
-            close(slots_[buckets_[bucket].idle.head].session);
-        }
+void Core::Impl::close_excess(Index bucket) {
+    while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
+        close(slots_[buckets_[bucket].idle.head].session);
     }
+    if (buckets_.contains(bucket) && buckets_.is_over(bucket) && buckets_[bucket].kept > 0) close_spent();
+}
+
+void Core::Impl::close_excess() {
+    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
+    close_spent();
+}
+
+void Core::Impl::close_spent() {
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }

@@ -32,17 +32,26 @@ std::optional<Core::Place> Core::each_from(
     return impl_->each_from(from, places_max, visit);
 }
 void Core::each_domain(const std::function<bool(const DomainStats&)>& visit) const { impl_->each_domain(visit); }
+void Core::each_condition(const std::function<void(const ConditionView&)>& visit) const { impl_->each_condition(visit); }
+void Core::each_suspension(const std::function<void(const SuspensionView&)>& visit) const { impl_->each_suspension(visit); }
+std::string Core::same_as(const policy::DynamicCondition& condition) const { return impl_->same_as(condition); }
+std::string Core::same_as(const policy::Suspension& suspension) const { return impl_->same_as(suspension); }
+Reach Core::reach_of(const policy::DynamicCondition& condition) const { return impl_->reach_of(condition); }
+Reach Core::reach_of(const policy::Suspension& suspension) const { return impl_->reach_of(suspension); }
+void Core::each_blocked(const std::function<void(const BlockedBucket&)>& visit) const { impl_->each_blocked(visit); }
 void Core::audit() const { impl_->audit(); }
 
 Core::Impl::~Impl() = default;
 
 TimerNode& Core::Impl::Nodes::operator()(Index key) const {
-    const Index at = key & ((Index{1} << 30) - 1);
-    switch (static_cast<Timed>(key >> 30)) {
+    const Index at = key & ((Index{1} << timed_shift) - 1);
+    switch (static_cast<Timed>(key >> timed_shift)) {
         case Timed::item: return impl->items_[at].timer;
         case Timed::session: return impl->sessions_[at].timer;
         case Timed::destination: return impl->destinations_[at].timer;
         case Timed::bucket: return impl->buckets_[at].timer;
+        case Timed::gate: return impl->suspensions_[at].timer;
+        case Timed::condition: return impl->buckets_.conditions()[at].timer;
     }
     UNREACHABLE();
 }
@@ -52,6 +61,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     now_ = now;
     actions_ = &actions;
     wheel_.advance(now);
+    if (!began_) begin();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
         fire(timer);
         serve_all();
@@ -61,8 +71,8 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
 }
 
 void Core::Impl::fire(Index timer) {
-    const Index at = timer & ((Index{1} << 30) - 1);
-    switch (static_cast<Timed>(timer >> 30)) {
+    const Index at = timer & ((Index{1} << timed_shift) - 1);
+    switch (static_cast<Timed>(timer >> timed_shift)) {
         case Timed::item:
             if (items_[at].state() == ItemState::scheduled) return make_ready(at, false);
             leave_place(at);
@@ -75,6 +85,8 @@ void Core::Impl::fire(Index timer) {
         case Timed::bucket:
             offer(at);
             return settle(at);
+        case Timed::gate: return tend_gate(at);
+        case Timed::condition: return tend_condition(at);
     }
 }
 

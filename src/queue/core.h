@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -16,8 +17,10 @@
 #include "base/result.h"
 #include "mail/message.h"
 #include "policy/delivery.h"
+#include "policy/dynamic.h"
 #include "policy/local_pool.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 #include "queue/route.h"
 
 namespace sluice::queue {
@@ -101,6 +104,23 @@ struct Flush { Selection which; };   // scheduled items become due now; sending 
 struct Remove { Selection which; };  // answered by Removed actions; sending items are removed when their attempt ends
 struct Tick {};                      // only time has passed
 
+// Conditions and suspensions that are not in the files. Setting one with the id of another replaces it, at once and with everything in flight;
+// both end by themselves when they say so. Each change is answered by ConditionChanged or SuspensionChanged, to be recorded.
+// `since` and, with a ttl, `expires` are filled in, except in what is `recorded` already: found in the journal at start, which is not answered.
+struct SetCondition {
+    policy::DynamicCondition condition;
+    bool recorded = false;
+};
+struct SetSuspension {
+    policy::Suspension suspension;
+    bool recorded = false;
+};
+// One that is not there is ignored.
+struct RemoveCondition { std::string id, by, reason; };
+struct RemoveSuspension { std::string id, by, reason; };
+// The id of the suspension that Options::suspensions begins with, when it says `start_suspended`.
+inline constexpr const char* start_suspension = "start_suspended";
+
 // ---- actions: what the core asks for ---------------------------------------------------------------------------
 
 struct Resolve {
@@ -156,7 +176,21 @@ struct HoldChanged {
     bool held;
 };
 
-using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged>;
+// A condition or suspension that is not in the files was added, replaced, or is gone.
+enum class Change : std::uint8_t { added, updated, expired, removed };
+struct ConditionChanged {
+    Change change;
+    std::shared_ptr<const policy::DynamicCondition> condition;
+    std::string by, reason;
+};
+struct SuspensionChanged {
+    Change change;
+    std::shared_ptr<const policy::Suspension> suspension;
+    std::string by, reason;
+    bool recorded = true;  // false: of the start; no journal knows it
+};
+
+using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged, ConditionChanged, SuspensionChanged>;
 
 // ---- options ---------------------------------------------------------------------------------------------------
 
@@ -176,9 +210,10 @@ struct Options {
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]: of mail whose transport has no pool
     std::vector<LocalPool> transports;
     std::uint64_t seed = 1;                        // shuffling equal candidates
-    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; others have 1
+    std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
     policy::DeliveryFilePtr deliveries;            // may be null
+    policy::SuspensionFilePtr suspensions;         // of the file; may be null. `start_suspended` counts in the first options only
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
 // are asked for again. `shards` and `seed` stay as they were.
@@ -187,10 +222,10 @@ struct Configure {
 };
 
 using Event = std::variant<
-    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Hold, Release, Flush, Remove, Configure, Tick>;
+    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Hold, Release, Flush, Remove, SetCondition, RemoveCondition, SetSuspension,
+    RemoveSuspension, Configure, Tick>;
 
 // ---- views -----------------------------------------------------------------------------------------------------
-
 
 // An item as the core sees it now; the texts are valid until the next handle().
 struct ItemView {
@@ -206,10 +241,40 @@ struct ItemView {
 struct Stats {
     std::uint64_t items = 0, scheduled = 0, ready = 0, sending = 0, held = 0;
     std::uint64_t sessions = 0, idle_sessions = 0, lanes = 0, buckets = 0, routes = 0, fresh_bytes = 0;
+    std::uint64_t conditions = 0, suspensions = 0;  // of run time; of both origins
+};
+struct ConditionView {
+    const policy::DynamicCondition& condition;
+    bool idle;                  // no policy of the file counts what it is about
+    std::uint64_t buckets;      // that obey it
+};
+struct SuspensionView {
+    const policy::Suspension& suspension;
+    bool of_file;
+    bool in_force;              // now, as its windows say
+    std::uint64_t lanes;        // that wait for its end
+};
+// What a condition or suspension would be about now.
+struct Reach {
+    std::uint64_t buckets = 0;  // condition: that would obey it, if nothing that comes before it does
+    std::uint64_t items = 0;    // condition: that wait at these; suspension: ready ones that would be stopped
+    bool at_least = false;      // there was too much to look at all of it
 };
 struct DomainStats {
     std::string_view domain;
     std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
+};
+
+// A counter at which mail waits. Borrows until the next handle().
+struct BlockedBucket {
+    enum class Lack : std::uint8_t { sessions, rate, connect_interval };
+    const policy::Policy* policy = nullptr;
+    const policy::Limits* limits = nullptr;
+    std::array<std::string_view, policy::key_fields_max> values{};  // by place in the policy's fields; of a group its name
+    std::uint32_t groups = 0;    // bit i: values[i] is a group's
+    Lack lack = Lack::sessions;
+    std::uint32_t used = 0;      // sessions
+    std::uint64_t items = 0;     // that wait here; what could go over several candidates waits at each
 };
 
 // Decides when, from where and over which path each item is tried.
@@ -241,6 +306,15 @@ public:
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     // Visits the domains that have items or sessions, until `visit` returns false.
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+    void each_condition(const std::function<void(const ConditionView&)>& visit) const;
+    void each_suspension(const std::function<void(const SuspensionView&)>& visit) const;
+    // The id of what was set at run time and says the same; empty: nothing does.
+    std::string same_as(const policy::DynamicCondition& condition) const;
+    std::string same_as(const policy::Suspension& suspension) const;
+    Reach reach_of(const policy::DynamicCondition& condition) const;
+    Reach reach_of(const policy::Suspension& suspension) const;
+    // Visits the counters at which mail waits now. Costs as much as there are counters and waiting lanes.
+    void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
 
     // Checks every invariant from scratch; aborts with a message on the first violation. For tests and the simulator.
     void audit() const;

@@ -3,6 +3,7 @@
 #include <absl/container/flat_hash_map.h>
 #include <absl/container/inlined_vector.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "queue/profiles.h"
 #include "queue/slab.h"
 #include "queue/sources.h"
+#include "queue/suspensions.h"
 #include "queue/timer_wheel.h"
 #include "queue/waiters.h"
 
@@ -58,13 +60,21 @@ struct LaneKey {
     SourceChoice source;
     std::uint8_t priority = 0;
     std::uint8_t attempt = 0;  // the number of the next one, from 1 on; 0 while no policy asks for it
+    std::uint16_t part = Suspensions::everybody;  // less: all its messages are taken by suspensions that take so many of a thousand
     friend bool operator==(const LaneKey&, const LaneKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const LaneKey& k) {
-        return H::combine(std::move(h), k.destination, k.profile, k.source.ipv4, k.source.ipv6, k.priority, k.attempt);
+        return H::combine(std::move(h), k.destination, k.profile, k.source.ipv4, k.source.ipv6, k.priority, k.attempt, k.part);
     }
 };
 using BucketList = absl::InlinedVector<Index, 4>;  // by policy
+
+// Where a lane can wait: a bucket, or the gate of a suspension.
+using Spot = Index;
+constexpr Spot gate_bit = Spot{1} << 31;
+constexpr bool is_gate(Spot spot) { return (spot & gate_bit) != 0; }
+constexpr Spot spot_of_gate(Index gate) { return gate | gate_bit; }
+constexpr Index gate_of(Spot spot) { return spot & ~gate_bit; }
 
 // Ready items that policy and routing cannot tell apart; only the head is ever looked at.
 struct Lane {
@@ -74,7 +84,7 @@ struct Lane {
     std::uint32_t length = 0;
     std::uint32_t sessions = 0;  // that served it last
     Links sibling;               // among the lanes of the destination
-    BucketList waiters;          // where it waits; not empty while it has items and starting is allowed
+    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed
     BucketList buckets;          // held; none where the policy is late
     const Key& key() const { return name; }
 };
@@ -118,6 +128,7 @@ struct Session {
     Index item = none;
     Index lane = none;                 // served last
     Index path = none;                 // of the item served last
+    Index profile = none;              // of that item: with `attempt` all that policies may ever ask for
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
     Local local4, local6;              // where it calls hosts of that family from; their names are held
@@ -129,6 +140,7 @@ struct Session {
     BucketList slots;                  // by policy; empty once gone
     std::uint32_t messages = 0;
     std::uint32_t turn_began = 0;      // messages when it was last free for anybody
+    std::uint16_t attempts = 0;        // of that item, before
     TimerNode timer;                   // idle for too long
     Key key() const { return id; }
     const Local& local(Family family) const { return family == Family::ipv6 ? local6 : local4; }
@@ -150,12 +162,22 @@ public:
     std::optional<Place> each_from(
         Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
     void each_domain(const std::function<bool(const DomainStats&)>& visit) const;
+    void each_condition(const std::function<void(const ConditionView&)>& visit) const;
+    void each_suspension(const std::function<void(const SuspensionView&)>& visit) const;
+    std::string same_as(const policy::DynamicCondition& condition) const;
+    std::string same_as(const policy::Suspension& suspension) const;
+    Reach reach_of(const policy::DynamicCondition& condition) const;
+    Reach reach_of(const policy::Suspension& suspension) const;
+    void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
     void audit() const;
 
 private:
-    // What owns a timer is in the two high bits of its key.
-    enum class Timed : std::uint32_t { item, session, destination, bucket };
-    static Index timer_key(Timed kind, Index at) { return static_cast<Index>(kind) << 30 | at; }
+    bool each_waiting_lane(const std::function<void(const Lane&)>& visit) const;
+
+    // What owns a timer is in the three high bits of its key.
+    enum class Timed : std::uint32_t { item, session, destination, bucket, gate, condition };
+    static constexpr unsigned timed_shift = 29;
+    static Index timer_key(Timed kind, Index at) { return static_cast<Index>(kind) << timed_shift | at; }
     struct Nodes {
         Impl* impl;
         TimerNode& operator()(Index key) const;
@@ -183,6 +205,10 @@ private:
     void on(Release& event);
     void on(Flush& event);
     void on(Remove& event);
+    void on(SetCondition& event);
+    void on(RemoveCondition& event);
+    void on(SetSuspension& event);
+    void on(RemoveSuspension& event);
     void on(Configure& event);
     void on(Tick&) {}
     void fire(Index timer);
@@ -199,7 +225,9 @@ private:
     void make_ready(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     LaneKey lane_key(const Item& item, Index path) const;
+    std::uint8_t told_attempt(std::uint16_t attempts) const;
     bool is_under_way(const Item& item) const { return item.progress != none && progress_[item.progress].path != none; }
+    void join_lane(Index item, Index lane, bool first_in_lane);
     void leave_place(Index item);
     void conclude(Index item, Error error);
     void conclude_waiting(Index destination, const Error& error);
@@ -235,12 +263,33 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
+    Start give_up_head(Index lane, const Plan& plan);
+    Start start_past_gates(Index lane);
+    Start start_where_open(Index lane);
+    enum class Pass : std::uint8_t { open, closed, aside };
+    Pass pass_gates(Index lane, bool new_connection);
+    Pass pass_lane_gates(Index lane, bool new_connection);
+    Pass pass_late_gates(Index lane, bool new_connection);
+    Pass ask_for_candidate(Index lane, Index path, std::uint32_t candidate, bool new_connection);
+    Suspensions::Answer ask_gates(Index lane, const policy::FieldValues& values, bool new_connection, bool late);
+    std::optional<Start> stopped_at_gates(Index lane, bool new_connection, Plan& plan);
+    void set_aside(Index lane);
+    // Calls to the candidate from the address of this rank, or from all of a family.
+    bool is_suspended(std::uint32_t candidate, std::size_t rank) const {
+        return !suspended_.empty() && suspended_[candidate * ranks() + rank];
+    }
+    bool is_suspended(std::uint32_t candidate, Family family) const;
+    bool all_are_open(const Path& path, std::size_t rank) const;
     bool choose_group(Index item, const Lane& lane, Plan& plan);
     NameId usual_local(const Lane& lane, const Path& path, Family family) const;
     void choose_locals(const Lane& lane, const Path& path);
     void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals);
     const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
     void share_settings(const Lane& lane, const Path& path, std::vector<std::uint32_t>& candidates);
+    // So many addresses of one family there are to call from.
+    std::size_t ranks() const { return std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}}); }
+    enum class Ways : std::uint8_t { any, idle_session, new_session };
+    bool start_over(Index lane, const Plan& plan, Ways ways);
     bool start_on_idle(Index lane, const Plan& plan, std::size_t rank);
     bool start_on(Index session, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan);
     bool start_on_new(Index lane, const Plan& plan, std::size_t rank);
@@ -257,8 +306,11 @@ private:
     Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
-    void note_blocker(Index bucket);
+    void note_blocker(Spot spot);
     void forget_blockers();
+    void drop_spot(Spot spot);
+    void leave_spot(Index waiter);
+    Waiters::Round& round_at(Spot spot) { return is_gate(spot) ? suspensions_[gate_of(spot)].waiting : buckets_[spot].waiting; }
     void block(Index lane);
     void stop_waiting(Index lane);
     void watch_time(Index bucket);
@@ -272,7 +324,7 @@ private:
     void release_lane(Index lane);
     void drop_bucket(Index bucket);
     void settle(Index bucket);
-    bool waits_at(Index lane, Index bucket) const;
+    bool waits_at(Index lane, Spot spot) const;
 
     // sessions.cc: sessions, slots, pools
     void take_slots(Index session, BucketList&& buckets);
@@ -289,11 +341,25 @@ private:
     void add_idle_slot(Index slot);
     void remove_idle_slot(Index slot);
     void attach(Index session, Index lane, Index path);
+    void serve_item(Index session, Index item);
+    LaneKey lane_key(const Session& session) const;
     void detach(Index session);
     void join_pool(Index session);
     void leave_pool(Index session);
     void erase(Index session);
     std::uint32_t least_loaded_shard() const;
+
+    // run_time.cc: conditions and suspensions
+    void look_again(const std::vector<Index>& buckets);
+    void remove_condition(Index condition, Change change, std::string by, std::string reason);
+    void tend_condition(Index condition);
+    Index add_suspension(SuspensionPtr what, Origin origin);
+    void end_suspension(Index gate);
+    void tend_gate(Index gate);
+    void let_lanes_go_on(Index gate);
+    void watch_gate(Index gate, bool soon);
+    void begin();
+    void apply_suspensions();
 
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
@@ -301,11 +367,12 @@ private:
     bool settle_fields();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
-    void reattach(Index session);
     static std::uint32_t candidate_of(const Session& session);
     NameId local_of(const Session& session, std::uint32_t candidate) const;
     void review_sessions();
     void close_excess();
+    void close_excess(Index bucket);
+    void close_spent();
     void refresh_routes();
     void relane_all();
     void move_ends();
@@ -314,6 +381,9 @@ private:
     std::vector<Index> all_sessions() const;
     std::vector<Index> all_destinations() const;
 
+    // blocked.cc
+    BlockedBucket blocked_view(const Bucket& row, Index bucket) const;
+
     // views.cc
     ItemView view(const Item& item) const;
     void audit_items() const;
@@ -321,13 +391,16 @@ private:
     void audit_lanes() const;
     void audit_sessions() const;
     void audit_buckets() const;
+    void audit_conditions() const;
+    void audit_gates() const;
     void audit_timers() const;
     void audit_profiles() const;
-    bool is_blocking(Index bucket) const;
+    bool is_blocking(Spot spot) const;
 
     Options options_;
     Random random_;
     Instant now_;
+    bool began_ = false;
     std::vector<Action>* actions_ = nullptr;
 
     Names names_;
@@ -336,6 +409,7 @@ private:
     Paths paths_{names_};
     Buckets buckets_{names_};
     Deliveries deliveries_{names_};
+    Suspensions suspensions_{names_};
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;
@@ -350,6 +424,8 @@ private:
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};
     std::array<NameId, attempts_told_apart + 1> attempt_names_{};
+    policy::FieldTable fields_;        // of the policies, and what else suspensions ask for
+    policy::FieldSet told_apart_;      // what lanes are made of
     bool attempts_matter_ = false;     // some policy asks for them
     absl::flat_hash_map<NameId, std::uint32_t> weights_;
     std::uint64_t count_[4] = {};  // items by state
@@ -361,7 +437,8 @@ private:
     std::vector<Index> to_serve_;       // buckets in which something became free
     std::vector<std::uint32_t> group_;  // of the present plan
     std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first
-    BucketList blockers_;               // of the present start
+    std::vector<bool> suspended_;       // of the present plan, by candidate and rank of the address; empty: none is
+    BucketList blockers_;               // of the present start, by spot
 };
 
 }  // namespace sluice::queue

@@ -79,14 +79,21 @@ LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
     const Index profile = profiles_[item.profile].lane;
     SourceChoice source;
     if (path != none) source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
-    const unsigned attempt = attempts_matter_ ? std::min<unsigned>(item.attempts + 1U, attempts_told_apart) : 0;
-    return {item.destination, profile, source, item.priority, static_cast<std::uint8_t>(attempt)};
+    return {item.destination, profile, source, item.priority, told_attempt(item.attempts)};
+}
+
+std::uint8_t Core::Impl::told_attempt(std::uint16_t attempts) const {
+    return attempts_matter_ ? static_cast<std::uint8_t>(std::min<unsigned>(attempts + 1U, attempts_told_apart)) : std::uint8_t{0};
 }
 
 void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     Item& item = items_[at];
     const Index path = is_under_way(item) ? progress_[item.progress].path : destinations_[item.destination].path;
-    const Index lane_at = lane_of(lane_key(item, path));
+    join_lane(at, lane_of(lane_key(item, path)), first_in_lane);
+}
+
+void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
+    Item& item = items_[at];
     Lane& lane = lanes_[lane_at];
     if (first_in_lane) {
         InLane::push_front(items_, lane.items, at);
@@ -97,7 +104,8 @@ void Core::Impl::enter_lane(Index at, bool first_in_lane) {
     item.where = lane_at;
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
-        if (buckets_.has_idle(waiters_[waiter].bucket)) try_now = true;
+        const Spot spot = waiters_[waiter].bucket;
+        if (!is_gate(spot) && buckets_.has_idle(spot)) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }

@@ -144,7 +144,26 @@ void Core::Impl::attach(Index at, Index lane, Index path) {
     release_lane(old);
 }
 
+// The session counts for this item from now on, also while it is idle afterwards.
+void Core::Impl::serve_item(Index at, Index item) {
+    Session& session = sessions_[at];
+    session.item = item;
+    session.attempts = items_[item].attempts;
+    const Index old = std::exchange(session.profile, items_[item].profile);
+    profiles_.hold(session.profile);
+    if (old != none) profiles_.drop(old);
+}
+
+// What the item that it served last is told by now.
+LaneKey Core::Impl::lane_key(const Session& session) const {
+    LaneKey key = lanes_[session.lane].name;
+    key.profile = profiles_[session.profile].lane;
+    key.attempt = told_attempt(session.attempts);
+    return key;
+}
+
 void Core::Impl::detach(Index at) {
+    profiles_.drop(std::exchange(sessions_[at].profile, none));
     const Index lane = std::exchange(sessions_[at].lane, none);
     const Index path = std::exchange(sessions_[at].path, none);
     --destinations_[lanes_[lane].name.destination].sessions;

@@ -22,29 +22,39 @@ void Core::Impl::run_lane(Index lane) {
 }
 
 Core::Impl::Start Core::Impl::start_head(Index lane) {
-    const Index item = lanes_[lane].items.head;
+    if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(item, lanes_[lane], plan)) {
-        const bool wrong_family = plan.wrong_family && !is_under_way(items_[item]);
-        leave_place(item);
-        conclude(item, wrong_family ? Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for")
-                                    : Error(Errc::unreachable, "no host of the route is left that can be called from here"));
-        return Start::started;
-    }
+    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan)) return give_up_head(lane, plan);
     choose_locals(lanes_[lane], paths_[plan.path]);
-    const std::size_t ranks = std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}});
-    for (std::size_t rank = 0; rank < ranks; ++rank) {
-        if ((!plan.new_session && start_on_idle(lane, plan, rank)) || start_on_new(lane, plan, rank)) {
-            forget_blockers();
-            return Start::started;
-        }
-    }
+    if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
     return Start::blocked;
 }
 
+// Over the addresses to call from, the preferred one first.
+bool Core::Impl::start_over(Index lane, const Plan& plan, Ways ways) {
+    const std::size_t count = ranks();
+    for (std::size_t rank = 0; rank < count; ++rank) {
+        const bool started = (ways != Ways::new_session && !plan.new_session && start_on_idle(lane, plan, rank)) ||
+                             (ways != Ways::idle_session && start_on_new(lane, plan, rank));
+        if (!started) continue;
+        forget_blockers();
+        return true;
+    }
+    return false;
+}
+
+Core::Impl::Start Core::Impl::give_up_head(Index lane, const Plan& plan) {
+    const Index item = lanes_[lane].items.head;
+    const bool wrong_family = plan.wrong_family && !is_under_way(items_[item]);
+    leave_place(item);
+    conclude(item, wrong_family ? Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for")
+                                : Error(Errc::unreachable, "no host of the route is left that can be called from here"));
+    return Start::started;
+}
+
 // The candidates to try next: of those not tried in this attempt, and of a family that the lane has addresses of, the best level that is
-// believed to be alive, or else the best level of the others. False when none is left.
+// believed to be alive, or else the best level of the others. Those that are suspended count as if they were not there. False when none is left.
 bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
     const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
     plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
@@ -58,6 +68,7 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
         const Path::Hop& hop = hops[candidate];
         if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(profiles_[lane.name.profile].pool, hop.family)) continue;
+        if (is_suspended(candidate, hop.family)) continue;
         std::uint32_t level = hop.level;
         if (deliveries_.choose_families()) {
             const Path& path = paths_[plan.path];
@@ -93,7 +104,8 @@ NameId Core::Impl::usual_local(const Lane& lane, const Path& path, Family family
 
 // Where to call from: only the preferred addresses as long as every other one would have as much room as these.
 void Core::Impl::choose_locals(const Lane& lane, const Path& path) {
-    const bool all = buckets_.depends_on_candidate() || !sources_.is_sticky(profiles_[lane.name.profile].pool);
+    const bool all = buckets_.depends_on_candidate() || suspensions_.use(policy::Field::localip) ||
+                     !sources_.is_sticky(profiles_[lane.name.profile].pool);
     for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
         list_locals(lane, path, family, all, locals_[static_cast<unsigned>(family)]);
     }
@@ -111,7 +123,7 @@ bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
         const Path::Hop& hop = path.hops[candidate];
-        if (rank >= locals(hop.family).size()) continue;
+        if (rank >= locals(hop.family).size() || is_suspended(candidate, rank)) continue;
         const Local& local = locals(hop.family)[rank];
         const Deliveries::Place how = how_to(lanes_[lane], path, candidate, local.address);
         const Index pool = pools_.find(pool_key(local, path, hop, deliveries_.manner(how), &deliveries_[how]));
@@ -151,8 +163,8 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, Deliver
 }
 
 bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
-    if (!buckets_.depends_on_candidate()) {
-        if (rank > 0 || !may_take(lanes_[lane].buckets, none)) return false;
+    if (!buckets_.depends_on_candidate() && all_are_open(paths_[plan.path], rank)) {
+        if (!may_take(lanes_[lane].buckets, none)) return false;
         shuffle_group();
         BucketList buckets = lanes_[lane].buckets;
         for (const Index bucket : buckets) buckets_.hold(bucket);
@@ -161,11 +173,13 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
         open(lane, plan, rank, std::move(candidates), std::move(buckets));
         return true;
     }
+    // What has no room for calls from one address has none for calls from another.
+    if (!buckets_.depends_on_candidate() && suspended_.empty()) return false;
     if (rank == 0) shuffle_group();
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
         const Family family = path.hops[candidate].family;
-        if (rank >= locals(family).size()) continue;
+        if (rank >= locals(family).size() || is_suspended(candidate, rank)) continue;
         BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], path, candidate, locals(family)[rank].address));
         if (may_take(buckets, none)) {
             open(lane, plan, rank, {candidate}, std::move(buckets));
@@ -255,7 +269,7 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
     leave_place(item);
     set_state(item, ItemState::sending);
     items_[item].where = at;
-    session.item = item;
+    serve_item(at, item);
     ++session.messages;
 
     deliver.session = session.id;
@@ -310,7 +324,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, st
     values[policy::Field::localip] = number_of(local);
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping() || deliveries_.uses_grouping()) {
+    if (buckets_.uses_grouping() || deliveries_.uses_grouping() || suspensions_.use(policy::Field::grouping)) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }
@@ -389,20 +403,32 @@ void Core::Impl::release_lane(Index at) {
 }
 
 // The blocker is kept alive for the lane that is about to wait there.
-void Core::Impl::note_blocker(Index bucket) {
-    if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) return;
-    buckets_.hold(bucket);
-    blockers_.push_back(bucket);
+void Core::Impl::note_blocker(Spot spot) {
+    if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) return;
+    if (!is_gate(spot)) buckets_.hold(spot);
+    blockers_.push_back(spot);
 }
 
 void Core::Impl::forget_blockers() {
     const BucketList blockers = std::exchange(blockers_, {});
-    drop_buckets(blockers);
+    for (const Spot spot : blockers) drop_spot(spot);
 }
 
-bool Core::Impl::waits_at(Index lane, Index bucket) const {
+void Core::Impl::drop_spot(Spot spot) {
+    if (!is_gate(spot)) drop_bucket(spot);
+}
+
+// A gate that has ended goes with its last waiter, a little later: somebody may be busy with it.
+void Core::Impl::leave_spot(Index waiter) {
+    const Spot spot = waiters_[waiter].bucket;
+    waiters_.leave(round_at(spot), waiter);
+    if (!is_gate(spot)) return drop_bucket(spot);
+    if (suspensions_[gate_of(spot)].ended) watch_gate(gate_of(spot), true);
+}
+
+bool Core::Impl::waits_at(Index lane, Spot spot) const {
     const BucketList& waiters = lanes_[lane].waiters;
-    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == bucket; });
+    return std::any_of(waiters.begin(), waiters.end(), [&](Index w) { return waiters_[w].bucket == spot; });
 }
 
 // The lane waits where its head was stopped, and keeps its place where it waited already.
@@ -410,35 +436,28 @@ void Core::Impl::block(Index at) {
     Lane& lane = lanes_[at];
     BucketList kept;
     for (const Index waiter : lane.waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        if (std::find(blockers_.begin(), blockers_.end(), bucket) != blockers_.end()) {
-            kept.push_back(waiter);
-            continue;
-        }
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
+        const Spot spot = waiters_[waiter].bucket;
+        if (std::find(blockers_.begin(), blockers_.end(), spot) != blockers_.end()) kept.push_back(waiter);
+        else leave_spot(waiter);
     }
     lane.waiters = std::move(kept);
     const BucketList blockers = std::exchange(blockers_, {});
-    for (const Index bucket : blockers) {
-        if (waits_at(at, bucket)) {
-            drop_bucket(bucket);  // noted again
+    for (const Spot spot : blockers) {
+        if (waits_at(at, spot)) {
+            drop_spot(spot);  // noted again
         } else {
             const NameId tenant = profiles_[lane.name.profile].name.tenant;
-            lane.waiters.push_back(waiters_.enter(buckets_[bucket].waiting, bucket, at, tenant, weight_of(tenant), lane.name.priority));
+            lane.waiters.push_back(waiters_.enter(round_at(spot), spot, at, tenant, weight_of(tenant), lane.name.priority));
         }
-        watch_time(bucket);
-        if (!buckets_.has_slot(bucket)) evict_for(at, bucket);
+        if (is_gate(spot)) continue;
+        watch_time(spot);
+        if (!buckets_.has_slot(spot)) evict_for(at, spot);
     }
 }
 
 void Core::Impl::stop_waiting(Index at) {
     const BucketList waiters = std::exchange(lanes_[at].waiters, {});
-    for (const Index waiter : waiters) {
-        const Index bucket = waiters_[waiter].bucket;
-        waiters_.leave(buckets_[bucket].waiting, waiter);
-        drop_bucket(bucket);
-    }
+    for (const Index waiter : waiters) leave_spot(waiter);
 }
 
 // Lanes wait for time as well as for sessions to end.
@@ -454,7 +473,7 @@ void Core::Impl::watch_time(Index bucket) {
 
 void Core::Impl::charge(Index lane) {
     for (const Index waiter : lanes_[lane].waiters) {
-        waiters_.charge(buckets_[waiters_[waiter].bucket].waiting, waiter);
+        waiters_.charge(round_at(waiters_[waiter].bucket), waiter);
     }
 }
 

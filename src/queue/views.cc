@@ -1,5 +1,9 @@
 // What others may see of the core, and the auditor.
 
+#include <absl/container/flat_hash_set.h>
+
+#include <algorithm>
+
 #include "queue/core_impl.h"
 
 namespace sluice::queue {
@@ -15,6 +19,8 @@ Stats Core::Impl::stats() const {
     stats.idle_sessions = idle_sessions_;
     stats.lanes = lanes_.size();
     stats.buckets = buckets_.size();
+    stats.conditions = buckets_.conditions().size();
+    stats.suspensions = suspensions_.size();
     stats.routes = paths_.size();
     stats.fresh_bytes = fresh_bytes_;
     return stats;
@@ -83,6 +89,87 @@ void Core::Impl::each_domain(const std::function<bool(const DomainStats&)>& visi
     }
 }
 
+// ---- conditions and suspensions --------------------------------------------------------------------------------
+
+void Core::Impl::each_condition(const std::function<void(const ConditionView&)>& visit) const {
+    const Conditions& conditions = buckets_.conditions();
+    for (Index at = 0; at < conditions.end(); ++at) {
+        if (conditions.contains(at)) visit({*conditions[at].what, conditions[at].policy == none, conditions[at].buckets});
+    }
+}
+
+void Core::Impl::each_suspension(const std::function<void(const SuspensionView&)>& visit) const {
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at) || suspensions_[at].ended) continue;
+        const Gate& gate = suspensions_[at];
+        visit({*gate.what, gate.origin == Origin::file, gate.in_force, gate.waiting.count});
+    }
+}
+
+std::string Core::Impl::same_as(const policy::DynamicCondition& condition) const {
+    const Index at = buckets_.conditions().like(condition);
+    return at == none ? "" : buckets_.conditions()[at].what->id;
+}
+
+std::string Core::Impl::same_as(const policy::Suspension& suspension) const {
+    const Index at = suspensions_.like(suspension);
+    return at == none ? "" : suspensions_[at].what->id;
+}
+
+Reach Core::Impl::reach_of(const policy::DynamicCondition& condition) const {
+    Reach reach;
+    absl::flat_hash_set<Index> buckets;
+    for (const Index bucket : buckets_.concerned_by(condition)) buckets.insert(bucket);
+    reach.buckets = buckets.size();
+    const auto concerned = [&](Index waiter) { return buckets.contains(waiters_[waiter].bucket); };
+    reach.at_least = each_waiting_lane([&](const Lane& lane) {
+        if (std::any_of(lane.waiters.begin(), lane.waiters.end(), concerned)) reach.items += lane.length;
+    });
+    return reach;
+}
+
+Reach Core::Impl::reach_of(const policy::Suspension& suspension) const {
+    Reach reach;
+    Impl& impl = const_cast<Impl&>(*this);  // what is found out of values on the way is kept, which nobody notices
+    policy::FieldTable fields = fields_;
+    const policy::Match match = policy::renumbered(suspension.match, suspension.fields, fields);
+    const auto matches = [&](const policy::FieldValues& values) {
+        policy::FieldTexts texts;
+        for (std::size_t i = 0; i < policy::field_max; ++i) {
+            const auto field = static_cast<policy::Field>(i);
+            if (policy::is_text(values[field])) texts.set(field, names_.text(NameId{values[field]}));
+        }
+        return match.holds(texts);
+    };
+    const bool is_late = match.fields().depends_on_candidate();
+    reach.at_least = each_waiting_lane([&](const Lane& lane) {
+        const Index path = destinations_[lane.name.destination].path;
+        bool stopped = !is_late && matches(values_of(lane));
+        const std::size_t candidates = is_late && path != none ? paths_[path].hops.size() : 0;
+        std::vector<Local> from;
+        for (std::uint32_t candidate = 0; candidate < candidates && !stopped; ++candidate) {
+            impl.list_locals(lane, paths_[path], paths_[path].hops[candidate].family, true, from);
+            stopped = std::any_of(from.begin(), from.end(), [&](const Local& local) {
+                return matches(impl.values_of(lane, paths_[path], candidate, local.address));
+            });
+        }
+        if (stopped) reach.items += std::uint64_t{lane.length} * suspension.per_mille / 1'000;
+    });
+    return reach;
+}
+
+// True when there are too many to look at all of them.
+bool Core::Impl::each_waiting_lane(const std::function<void(const Lane&)>& visit) const {
+    constexpr std::size_t lanes_looked_at_max = 200'000;
+    std::size_t looked = 0;
+    for (Index at = 0; at < lanes_.end(); ++at) {
+        if (!lanes_.contains(at) || lanes_[at].length == 0) continue;
+        if (++looked > lanes_looked_at_max) return true;
+        visit(lanes_[at]);
+    }
+    return false;
+}
+
 // ---- the auditor -----------------------------------------------------------------------------------------------
 
 void Core::Impl::audit() const {
@@ -92,6 +179,8 @@ void Core::Impl::audit() const {
     audit_lanes();
     audit_sessions();
     audit_buckets();
+    audit_conditions();
+    audit_gates();
     audit_timers();
     audit_profiles();
 }
@@ -157,7 +246,8 @@ void Core::Impl::audit_destinations() const {
 
 // A bucket gives nothing at present: neither to a new session nor, while it is not merely waiting for connections
 // that are closing, from its idle ones.
-bool Core::Impl::is_blocking(Index bucket) const {
+bool Core::Impl::is_blocking(Spot bucket) const {
+    if (is_gate(bucket)) return suspensions_[gate_of(bucket)].in_force || suspensions_[gate_of(bucket)].timer.is_set();
     if (!buckets_.has_token(bucket, now_)) return buckets_[bucket].timer.is_set();
     const bool waits_to_connect = !buckets_.may_connect(bucket, now_) && buckets_[bucket].timer.is_set();
     if (buckets_.has_slot(bucket)) return waits_to_connect;
@@ -241,7 +331,41 @@ void Core::Impl::audit_profiles() const {
     for (Index at = 0; at < lanes_.end(); ++at) {
         if (lanes_.contains(at)) ++holders[lanes_[at].name.profile];
     }
+    for (Index at = 0; at < sessions_.end(); ++at) {
+        if (sessions_.contains(at)) ++holders[sessions_[at].profile];
+    }
     profiles_.audit(std::move(holders));
+}
+
+// Every bucket obeys the first of the conditions that concern it, or else the file.
+void Core::Impl::audit_conditions() const {
+    const Conditions& conditions = buckets_.conditions();
+    std::vector<std::uint32_t> obey(conditions.end());
+    for (Index at = 0; at < buckets_.end(); ++at) {
+        if (!buckets_.contains(at)) continue;
+        const Bucket& bucket = buckets_[at];
+        ASSERT(buckets_.is_settled(at));
+        if (bucket.condition == none) continue;
+        ASSERT(bucket.limits == &conditions[bucket.condition].what->limits && conditions[bucket.condition].policy == bucket.name.policy);
+        ++obey[bucket.condition];
+    }
+    for (Index at = 0; at < conditions.end(); ++at) {
+        if (!conditions.contains(at)) continue;
+        ASSERT(conditions[at].buckets == obey[at]);
+        ASSERT(conditions[at].timer.is_set() == conditions[at].what->expires.has_value());
+    }
+}
+
+// Lanes wait for suspensions that are in force, or go on before long.
+void Core::Impl::audit_gates() const {
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at)) continue;
+        const Gate& gate = suspensions_[at];
+        ASSERT(gate.in_force == (!gate.ended && gate.what->is_in_force(now_)));
+        ASSERT(waiters_.recount(gate.waiting) == gate.waiting.count);
+        const bool goes_on = !gate.in_force && (gate.ended || gate.waiting.count > 0);
+        if (goes_on && !(options_.disabled && gate.waiting.count > 0)) ASSERT(gate.timer.is_set() && gate.timer.when <= now_ + Duration(1));
+    }
 }
 
 // Every timer hangs in the wheel under its own key, and everything that has one is there.
@@ -262,6 +386,8 @@ void Core::Impl::audit_timers() const {
     count(sessions_);
     count(destinations_);
     count(buckets_);
+    count(buckets_.conditions());
+    count(suspensions_);
     ASSERT(set == in_wheel);
 }
 

@@ -1,8 +1,16 @@
 #include "queue/waiters.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace sluice::queue {
+
+namespace {
+
+// What a tenant may owe at most: far more than its sessions can start before they are closed for others.
+constexpr std::int64_t debt_max = 1'000'000;
+
+}  // namespace
 
 using Turn = Chained<&Waiters::Waiter::links>;
 
@@ -49,9 +57,27 @@ void Waiters::charge(Round& round, Index waiter) {
     for (unsigned lower = 0; lower < priority; ++lower) {
         if ((line.present >> lower & 1U) != 0 && line.passed_over[lower] < patience) ++line.passed_over[lower];
     }
-    if (--line.deficit > 0) return;
-    line.deficit = line.weight;
-    if (round.line == at) round.line = line.ring.next;
+    line.credit = std::max(line.credit - 1, -debt_max);
+    if (round.line == at && line.credit <= 0) next_turn(round, line.ring.next);
+}
+
+// The turn of this line, or of the first after it that owes nothing any more. Every line that is passed over is given what its turn is worth, so
+// these steps are as many as starts were charged, or fewer.
+void Waiters::next_turn(Round& round, Index line) {
+    std::int64_t rounds = debt_max;  // until somebody has paid
+    Index at = line;
+    do {
+        Line& next = lines_[at];
+        next.credit += next.weight;
+        if (next.credit > 0) {
+            round.line = at;
+            return;
+        }
+        rounds = std::min(rounds, -next.credit / next.weight);
+        at = next.ring.next;
+    } while (at != line);
+    for (bool first = true; first || at != line; at = lines_[at].ring.next, first = false) lines_[at].credit += rounds * lines_[at].weight;
+    next_turn(round, line);
 }
 
 unsigned Waiters::next_priority(const Line& line) {
@@ -67,7 +93,7 @@ Index Waiters::line_of(Round& round, Index bucket, NameId tenant, std::uint32_t 
         Line line;
         line.bucket = bucket;
         line.tenant = tenant;
-        line.deficit = weight;
+        line.weight = weight;
         at = lines_.add(line);
         join(round, at);
     }
@@ -79,8 +105,7 @@ Index Waiters::line_of(Round& round, Index bucket, NameId tenant, std::uint32_t 
 void Waiters::join(Round& round, Index line) {
     if (round.line == none) {
         lines_[line].ring = Links{line, line};
-        round.line = line;
-        return;
+        return next_turn(round, line);
     }
     const Index next = round.line;
     const Index prev = lines_[next].ring.prev;
@@ -97,7 +122,7 @@ void Waiters::part(Round& round, Index line) {
     }
     lines_[ring.prev].ring.next = ring.next;
     lines_[ring.next].ring.prev = ring.prev;
-    if (round.line == line) round.line = ring.next;
+    if (round.line == line) next_turn(round, ring.next);
 }
 
 std::uint32_t Waiters::recount(const Round& round) const {
@@ -105,7 +130,7 @@ std::uint32_t Waiters::recount(const Round& round) const {
     Index at = round.line;
     while (at != none) {
         const Line& line = lines_[at];
-        ASSERT(line.present != 0 && line.deficit > 0);
+        ASSERT(line.present != 0 && (line.credit > 0 || at != round.line));
         for (unsigned priority = 0; priority < priorities; ++priority) {
             ASSERT(line.waiting[priority].empty() == ((line.present >> priority & 1U) == 0));
             for (Index waiter = line.waiting[priority].head; waiter != none; waiter = waiters_[waiter].links.next) {

@@ -14,7 +14,8 @@ inline constexpr unsigned priorities = 8;
 // Lanes that wait for a bucket, and whose turn it is.
 //
 // A bucket's waiting lanes stand in one line per tenant. Tenants take turns: each visit of the round allows as many starts
-// as the tenant's weight (deficit round robin in which every start costs one). Inside a line the highest priority
+// as the tenant's weight (deficit round robin in which every start costs one). A session that is kept for its lane lets it start out of its
+// turn: that is owed, and paid with the turns that come. Inside a line the highest priority
 // goes first, except that a priority passed over `patience` times is served next: urgent mail does not wait for
 // bulk, and cannot starve it. Lanes of one priority take turns. Core-owned.
 class Waiters {
@@ -44,6 +45,15 @@ public:
 
     const Waiter& operator[](Index waiter) const { return waiters_[waiter]; }
     std::size_t size() const { return waiters_.size(); }
+    // Calls visit(waiter) for all of a round.
+    template <class Visit>
+    void each(const Round& round, Visit visit) const {
+        for (Index at = round.line; at != none; at = lines_[at].ring.next == round.line ? none : lines_[at].ring.next) {
+            for (const Chain& chain : lines_[at].waiting) {
+                for (Index waiter = chain.head; waiter != none; waiter = waiters_[waiter].links.next) visit(waiter);
+            }
+        }
+    }
     // Recounts a round; for audits.
     std::uint32_t recount(const Round& round) const;
 
@@ -54,7 +64,7 @@ private:
         Index bucket = none;
         NameId tenant = Names::empty;
         std::uint32_t weight = 1;
-        std::uint32_t deficit = 1;  // starts still allowed in this visit; never 0 between calls
+        std::int64_t credit = 0;    // starts still allowed in this visit, more than 0 for whose turn it is; or less: starts that are owed
         Links ring;                 // circular
         std::array<Chain, priorities> waiting{};
         std::array<std::uint8_t, priorities> passed_over{};
@@ -65,6 +75,7 @@ private:
     Index line_of(Round& round, Index bucket, NameId tenant, std::uint32_t weight);
     void join(Round& round, Index line);
     void part(Round& round, Index line);
+    void next_turn(Round& round, Index line);
 
     Slab<Waiter> waiters_;
     Registry<Line> lines_;

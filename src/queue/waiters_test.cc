@@ -45,6 +45,29 @@ TEST(Waiters, ALookDoesNotCostATurn) {
     EXPECT_EQ(waiters.first(round), waiters.first(round));
 }
 
+TEST(Waiters, WhoStartsOutOfTurnPaysWithTheTurnsThatCome) {
+    Waiters waiters;
+    Waiters::Round round;
+    const Index first = waiters.enter(round, 0, 10, one, 2, 4);
+    waiters.enter(round, 0, 20, two, 1, 4);
+    EXPECT_EQ(serve(waiters, round, 2), (std::vector<Index>{10, 10}));
+    for (int i = 0; i < 4; ++i) waiters.charge(round, first);
+    EXPECT_EQ(serve(waiters, round, 5), (std::vector<Index>{20, 20, 20, 10, 10})) << "two turns of two are paid";
+}
+
+TEST(Waiters, ADebtIsPaidInOneStepWhenNobodyElseWaits) {
+    Waiters waiters;
+    Waiters::Round round;
+    const Index first = waiters.enter(round, 0, 10, one, 1, 4);
+    const Index second = waiters.enter(round, 0, 20, two, 3, 4);
+    serve(waiters, round, 1);
+    for (int i = 0; i < 1'500'000; ++i) waiters.charge(round, first);
+    waiters.leave(round, second);
+    EXPECT_EQ(serve(waiters, round, 3), (std::vector<Index>{10, 10, 10}));
+    waiters.enter(round, 0, 30, two, 3, 4);
+    EXPECT_EQ(serve(waiters, round, 4), (std::vector<Index>{10, 30, 30, 30}));
+}
+
 TEST(Waiters, EveryPriorityIsServedInBoundedTime) {
     Waiters waiters;
     Waiters::Round round;

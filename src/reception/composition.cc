@@ -1,6 +1,7 @@
 #include "reception/composition.h"
 
 #include "base/text.h"
+#include "reception/assignment.h"
 
 namespace sluice::reception {
 namespace {
@@ -144,9 +145,12 @@ tl::expected<mail::MessagePtr, smtp::Reply> compose(
     if (auto refusal = refuse_header(facts, parts, traits, bearer, settings.connection)) {
         return tl::unexpected<smtp::Reply>(std::move(*refusal));
     }
-    if (clean_header(parts.content, facts)) traits = scan(parts.content, facts);
-
     auto message = std::make_shared<mail::Message>();
+    assign_fields(*message, parts, bearer, settings);
+    bool changed = strip_fields(parts.content, settings);
+    changed |= clean_header(parts.content, facts);
+    if (changed) traits = scan(parts.content, facts);
+
     message->id = id;
     message->arrival = arrival;
     message->trace = trace_of(parts, bearer, facts, id, settings);
@@ -154,9 +158,7 @@ tl::expected<mail::MessagePtr, smtp::Reply> compose(
     message->items = mail::split_items(parts.envelope.recipients, settings.outbound.always_split);
     message->envelope = std::move(parts.envelope);
     message->content = std::move(parts.content);
-    message->tenant = std::move(parts.tenant);
     message->notes = std::move(parts.notes);
-    message->priority = parts.priority;
     message->origin = bearer.origin;
     message->auth_user = bearer.auth_user;
     return mail::MessagePtr(std::move(message));

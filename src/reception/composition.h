@@ -1,5 +1,8 @@
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -19,6 +22,7 @@ struct Bearer {
     std::string with;            // the keyword of Received
     std::string origin;          // Message::origin
     std::string auth_user;
+    std::uint16_t port = 0;      // of ours; 0: none
     // Ours to complete: a relaying client hands in new mail, so a missing Date or Message-ID is added (RFC 6409 §8).
     bool submits = false;
     // A user, not a program that relays: what no user agent may send is refused (F5322-01).
@@ -31,12 +35,14 @@ struct Bearer {
 struct Parts {
     mail::Envelope envelope;
     std::string content;
-    std::string tenant;
     std::string notes;
-    std::uint8_t priority = 4;
+    // What the sender says by other means than the header; it comes before what fields.yaml says.
+    std::string tenant, job, transport;
+    std::optional<std::uint8_t> priority;
+    std::chrono::seconds lifetime{0};  // 0: does not say
 };
 
-// Checks the header section against the limits, adds what the standards ask for on top, removes Return-Path, and
+// Checks the header section against the limits, gives the message its fields (assignment.h), adds what the standards ask for on top, removes Return-Path, and
 // splits the recipients into items. A refusal is the reply to the end of the content: 554 5.4.6 for a loop, 552 5.3.4
 // for a header too large, 554 5.6.0 for one with too many lines or two From fields, 553 5.6.7 for EA-1. The parts
 // are used up only when a message comes of them.

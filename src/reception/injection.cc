@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "policy/assignment.h"
 #include "reception/composition.h"
 #include "reception/transaction.h"
 #include "smtp/data.h"
@@ -12,7 +13,7 @@ namespace {
 
 using FieldErrors = std::vector<FieldError>;
 
-constexpr std::size_t tenant_octets_max = 255;
+constexpr std::size_t notes_octets_max = 64 * 1024;
 constexpr std::size_t envid_octets_max = 100;  // in xtext, RFC 3461 §4.4
 
 bool is_one_line(std::string_view text) {
@@ -65,10 +66,17 @@ void check_options(const Injection& injection, FieldErrors& errors) {
     if (injection.notify > 15 || (never && injection.notify != mail::notify_never)) {
         errors.push_back({"notify", "never stands alone"});
     }
-    if (injection.priority < 0 || injection.priority > 7) errors.push_back({"priority", "must be 0 to 7"});
-    if (!is_one_line(injection.tenant) || injection.tenant.size() > tenant_octets_max) {
-        errors.push_back({"tenant", "must be one line of at most 255 octets"});
+    if (injection.priority && (*injection.priority < 0 || *injection.priority > 7)) errors.push_back({"priority", "must be 0 to 7"});
+    const auto check_line = [&](const char* field, const std::string& text) {
+        if (!policy::is_field_value(text)) errors.push_back({field, "must be one line of at most 255 octets"});
+    };
+    check_line("tenant", injection.tenant);
+    check_line("job", injection.job);
+    check_line("transport", injection.transport);
+    if (!injection.lifetime.empty() && !policy::parse_lifetime(injection.lifetime)) {
+        errors.push_back({"lifetime", "must be a time such as 90s, 15m, 2h or 3d"});
     }
+    if (injection.notes.size() > notes_octets_max) errors.push_back({"notes", "must have at most 65536 octets"});
 }
 
 // A text of LF lines is what files have here; among CRLF lines a bare LF is what smuggles.
@@ -128,8 +136,11 @@ tl::expected<mail::MessagePtr, std::vector<FieldError>> make_message(
     parts.envelope.smtputf8 = needs_utf8(parts.envelope, injection.content);
     parts.content = std::move(injection.content);
     parts.tenant = std::move(injection.tenant);
+    parts.job = std::move(injection.job);
+    parts.transport = std::move(injection.transport);
     parts.notes = std::move(injection.notes);
-    parts.priority = static_cast<std::uint8_t>(injection.priority);
+    if (injection.priority) parts.priority = static_cast<std::uint8_t>(*injection.priority);
+    if (!injection.lifetime.empty()) parts.lifetime = *policy::parse_lifetime(injection.lifetime);
     Bearer bearer;
     bearer.client_ip = injection.client_ip;
     bearer.with = protocol_of(injection.origin);

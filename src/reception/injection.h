@@ -21,9 +21,10 @@ struct Injection {
     std::string envid;                    // plain text; goes out in xtext
     mail::Return ret = mail::Return::unspecified;
     std::uint8_t notify = mail::notify_default;  // bits of mail::Notify, for every recipient
-    std::string tenant;
+    std::string tenant, job, transport;   // what is empty, fields.yaml may say
     std::string notes;                    // JSON object text, or empty
-    int priority = 4;                     // 0 .. 7
+    std::optional<int> priority;          // 0 .. 7
+    std::string lifetime;                 // "90", "15m", "3d", or empty
     std::string client_ip;                // of the HTTP client, or empty
     std::string auth_user;
     std::string origin = "http";          // Message::origin; its first word is the protocol in Received

@@ -99,6 +99,7 @@ smtp::Extensions Session::extensions() const {
             if (Authentication::supports(method)) offered.auth.push_back(method);
         }
     }
+    offered.mt_priority = relaying() || !offered.auth.empty();
     // A limit of RFC 9422 has at most six digits.
     if (limits.recipients_max != 0 && limits.recipients_max <= 999'999) offered.limits.rcpt_max = limits.recipients_max;
     if (limits.messages_max != 0 && limits.messages_max <= 999'999) offered.limits.mail_max = limits.messages_max;
@@ -132,6 +133,8 @@ Session::Next Session::mail(const smtp::MailFrom& mail) {
     }
     ++transactions_;
     transaction_.emplace(mail, settings().connection.message_bytes_max);
+    // It was offered to who may still log in: of others it is taken for the usual one (RFC 6710 §4.2).
+    if (!relaying()) transaction_->forget_priority();
     say(250, "2.1.0", "sender <" + mail.reverse_path.text() + "> OK");
     return Next::command;
 }

@@ -185,6 +185,7 @@ Task<Result<>> Session::accept_message() {
     bearer.with = with.keyword();
     bearer.origin = "smtp " + client_text_;
     bearer.auth_user = auth_user_;
+    bearer.port = listener_.port;
     bearer.submits = relaying();
     bearer.strict_header = rules_->submission_port(listener_);
     bearer.knows_smtputf8 = offered_.smtputf8;

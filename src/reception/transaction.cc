@@ -24,6 +24,7 @@ Transaction::Transaction(const smtp::MailFrom& mail, std::uint64_t size_max)
     envelope_.envid = mail.envid;
     envelope_.body = mail.body;
     envelope_.smtputf8 = mail.smtputf8;
+    envelope_.mt_priority = mail.mt_priority;
 }
 
 bool Transaction::add(mail::Recipient recipient) {

@@ -229,6 +229,8 @@ private:
         if (what == "ret") return std::to_string(static_cast<int>(envelope.ret));
         if (what == "body") return std::to_string(static_cast<int>(envelope.body));
         if (what == "smtputf8") return envelope.smtputf8 ? "yes" : "no";
+        if (what == "priority") return std::to_string(message.priority);
+        if (what == "mt_priority") return envelope.mt_priority ? std::to_string(*envelope.mt_priority) : "none";
         if (what == "items") return std::to_string(message.items.size());
         if (what == "domain") return message.items.front().domain;
         if (what == "auth_user") return message.auth_user;

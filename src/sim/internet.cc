@@ -193,14 +193,14 @@ void World::plan_workload() {
         Instant at = start_;
         for (std::uint32_t i = 0; i < stream.items; ++i) {
             at += Duration(static_cast<std::int64_t>(2'000 / stream.per_second * random_.unit()));
-            outside_.emplace(at, [this, &stream] { submit(stream); });
+            outside_.add(at, [this, &stream] { submit(stream); });
         }
     }
 }
 
 void World::plan_trouble(double per_hour, const Step& step) {
     const double hours = static_cast<double>(scenario_.faults_for.count()) / 3'600'000;
-    for (double i = 1; i <= per_hour * hours; ++i) outside_.emplace(start_ + within(scenario_.faults_for), step);
+    for (double i = 1; i <= per_hour * hours; ++i) outside_.add(start_ + within(scenario_.faults_for), step);
 }
 
 void World::submit(const Stream& stream) {
@@ -210,6 +210,11 @@ void World::submit(const Stream& stream) {
     admit.id = ItemId{MessageId{++last_message_}, 0};
     admit.domain = stream.to[random_.below(stream.to.size())];
     admit.tenant = stream.tenant;
+    admit.job = stream.job;
+    admit.transport = stream.transport;
+    admit.sender_domain = stream.sender_domain;
+    if (!stream.list.empty()) admit.marks.push_back({"header.list-id", stream.list});
+    admit.lifetime = stream.lifetime;
     admit.priority = stream.priority;
     admit.arrival = admit.due = now_;
     admit.size = static_cast<std::uint32_t>(message->size());
@@ -266,6 +271,7 @@ void World::reconfigure() {
     options_.session_messages_max = static_cast<std::uint32_t>(1 + random_.below(30));
     options_.lifetime = Duration(3'600'000 + random_.below(5 * 24 * 3'600'000ULL));
     if (random_.chance(0.3)) options_.sources4 = {"192.0.2.7", "192.0.2.8"};
+    if (random_.chance(0.3)) options_.transports = random_transports(random_);
     if (random_.chance(0.2)) options_.policies = nullptr;
     if (random_.chance(0.3)) options_.policies = random_policies(random_);
     if (random_.chance(0.3)) options_.policies = tightened(options_.policies);

@@ -31,7 +31,7 @@ void Judge::delivering(const queue::Deliver& action, Instant now) {
     if (known != sessions_.end()) before = known->second;
     std::vector<std::uint32_t> candidates = action.candidates;
     if (!begin_session(action, entry, candidates)) return;
-    if (!check_candidates(action, entry, candidates)) return;
+    if (!check_candidates(action, entry, candidates) || !check_locals(action, entry)) return;
     if (!check_slots(action.session, before)) return;
     if (!check_rates(sessions_[action.session], entry.admit.size, action.open, now)) return;
     watch_fairness(entry, now);
@@ -51,6 +51,7 @@ bool Judge::check_item(const queue::Deliver& action, Entry& entry, Instant now) 
     if (entry.sending) return wrong("it is being attempted");
     if (entry.admit.held) return wrong("it is held");
     if (entry.admit.due > now) return wrong("it is not due");
+    if (entry.admit.lifetime.count() != 0 && now >= entry.admit.arrival + Duration(entry.admit.lifetime)) return wrong("its time is over");
     if (action.work.attempts != entry.admit.attempts) return wrong("attempts are counted otherwise");
     if (action.work.pending != entry.admit.pending) return wrong("other recipients are undecided");
     if (action.work.delay_notified != entry.admit.delay_notified) return wrong("its delay notice is confused");
@@ -83,11 +84,9 @@ bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std:
         found->second.candidate = candidates.front();
     }
     Session& session = sessions_[action.session];
-    session.domain = entry.admit.domain;
-    session.tenant = entry.admit.tenant;
+    session.served = entry.admit;
     session.route = action.route;
     session.item = action.work.item;
-    session.priority = entry.admit.priority;
     ++session.messages;
     return true;
 }
@@ -106,13 +105,50 @@ bool Judge::check_candidates(
     if (entry.only && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
         return violate(name + " should have tried the same host on a new session"), false;
     }
-    const std::size_t left = action.route->candidates.size() - entry.tried.size() - candidates.size();
-    const auto perhaps_left = static_cast<std::size_t>(
-        std::count_if(entry.perhaps_tried.begin(), entry.perhaps_tried.end(), [&](std::uint32_t candidate) {
-            return !entry.tried.contains(candidate) && std::find(candidates.begin(), candidates.end(), candidate) == candidates.end();
-        }));
+    std::size_t left = 0;
+    std::size_t perhaps_left = 0;
+    for (std::uint32_t other = 0; other < action.route->candidates.size(); ++other) {
+        if (entry.tried.contains(other) || std::find(candidates.begin(), candidates.end(), other) != candidates.end()) continue;
+        if (!is_served(entry.admit, action.route->candidates[other])) continue;
+        ++left;
+        if (entry.perhaps_tried.contains(other)) ++perhaps_left;
+    }
     const bool possible = action.last_resort ? left == perhaps_left : left > 0;
     if (!possible) return violate(name + ": last_resort is wrong"), false;
+    return true;
+}
+
+// The addresses of its transport; null: the usual ones.
+const queue::LocalPool* Judge::pool_of(const queue::Admit& admit) const {
+    for (const queue::LocalPool& pool : options_.transports) {
+        if (pool.transport == admit.transport && !pool.sources.empty()) return &pool;
+    }
+    return nullptr;
+}
+
+bool Judge::is_served(const queue::Admit& admit, const queue::Candidate& candidate) const {
+    const queue::LocalPool* const pool = pool_of(admit);
+    if (pool == nullptr || candidate.remote.starts_with('/')) return true;
+    const bool is_ipv6 = candidate.remote.starts_with('[');
+    const auto same_family = [&](const auto& source) { return (source.address.find(':') != std::string::npos) == is_ipv6; };
+    return std::any_of(pool->sources.begin(), pool->sources.end(), same_family);
+}
+
+bool Judge::check_locals(const queue::Deliver& action, const Entry& entry) {
+    if (!action.open) return true;
+    const queue::LocalPool* const pool = pool_of(entry.admit);
+    const auto belongs = [&](const std::string& bind, const std::string& helo, const std::vector<std::string>& usual) {
+        const auto is_source = [&](const auto& source) { return source.address == bind && source.helo == helo; };
+        if (pool != nullptr) return std::any_of(pool->sources.begin(), pool->sources.end(), is_source);
+        return helo.empty() && (bind.empty() ? usual.empty() : std::find(usual.begin(), usual.end(), bind) != usual.end());
+    };
+    for (const std::uint32_t index : action.candidates) {
+        const queue::Candidate& candidate = action.route->candidates[index];
+        if (candidate.remote.starts_with('/')) continue;
+        const bool is_ipv6 = candidate.remote.starts_with('[');
+        if (is_ipv6 ? belongs(action.bind6, action.helo6, options_.sources6) : belongs(action.bind, action.helo, options_.sources4)) continue;
+        return violate("item " + action.work.item.text() + " goes out from an address that is not its transport's"), false;
+    }
     return true;
 }
 
@@ -129,14 +165,32 @@ std::vector<policy::PolicyPtr> Judge::policies() const {
     return all;
 }
 
-// The buckets that a session counts for, by policy: those behind a `stop` are left out, but not those of the settings.
-std::vector<Judge::Counted> Judge::counted(const Session& session) const {
+std::string Judge::value_of(policy::Field field, const Session& session) const {
     using policy::Field;
+    const queue::Admit& served = session.served;
     const queue::Candidate& candidate = session.route->candidates[session.candidate.value_or(session.group.front())];
     const std::string ip(queue::ip_of(candidate.remote));
-    const std::string priority = std::to_string(std::min<unsigned>(session.priority, 7));
-    const std::string& bind = candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
-    const std::string grouping(options_.policies == nullptr ? "" : options_.policies->grouping.of(candidate.mx_host, ip, session.domain));
+    switch (field) {
+        case Field::tenantid: return served.tenant;
+        case Field::jobid: return served.job;
+        case Field::transportid: return served.transport;
+        case Field::senderdomain: return served.sender_domain;
+        case Field::recipientdomain: return served.domain;
+        case Field::priority: return std::to_string(std::min<unsigned>(served.priority, 7));
+        case Field::attempt: return std::to_string(std::min<unsigned>(served.attempts + 1U, 32));
+        case Field::localip: return candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
+        case Field::remoteip: return ip;
+        case Field::remotemx: return candidate.mx_host;
+        case Field::grouping: return std::string(options_.policies->grouping.of(candidate.mx_host, ip, served.domain));
+    }
+    for (const mail::Mark& mark : served.marks) {
+        if (mark.field == options_.policies->fields.name_of(field)) return mark.value;
+    }
+    return {};
+}
+
+// The buckets that a session counts for, by policy: those behind a `stop` are left out, but not those of the settings.
+std::vector<Judge::Counted> Judge::counted(const Session& session) const {
     const std::vector<policy::PolicyPtr> all = policies();
     std::vector<Counted> found;
     bool stopped = false;
@@ -145,19 +199,14 @@ std::vector<Judge::Counted> Judge::counted(const Session& session) const {
         const bool is_setting = place + 2 >= all.size();
         if (stopped && !is_setting) continue;
         policy::FieldTexts texts;
+        std::vector<std::string> values;
+        for (const policy::Field field : policy.fields) values.push_back(value_of(field, session));
         std::string bucket = std::to_string(place);
         for (std::size_t i = 0; i < policy.fields.size(); ++i) {
-            const Field field = policy.fields[i];
-            const std::string_view value = field == Field::tenantid          ? session.tenant
-                                           : field == Field::recipientdomain ? session.domain
-                                           : field == Field::priority        ? priority
-                                           : field == Field::localip         ? bind
-                                           : field == Field::remoteip        ? ip
-                                           : field == Field::remotemx        ? candidate.mx_host
-                                                                             : grouping;
+            const std::string& value = values[i];
             const std::uint32_t group = policy.roll_ups[i] != nullptr ? policy.roll_ups[i]->group_of(value) : policy::Matcher::nothing;
-            texts.set(field, value, group);
-            bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : std::string(value));
+            texts.set(policy.fields[i], value, group);
+            bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : value);
         }
         found.push_back({std::move(bucket), policy.name, policy.limits_of(texts)});
         stopped = stopped || found.back().limits.stop;
@@ -387,7 +436,7 @@ std::uint64_t Judge::count(Fate fate) const {
 
 std::uint64_t Judge::sessions(const std::string& domain) const {
     return static_cast<std::uint64_t>(std::count_if(
-        sessions_.begin(), sessions_.end(), [&](const auto& session) { return session.second.domain == domain; }));
+        sessions_.begin(), sessions_.end(), [&](const auto& session) { return session.second.served.domain == domain; }));
 }
 
 std::vector<ItemId> Judge::items() const {

@@ -18,6 +18,7 @@ enum class Fate : std::uint8_t { queued, delivered, failed, removed };
 // Keeps books of its own and checks every action of the core against them:
 //  · every item ends exactly once, and is attempted only when it is queued, due, not held and not being attempted;
 //  · an attempt never repeats a candidate, stays within one level, and says truly whether others are left;
+//  · what belongs to a transport goes out from its addresses, and nothing is tried after its own time;
 //  · a session carries one message at a time, to a remote that is on the item's route;
 //  · no bucket of any policy ever has more sessions or starts more messages than it allows.
 // The first violation is kept in words. It is also the model of the journal: survivors() is what a crash leaves.
@@ -64,13 +65,13 @@ private:
         bool permanent = true;
     };
     struct Session {
-        std::string domain, tenant, bind4, bind6;
+        queue::Admit served;  // the item served last
+        std::string bind4, bind6;
         queue::RoutePtr route;
         std::vector<std::uint32_t> group;
         std::optional<std::uint32_t> candidate;
         std::optional<ItemId> item;
         std::uint32_t messages = 0;
-        std::uint8_t priority = 0;
     };
     // A bucket that a session counts for.
     struct Counted {
@@ -93,6 +94,10 @@ private:
     static bool check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
+    bool check_locals(const queue::Deliver& action, const Entry& entry);
+    const queue::LocalPool* pool_of(const queue::Admit& admit) const;
+    bool is_served(const queue::Admit& admit, const queue::Candidate& candidate) const;
+    std::string value_of(policy::Field field, const Session& session) const;
     std::vector<policy::PolicyPtr> policies() const;
     std::vector<Counted> counted(const Session& session) const;
 

@@ -1,12 +1,11 @@
 #include "sim/scenario.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
-#include <initializer_list>
 
-#include "base/assert.h"
 #include "base/text.h"
+#include "policy/assignment.h"
+#include "sim/policy_maker.h"
+#include "yaml/reading.h"
 
 namespace sluice::sim {
 namespace {
@@ -24,185 +23,162 @@ constexpr MoodName mood_names[] = {
 };
 constexpr const char* dns_names[] = {"fine", "temporary", "no_domain", "flaky"};
 
-// yaml-cpp reports by exceptions; they end in parse_scenario().
-[[noreturn]] void refuse(const YAML::Node& node, const std::string& why) { throw YAML::Exception(node.Mark(), why); }
+using yaml::Fields;
+using yaml::Reading;
 
-void allow_keys(const YAML::Node& node, std::initializer_list<const char*> keys) {
-    if (!node.IsMap()) refuse(node, "expected a map");
-    for (const auto& entry : node) {
-        const auto key = entry.first.as<std::string>();
-        const bool known = std::any_of(keys.begin(), keys.end(), [&](const char* k) { return key == k; });
-        if (!known) refuse(entry.first, "unknown key '" + key + "'");
-    }
-}
-
-template <class T>
-void read(const YAML::Node& node, const char* key, T& into) {
-    if (const YAML::Node value = node[key]) into = value.as<T>();
-}
-template <class T>
-void read(const YAML::Node& node, const char* key, std::optional<T>& into) {
-    if (const YAML::Node value = node[key]) into = value.as<T>();
-}
-void read_seconds(const YAML::Node& node, const char* key, Duration& into) {
-    if (const YAML::Node value = node[key]) into = Duration(static_cast<std::int64_t>(value.as<double>() * 1'000));
-}
-
-Host read_host(const YAML::Node& node) {
-    allow_keys(node, {"mood", "after"});
+Host read_host(Reading& reading, const YAML::Node& node) {
+    const Fields fields = reading.fields(node, "host", {"mood", "after"});
+    std::vector<const char*> names;
+    for (const MoodName& mood : mood_names) names.push_back(mood.name);
     Host host;
-    const auto name = node["mood"].as<std::string>("obedient");
-    const auto* const found =
-        std::find_if(std::begin(mood_names), std::end(mood_names), [&](const MoodName& m) { return name == m.name; });
-    if (found == std::end(mood_names)) refuse(node, "unknown mood '" + name + "'");
-    host.mood = found->mood;
-    read(node, "after", host.after);
+    if (fields.has("mood")) host.mood = mood_names[reading.choice(fields["mood"], "mood", names).value_or(0)].mood;
+    fields.read("after", host.after);
     return host;
 }
 
 // "host" or "host LEVEL"
-std::pair<std::string, std::uint32_t> read_mx(const YAML::Node& node) {
-    const auto text = node.as<std::string>();
+std::pair<std::string, std::uint32_t> read_mx(Reading& reading, const YAML::Node& node) {
+    const std::string text = reading.text(node, "mx").value_or("");
     const auto words = split(text, ' ');
     if (words.size() == 1) return {text, 0};
     const auto level = parse_number<std::uint32_t>(words[1]);
-    if (words.size() != 2 || !level) refuse(node, "expected 'host' or 'host LEVEL'");
-    return {std::string(words[0]), *level};
+    if (words.size() != 2 || !level) reading.error(node, "mx: expected `host` or `host LEVEL`");
+    return {std::string(words[0]), level.value_or(0)};
 }
 
-Domain read_domain(const YAML::Node& node) {
-    allow_keys(node, {"mx", "ttl", "dns"});
+Domain read_domain(Reading& reading, const YAML::Node& node) {
+    const Fields fields = reading.fields(node, "domain", {"mx", "ttl", "dns"});
     Domain domain;
-    for (const YAML::Node& mx : node["mx"]) domain.mx.push_back(read_mx(mx));
-    if (domain.mx.empty()) refuse(node, "a domain needs at least one host in 'mx'");
-    read_seconds(node, "ttl", domain.ttl);
-    const auto dns = node["dns"].as<std::string>("fine");
-    const auto* const found = std::find_if(std::begin(dns_names), std::end(dns_names), [&](const char* n) { return dns == n; });
-    if (found == std::end(dns_names)) refuse(node, "unknown dns '" + dns + "'");
-    domain.dns = static_cast<DnsMood>(found - std::begin(dns_names));
+    for (const YAML::Node& mx : fields.list("mx")) domain.mx.push_back(read_mx(reading, mx));
+    if (domain.mx.empty()) reading.error(node, "a domain needs at least one host in `mx`");
+    fields.read_seconds("ttl", domain.ttl);
+    if (fields.has("dns")) domain.dns = static_cast<DnsMood>(reading.choice(fields["dns"], "dns", dns_names).value_or(0));
     return domain;
 }
 
 // As in policy.yaml; lines count within the list.
-policy::PolicySetPtr read_policies(const YAML::Node& node) {
+policy::PolicySetPtr read_policies(Reading& reading, const YAML::Node& node) {
     Problems problems;
     policy::PolicySetPtr set = policy::parse_policies(YAML::Dump(node), "policies", problems);
-    if (set == nullptr) refuse(node, problems.all().front().text());
+    if (set == nullptr) reading.error(node, problems.all().front().text());
     return set;
 }
 
-void read_core(const YAML::Node& node, queue::Options& core) {
-    allow_keys(node, {"concurrency_max", "destination_concurrency", "idle_session", "session_messages_max", "lifetime",
-                      "sources4", "sources6", "tenant_weights", "policies"});
-    read(node, "concurrency_max", core.concurrency_max);
-    read(node, "destination_concurrency", core.destination_concurrency);
-    read(node, "session_messages_max", core.session_messages_max);
-    read_seconds(node, "idle_session", core.idle_session);
-    read_seconds(node, "lifetime", core.lifetime);
-    read(node, "sources4", core.sources4);
-    read(node, "sources6", core.sources6);
-    for (const auto& weight : node["tenant_weights"]) {
-        core.tenant_weights.emplace_back(weight.first.as<std::string>(), weight.second.as<std::uint32_t>());
-    }
-    if (const YAML::Node policies = node["policies"]) core.policies = read_policies(policies);
+// As in transports.yaml.
+std::vector<policy::LocalPool> read_transports(Reading& reading, const YAML::Node& node) {
+    Problems problems;
+    auto pools = policy::parse_transports(YAML::Dump(node), "transports", problems);
+    if (pools) return std::move(*pools);
+    reading.error(node, problems.all().front().text());
+    return {};
 }
 
-Stream read_stream(const YAML::Node& node, const Scenario& scenario) {
-    allow_keys(node, {"to", "items", "per_second", "tenant", "priority"});
-    Stream stream;
-    read(node, "to", stream.to);
-    for (const std::string& domain : stream.to) {
-        if (!scenario.domains.contains(domain)) refuse(node, "no such domain: " + domain);
+void read_core(Reading& reading, const YAML::Node& node, queue::Options& core) {
+    const Fields fields = reading.fields(node, "core", {"concurrency_max", "destination_concurrency", "idle_session", "session_messages_max",
+                                                        "lifetime", "sources4", "sources6", "transports", "tenant_weights", "policies"});
+    fields.read("concurrency_max", core.concurrency_max);
+    fields.read("destination_concurrency", core.destination_concurrency);
+    fields.read("session_messages_max", core.session_messages_max);
+    fields.read_seconds("idle_session", core.idle_session);
+    fields.read_seconds("lifetime", core.lifetime);
+    fields.read("sources4", core.sources4);
+    fields.read("sources6", core.sources6);
+    for (const Reading::Entry& weight : fields.map("tenant_weights")) {
+        core.tenant_weights.emplace_back(weight.key, static_cast<std::uint32_t>(reading.count(weight.value, weight.key, 1'000'000).value_or(1)));
     }
-    if (stream.to.empty()) refuse(node, "a stream needs 'to'");
-    read(node, "items", stream.items);
-    read(node, "per_second", stream.per_second);
-    read(node, "tenant", stream.tenant);
-    stream.priority = static_cast<std::uint8_t>(node["priority"].as<unsigned>(4));
+    if (fields.has("transports")) core.transports = read_transports(reading, fields["transports"]);
+    if (fields.has("policies")) core.policies = read_policies(reading, fields["policies"]);
+}
+
+Stream read_stream(Reading& reading, const YAML::Node& node, const Scenario& scenario) {
+    const Fields fields = reading.fields(
+        node, "stream", {"to", "items", "per_second", "tenant", "job", "transport", "sender_domain", "list", "lifetime", "priority"});
+    Stream stream;
+    fields.read("to", stream.to);
+    for (const std::string& domain : stream.to) {
+        if (!scenario.domains.contains(domain)) reading.error(node, "no such domain: " + domain);
+    }
+    if (stream.to.empty()) reading.error(node, "a stream needs `to`");
+    fields.read("items", stream.items);
+    fields.read("per_second", stream.per_second);
+    fields.read("tenant", stream.tenant);
+    fields.read("job", stream.job);
+    fields.read("transport", stream.transport);
+    fields.read("sender_domain", stream.sender_domain);
+    fields.read("list", stream.list);
+    std::uint32_t lifetime_s = 0;
+    fields.read("lifetime", lifetime_s);
+    stream.lifetime = std::chrono::seconds(lifetime_s);
+    fields.read("priority", stream.priority);
     return stream;
 }
 
-Expectation read_expectation(const YAML::Node& node) {
-    allow_keys(node, {"delivered", "failed", "removed", "duplicated_max", "passed_over_max", "waited_max"});
+Expectation read_expectation(Reading& reading, const YAML::Node& node) {
+    const Fields fields = reading.fields(node, "expect", {"delivered", "failed", "removed", "duplicated_max", "passed_over_max", "waited_max"});
     Expectation expect;
-    read(node, "delivered", expect.delivered);
-    read(node, "failed", expect.failed);
-    read(node, "removed", expect.removed);
-    read(node, "duplicated_max", expect.duplicated_max);
-    read(node, "passed_over_max", expect.passed_over_max);
-    for (const auto& entry : node["waited_max"]) {
-        const auto seconds = entry.second.as<double>();
-        expect.waited_max[entry.first.as<std::string>()] = Duration(static_cast<std::int64_t>(seconds * 1'000));
+    fields.read("delivered", expect.delivered);
+    fields.read("failed", expect.failed);
+    fields.read("removed", expect.removed);
+    fields.read("duplicated_max", expect.duplicated_max);
+    fields.read("passed_over_max", expect.passed_over_max);
+    for (const Reading::Entry& entry : fields.map("waited_max")) {
+        expect.waited_max[entry.key] = reading.seconds(entry.value, entry.key, Fields::seconds_max).value_or(Duration{0});
     }
     return expect;
 }
 
-Scenario read_scenario(const YAML::Node& root) {
-    allow_keys(root, {"title", "minutes", "core", "hosts", "domains", "workload", "operator_per_hour",
-                      "reconfigured_per_hour", "crashes_per_hour", "expect"});
+Scenario read_scenario(Reading& reading, const YAML::Node& root) {
+    const Fields fields = reading.fields(root, "scenario", {"title", "minutes", "core", "hosts", "domains", "workload", "operator_per_hour",
+                                                            "reconfigured_per_hour", "crashes_per_hour", "expect"});
     Scenario scenario;
-    read(root, "title", scenario.title);
-    if (const YAML::Node minutes = root["minutes"]) scenario.faults_for = Duration(minutes.as<std::int64_t>() * 60'000);
-    if (const YAML::Node core = root["core"]) read_core(core, scenario.core);
-    for (const auto& host : root["hosts"]) scenario.hosts[host.first.as<std::string>()] = read_host(host.second);
-    for (const auto& entry : root["domains"]) {
-        const Domain domain = read_domain(entry.second);
+    fields.read("title", scenario.title);
+    std::uint32_t minutes = 60;
+    fields.read("minutes", minutes);
+    scenario.faults_for = Duration(std::int64_t{minutes} * 60'000);
+    if (fields.has("core")) read_core(reading, fields["core"], scenario.core);
+    for (const Reading::Entry& host : fields.map("hosts")) scenario.hosts[host.key] = read_host(reading, host.value);
+    for (const Reading::Entry& entry : fields.map("domains")) {
+        const Domain domain = read_domain(reading, entry.value);
         for (const auto& [host, level] : domain.mx) {
-            if (!scenario.hosts.contains(host)) refuse(entry.second, "no such host: " + host);
+            if (!scenario.hosts.contains(host)) reading.error(entry.value, "no such host: " + host);
         }
-        scenario.domains[entry.first.as<std::string>()] = domain;
+        scenario.domains[entry.key] = domain;
     }
-    for (const YAML::Node& stream : root["workload"]) scenario.workload.push_back(read_stream(stream, scenario));
-    if (scenario.workload.empty()) refuse(root, "a scenario needs a workload");
-    read(root, "operator_per_hour", scenario.operator_per_hour);
-    read(root, "reconfigured_per_hour", scenario.reconfigured_per_hour);
-    read(root, "crashes_per_hour", scenario.crashes_per_hour);
-    if (const YAML::Node expect = root["expect"]) scenario.expect = read_expectation(expect);
+    for (const YAML::Node& stream : fields.list("workload")) scenario.workload.push_back(read_stream(reading, stream, scenario));
+    if (scenario.workload.empty()) reading.error(root, "a scenario needs a workload");
+    fields.read("operator_per_hour", scenario.operator_per_hour);
+    fields.read("reconfigured_per_hour", scenario.reconfigured_per_hour);
+    fields.read("crashes_per_hour", scenario.crashes_per_hour);
+    if (fields.has("expect")) scenario.expect = read_expectation(reading, fields["expect"]);
     return scenario;
 }
 
 }  // namespace
 
 Result<Scenario> parse_scenario(const std::string& yaml) {
-    try {
-        return read_scenario(YAML::Load(yaml));
-    } catch (const YAML::Exception& error) {
-        return fail(Errc::config, error.what());
-    }
+    Problems problems;
+    Reading reading("scenario", problems);
+    const YAML::Node root = reading.load(yaml);
+    Scenario scenario = reading.failed() ? Scenario() : read_scenario(reading, root);
+    if (reading.failed()) return fail(Errc::config, problems.all().front().text());
+    return scenario;
 }
 
-policy::PolicySetPtr random_policies(Random& random) {
-    const auto limits = [&] {
-        std::string text = "{concurrency: " + std::to_string(random.chance(0.6) ? 1 + random.below(8) : 0);
-        if (random.chance(0.4)) {
-            text += ", rate: {count: " + std::to_string(5 + random.below(50)) + ", interval: " + std::to_string(1 + random.below(60)) +
-                    ", algorithm: " + (random.chance(0.5) ? "tokenbucket}" : "fixedwindow}");
+std::vector<policy::LocalPool> random_transports(Random& random) {
+    std::vector<policy::LocalPool> pools;
+    for (int i = 0; i < 3; ++i) {
+        if (random.chance(0.4)) continue;
+        policy::LocalPool pool;
+        pool.transport = "transport" + std::to_string(i);
+        pool.order = static_cast<policy::LocalPool::Order>(random.below(3));
+        for (std::uint64_t k = 1 + random.below(4); k > 0; --k) {
+            const std::string number = std::to_string(10 * (i + 1) + static_cast<int>(k));
+            pool.sources.push_back({random.chance(0.8) ? "192.0.2." + number : "2001:db8::" + number,
+                                    static_cast<std::uint32_t>(1 + random.below(5)), random.chance(0.5) ? "mx" + number : ""});
         }
-        if (random.chance(0.2)) text += ", connectinterval: 0." + std::to_string(100 + random.below(900));
-        if (random.chance(0.2)) text += ", messages_per_connection: " + std::to_string(1 + random.below(20));
-        if (random.chance(0.1)) text += ", bytes_per_second: " + std::to_string(1'000 + random.below(100'000));
-        return text + (random.chance(0.1) ? ", stop: true}" : "}");
-    };
-    const char* const fields[] = {
-        "[remoteip]", "[tenantid, localip]", "[recipientdomain]", "[localip, {remotemx: {low: '/[123]$/', high: '/[456]$/'}}]", "[grouping]",
-        "[priority, recipientdomain]", "[]",
-    };
-    std::string text = "grouping: {default: remotemx, groupings: [{id: one, remotemx: '/[147]$/'}, {id: two, recipientdomain: '/[28]/'}]}\npolicies:\n";
-    for (const char* const some : fields) {
-        if (!random.chance(0.2)) continue;
-        text += std::string("- fields: ") + some + "\n";
-        if (std::string(some).find("remotemx") != std::string::npos) {
-            text += "  conditions: [{if: {remotemx: '#low'}, then: " + limits() + "}]\n";
-        }
-        if (std::string(some).find("tenantid") != std::string::npos) {
-            text += "  conditions: [{if: {not: {tenantid: \"\"}}, then: " + limits() + "}]\n";
-        }
-        if (random.chance(0.8)) text += "  default: " + limits() + "\n";
+        pools.push_back(std::move(pool));
     }
-    Problems problems;
-    policy::PolicySetPtr set = policy::parse_policies(text, "random", problems);
-    ASSERT(set != nullptr);
-    return set;
+    return pools;
 }
 
 Scenario random_scenario(std::uint64_t seed) {
@@ -219,10 +195,11 @@ Scenario random_scenario(std::uint64_t seed) {
     for (std::uint64_t i = random.below(4); i > 0; --i) core.sources4.push_back("192.0.2." + std::to_string(i));
     for (std::uint64_t i = random.below(3); i > 0; --i) core.sources6.push_back("2001:db8::" + std::to_string(i));
     core.policies = random_policies(random);
+    core.transports = random_transports(random);
 
     std::vector<std::string> hosts;
     for (std::uint64_t i = 1 + random.below(8); i > 0; --i) {
-        hosts.push_back("host" + std::to_string(i));
+        hosts.push_back("host" + std::to_string(i) + (i % 2 == 0 ? ".a.test" : ".b.test"));
         const Mood mood = random.chance(0.4) ? Mood::obedient : mood_names[random.below(std::size(mood_names))].mood;
         scenario.hosts[hosts.back()] = Host{mood, static_cast<std::uint32_t>(1 + random.below(6))};
     }
@@ -244,6 +221,12 @@ Scenario random_scenario(std::uint64_t seed) {
         stream.per_second = 0.2 + 20 * random.unit();
         stream.tenant = random.chance(0.5) ? "" : "tenant" + std::to_string(random.below(3));
         stream.priority = static_cast<std::uint8_t>(random.below(8));
+        const auto one_of = [&](const char* name) { return random.chance(0.4) ? "" : name + std::to_string(random.below(3)); };
+        stream.job = one_of("job");
+        stream.transport = one_of("transport");
+        stream.sender_domain = one_of("sender");
+        stream.list = one_of("list");
+        if (random.chance(0.2)) stream.lifetime = std::chrono::seconds(60 + random.below(7'200));
         scenario.workload.push_back(stream);
     }
     scenario.operator_per_hour = random.chance(0.7) ? 60 * random.unit() : 0;

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "base/random.h"
 #include "base/result.h"
 #include "policy/policy_set.h"
 #include "queue/core.h"
@@ -43,8 +42,10 @@ struct Stream {
     std::vector<std::string> to;
     std::uint32_t items = 0;
     double per_second = 10;
-    std::string tenant;
+    std::string tenant, job, transport;
+    std::string sender_domain, list;  // the second as header field List-Id
     std::uint8_t priority = 4;
+    std::chrono::seconds lifetime{0};
 };
 
 // What must have come out; what is not given is not checked.
@@ -73,7 +74,9 @@ struct Scenario {
 Result<Scenario> parse_scenario(const std::string& yaml);
 // Makes a world up.
 Scenario random_scenario(std::uint64_t seed);
-// Some of the kinds of policies that people write, with limits small enough to matter.
-policy::PolicySetPtr random_policies(Random& random);
+// Addresses for some of the transports "transport0" .. "transport2".
+std::vector<policy::LocalPool> random_transports(Random& random);
+// One that is short and busy, where policies are what matters, and change.
+Scenario random_policy_scenario(std::uint64_t seed);
 
 }  // namespace sluice::sim

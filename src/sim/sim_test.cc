@@ -116,19 +116,19 @@ TEST(Scenario, RefusalsNameTheLineAndTheReason) {
         const char* reason;
     } rows[] = {
         {good, "needs a workload"},
-        {good + "moods: 1\n", "unknown key 'moods'"},
+        {good + "moods: 1\n", "unknown key `moods`"},
         {good + "workload: [{to: [y.test]}]\n", "no such domain: y.test"},
-        {"hosts: {a: {mood: grumpy}}\n", "unknown mood 'grumpy'"},
+        {"hosts: {a: {mood: grumpy}}\n", "mood: expected one of"},
         {"domains: {x.test: {mx: [b]}}\n", "no such host: b"},
-        {"domains: {x.test: {mx: [a b c]}}\n", "expected 'host' or"},
+        {"domains: {x.test: {mx: [a b c]}}\n", "expected `host` or"},
         {"core: {policies: [{fields: [colour]}]}\n", "`colour` is no field"},
         {"core: {policies: [{default: {rate: 1/2/3}}]}\n", "rate: expected"},
-        {"hosts: [", "line 1"},
+        {"hosts: [", "scenario:1"},
     };
     for (const auto& row : rows) {
         const Result<Scenario> parsed = parse_scenario(row.yaml);
         ASSERT_FALSE(parsed) << row.reason;
-        EXPECT_THAT(parsed.error().detail, HasSubstr("line "));
+        EXPECT_THAT(parsed.error().detail, HasSubstr("error: scenario:"));
         EXPECT_THAT(parsed.error().detail, HasSubstr(row.reason));
     }
     EXPECT_TRUE(parse_scenario(good + "workload: [{to: [x.test], items: 3}]\n"));

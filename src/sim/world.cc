@@ -7,6 +7,7 @@ namespace {
 
 constexpr Duration drained_within{7 * 24 * 3'600'000LL};
 constexpr std::uint64_t books_checked_every = 64;  // events
+constexpr std::uint16_t attempts_max = 60;
 
 }  // namespace
 
@@ -28,7 +29,7 @@ Report World::run() {
     plan_trouble(scenario_.operator_per_hour, [this] { operate(); });
     plan_trouble(scenario_.reconfigured_per_hour, [this] { reconfigure(); });
     plan_trouble(scenario_.crashes_per_hour, [this] { crash(); });
-    outside_.emplace(start_ + scenario_.faults_for, [this] { heal(); });
+    outside_.add(start_ + scenario_.faults_for, [this] { heal(); });
     while (!judge_.violation() && step()) {
     }
     Report report;
@@ -46,10 +47,8 @@ Report World::run() {
 
 // The next thing to happen, whoever it comes from; false when nothing will ever happen again.
 bool World::step() {
-    Agenda& agenda = flights_.empty() || (!outside_.empty() && outside_.begin()->first <= flights_.begin()->first)
-                         ? outside_
-                         : flights_;
-    const Instant next = agenda.empty() ? Instant::max() : agenda.begin()->first;
+    Agenda<Step>& agenda = flights_.empty() || outside_.next() <= flights_.next() ? outside_ : flights_;
+    const Instant next = agenda.next();
     if (next == Instant::max() && tick_ == Instant::max()) return false;
     now_ = std::max(now_, std::min(next, tick_));  // a restart took time
     if (now_ - start_ > scenario_.faults_for + drained_within) {
@@ -60,8 +59,7 @@ bool World::step() {
         tell(queue::Tick{});
         return true;
     }
-    const Step what = std::move(agenda.begin()->second);
-    agenda.erase(agenda.begin());
+    const Step what = agenda.take();
     // What the core does because a timer is due it does before it learns of this; the books must have the same order.
     if (core_->next_timer() <= now_) tell(queue::Tick{});
     what();
@@ -111,7 +109,8 @@ void World::carry_out(const queue::Conclude& action) {
     judge_.concluding(action);
     queue::AttemptEnded event;
     event.item = action.work.item;
-    const bool temporary = action.error.code == Errc::dns_temporary || action.error.code == Errc::unreachable;
+    // A transport may have no address of any family on the route: such mail ends when its attempts are used up.
+    const bool temporary = (action.error.code == Errc::dns_temporary || action.error.code == Errc::unreachable) && action.work.attempts < attempts_max;
     event.verdict = temporary ? queue::AttemptEnded::Verdict::deferred : queue::AttemptEnded::Verdict::done;
     in_flight(Duration(1) + within(Duration(20)), [this, event, temporary]() mutable {
         event.next = now_ + Duration(60'000) + within(Duration(600'000));

@@ -11,6 +11,7 @@
 
 #include "base/random.h"
 #include "queue/core.h"
+#include "sim/agenda.h"
 #include "sim/judge.h"
 #include "sim/scenario.h"
 
@@ -35,7 +36,6 @@ public:
 
 private:
     using Step = std::function<void()>;
-    using Agenda = std::multimap<Instant, Step>;
     // A connection as its executor sees it.
     struct Line {
         std::string host;
@@ -79,7 +79,7 @@ private:
     queue::Selection random_selection();
 
     Duration within(Duration most) { return Duration(static_cast<std::int64_t>(random_.below(static_cast<std::uint64_t>(most.count()) + 1))); }
-    void in_flight(Duration from_now, Step step) { flights_.emplace(now_ + from_now, std::move(step)); }
+    void in_flight(Duration from_now, Step step) { flights_.add(now_ + from_now, std::move(step)); }
     void check_expectations(Report& report);
 
     Scenario scenario_;
@@ -90,7 +90,7 @@ private:
     std::unique_ptr<queue::Core> core_;
     Instant start_, now_;
     Instant tick_;             // when the next Tick is given; late now and then
-    Agenda outside_, flights_; // a crash ends what is in flight
+    Agenda<Step> outside_, flights_;  // a crash ends what is in flight
     std::map<queue::SessionId, Line> lines_;
     std::set<std::string> resolving_;
     std::map<ItemId, Instant> greylist_;

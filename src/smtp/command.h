@@ -47,6 +47,7 @@ struct MailFrom {
     mail::Return ret = mail::Return::unspecified;
     bool smtputf8 = false;
     bool requiretls = false;
+    std::optional<std::int8_t> mt_priority;  // MT-PRIORITY=
     std::string envid;                // still in xtext
     std::optional<std::string> auth;  // AUTH= decoded; "" for AUTH=<>
 };

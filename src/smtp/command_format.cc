@@ -68,6 +68,7 @@ std::string format_mail(
     if (offered.dsn && envelope.ret != mail::Return::unspecified)
         out.append(" RET=").append(ret_word(envelope.ret));
     if (offered.dsn && !envelope.envid.empty()) out += " ENVID=" + envelope.envid;
+    if (offered.mt_priority && envelope.mt_priority) out += " MT-PRIORITY=" + std::to_string(*envelope.mt_priority);
     return out.append("\r\n");
 }
 
@@ -92,6 +93,7 @@ std::size_t command_line_max(const Extensions& offered) {
     if (offered.size) size += 26;                                  // RFC 1870 §3
     if (offered.eight_bit_mime || offered.binarymime) size += 17;  // RFC 6152 §2
     if (offered.smtputf8) size += 10;                              // RFC 6531 §3.1
+    if (offered.mt_priority) size += 15;                           // RFC 6710 §3
     if (offered.dsn) size += 600;  // RFC 3461 §4: NOTIFY, ORCPT of 500, ENVID of 100
     if (!offered.auth.empty()) size = std::max(size + 500, auth_line);  // RFC 4954 §5 for MAIL
     return size;

@@ -45,6 +45,17 @@ TEST(CommandFormat, ParametersGoOnlyToPeersThatKnowThem_DS_03_8B_3_EA_3) {
     );
 }
 
+TEST(CommandFormat, APriorityGoesOnToWhoOffersIt) {
+    mail::Envelope envelope;
+    envelope.mt_priority = std::int8_t{-3};
+    Extensions offered;
+    EXPECT_EQ(format_mail(envelope, 1, false, offered), "MAIL FROM:<>\r\n");
+    offered.mt_priority = true;
+    EXPECT_EQ(format_mail(envelope, 1, false, offered), "MAIL FROM:<> MT-PRIORITY=-3\r\n");
+    envelope.mt_priority.reset();
+    EXPECT_EQ(format_mail(envelope, 1, false, offered), "MAIL FROM:<>\r\n");
+}
+
 TEST(CommandFormat, NullPathAndOthers) {
     EXPECT_EQ(format_mail({}, 1, false, {}), "MAIL FROM:<>\r\n");
     EXPECT_EQ(format_hello(Verb::ehlo, "mx.test"), "EHLO mx.test\r\n");

@@ -46,6 +46,7 @@ constexpr Flag flags[] = {
     {"ENHANCEDSTATUSCODES", &Extensions::enhanced_codes},
     {"STARTTLS", &Extensions::starttls},
     {"REQUIRETLS", &Extensions::requiretls},
+    {"MT-PRIORITY", &Extensions::mt_priority},
     {"HELP", &Extensions::help},
     {"VRFY", &Extensions::vrfy},
 };

@@ -32,6 +32,7 @@ struct Extensions {
     bool enhanced_codes = false;  // RFC 2034
     bool starttls = false;        // RFC 3207
     bool requiretls = false;      // RFC 8689
+    bool mt_priority = false;     // RFC 6710
     bool help = false;
     bool vrfy = false;
     std::vector<std::string> auth;  // SASL mechanisms, upper case, as offered (RFC 4954)

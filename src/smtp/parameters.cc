@@ -109,6 +109,17 @@ std::optional<Reply> read_auth(const Parameter& parameter, MailFrom& mail) {
     return std::nullopt;
 }
 
+// RFC 6710 §3: one digit with an optional minus, and no minus zero.
+std::optional<Reply> read_mt_priority(const Parameter& parameter, MailFrom& mail) {
+    const std::string_view value = parameter.value;
+    const bool negative = value.starts_with('-');
+    const std::string_view digit = value.substr(negative ? 1 : 0);
+    if (digit.size() != 1 || !is_digit(digit.front()) || (negative && digit == "0")) return bad_value("MT-PRIORITY");
+    const int number = digit.front() - '0';
+    mail.mt_priority = static_cast<std::int8_t>(negative ? -number : number);
+    return std::nullopt;
+}
+
 std::optional<Reply> read_flag(const Parameter& parameter, bool& flag) {
     if (parameter.has_value)
         return Reply(501, "5.5.4", "Parameter " + to_upper(parameter.keyword) + " takes no value");
@@ -165,6 +176,7 @@ std::optional<Reply> read_mail_parameter(const Parameter& one, const Extensions&
     if (is("ENVID") && offered.dsn) return read_envid(one, mail);
     if (is("AUTH") && !offered.auth.empty()) return read_auth(one, mail);
     if (is("REQUIRETLS") && offered.requiretls) return read_flag(one, mail.requiretls);
+    if (is("MT-PRIORITY") && offered.mt_priority) return read_mt_priority(one, mail);
     return unknown(one);
 }
 

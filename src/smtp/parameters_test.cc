@@ -11,7 +11,7 @@ Extensions everything() {
     Extensions all;
     all.pipelining = all.size = all.eight_bit_mime = all.smtputf8 = all.chunking = all.binarymime = all.dsn =
         true;
-    all.enhanced_codes = all.starttls = all.requiretls = true;
+    all.enhanced_codes = all.starttls = all.requiretls = all.mt_priority = true;
     all.size_max = 1000000;
     all.auth = {"PLAIN"};
     return all;
@@ -49,6 +49,13 @@ TEST(Parameters, ParametersAreRefusedByTheirKind_S5321_05_DS_01_SZ_1_SZ_3) {
         {"MAIL FROM:<> SMTPUTF8=1", "501 5.5.4"},
         {"MAIL FROM:<> RET=BOTH", "501 5.5.4"},
         {"MAIL FROM:<> RET", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY=", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY=10", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY=-0", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY=+1", "501 5.5.4"},
+        {"MAIL FROM:<> MT-PRIORITY=--1", "501 5.5.4"},
+        {"MAIL FROM:<> mt-priority=-9", ""},
         {"MAIL FROM:<> ENVID=e" + envid_100, "501 5.5.4"},
         {"MAIL FROM:<> ENVID=+ZZ", "501 5.5.4"},
         {"MAIL FROM:<> ENVID=+2b", "501 5.5.4"},
