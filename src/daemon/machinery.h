@@ -79,7 +79,7 @@ private:
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
-    void begin_quarantine(std::span<const ItemId> suspects, std::span<const ItemId> newly_held);
+    void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
     const Ground ground_;
     event::Recorder& events_;

@@ -29,7 +29,7 @@ public:
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) return take(std::move(*deliver));
         if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
             ++concluding_;
-            tasks_.spawn(this->conclude(std::move(conclude->work), std::move(conclude->error)));
+            tasks_.spawn(this->conclude(std::move(*conclude)));
             return;
         }
         const auto* close = std::get_if<queue::Close>(&action);
@@ -75,13 +75,24 @@ private:
         note_end();
     }
 
+    // What somebody gave up is refused by us, as a server would.
+    static Verdict verdict_of(const queue::Conclude& concluded) {
+        if (!concluded.rejected) return Verdict::of_error(Stage::route, concluded.error);
+        Verdict verdict;
+        verdict.code = 554;
+        verdict.status = "5.7.1";
+        verdict.text = concluded.error.detail;
+        return verdict;
+    }
+
     // Decides an item that has nowhere to go.
-    Task<> conclude(queue::Work work, Error error) {
+    Task<> conclude(queue::Conclude concluded) {
+        const queue::Work& work = concluded.work;
         auto loaded = co_await load(surroundings_, work);
         queue::AttemptEnded ended;
         if (loaded) {
             std::vector<std::uint32_t> recipients = undecided(work, **loaded);
-            Verdicts verdicts(recipients.size(), Verdict::of_error(Stage::route, error));
+            Verdicts verdicts(recipients.size(), verdict_of(concluded));
             const std::string domain = (*loaded)->items[work.item.index].domain;
             const Attempted attempted{
                 .work = work, .message = *loaded, .domain = domain, .recipients = recipients, .verdicts = verdicts,

@@ -30,7 +30,8 @@ public:
         std::vector<net::IpAddress> ourselves
     );
     // The key comes from Address::routing_domain(). Takes as long as two questions of the resolver at most.
-    Task<Result<queue::RoutePtr>> resolve(std::string key);
+    // `via`: a nexthop that wins over every rule; empty: none.
+    Task<Result<queue::RoutePtr>> resolve(std::string key, std::string via = {});
     // Resolutions under way end with the settings they began with.
     void configure(config::SettingsPtr settings);
 
