@@ -10,5 +10,7 @@ namespace sluice::control {
 boost::json::value to_json(const EngineStatus& status);
 boost::json::value to_json(const DomainCount& count);
 boost::json::value to_json(const ItemDetail& item);
+boost::json::value to_json(const SurveyReport& report, const std::vector<std::string>& by);
+boost::json::value to_json(const Job& job);
 
 }  // namespace sluice::control
