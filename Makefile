@@ -11,7 +11,7 @@ SHELL := /bin/bash
 BUILD := build
 JOBS ?= 2
 
-.PHONY: help deps build run test unit e2e faults tsan fuzz bench deb format tidy clean
+.PHONY: help deps node build run test unit e2e faults tsan fuzz bench deb format tidy clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -19,6 +19,10 @@ help:
 # Installs the Debian packages that are missing; asks for root only when there are any.
 deps:
 	@tools/install-packages packages.txt
+
+# Node and npm from Debian where there is no npm; who has another one keeps it.
+node: deps
+	@command -v npm >/dev/null || tools/install-packages packages.txt node
 
 build: deps
 	@cmake --preset release >$(BUILD)-release.log 2>&1 || { cat $(BUILD)-release.log; exit 1; }
@@ -28,13 +32,13 @@ build: deps
 run: build
 	@tools/demo $(BUILD)/release/sluice
 
-test: deps
+test: node
 	@tools/run-tests
 
 unit: deps
 	@tools/run-tests unit
 
-e2e: build
+e2e: build node
 	@tools/run-tests e2e
 
 faults: deps
@@ -46,8 +50,7 @@ tsan: deps
 fuzz: deps
 	@tools/run-fuzz
 
-bench: build
-	@command -v npm >/dev/null || tools/install-packages packages.txt bench
+bench: build node
 	@bench/run
 
 deb: deps

@@ -11,7 +11,9 @@ namespace sluice::cli {
 // Each adds its subcommands to `app`; they run when the line is parsed and leave their exit code in the session.
 void add_instance_commands(CLI::App& app, Session& session);  // init, check, journal
 void add_engine_commands(CLI::App& app, Session& session);    // status, reload, queue, inject
-void add_policy_commands(CLI::App& app, Session& session);    // policy check
+void add_policy_commands(CLI::App& app, Session& session);    // policy check, and the next ones
+void add_condition_commands(CLI::App& policy, Session& session);  // policy add, list, delete
+void add_suspend_commands(CLI::App& app, Session& session);   // suspend add, list, delete, resume
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
 
 // Haraka's spellings, which need no subcommand.

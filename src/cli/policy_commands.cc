@@ -74,6 +74,7 @@ void add_policy_commands(CLI::App& app, Session& session) {
     CLI::App* checking = policy->add_subcommand("check", "validate a policy file, warn of what can never happen, print the ceilings; exit code 78 when it is wrong");
     checking->add_option("FILE", *file, "policy file (default: config/policy.yaml of -c)");
     checking->callback([file, &session] { check(session, *file); });
+    add_condition_commands(*policy, session);
 }
 
 }  // namespace sluice::cli

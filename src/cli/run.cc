@@ -55,6 +55,7 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     add_instance_commands(app, session);
     add_engine_commands(app, session);
     add_policy_commands(app, session);
+    add_suspend_commands(app, session);
     add_peer_commands(app, session);
     add_more(app, session);
 

@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/tables.h"
+#include "cli/table.h"
 
 namespace sluice::cli {
 namespace {

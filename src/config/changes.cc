@@ -2,7 +2,9 @@
 
 #include "config/schema.h"
 #include "policy/assignment.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::config {
 
@@ -15,7 +17,9 @@ Changes compare(const Settings& before, const Settings& after) {
     }
     const auto text = [](const auto& file) { return file != nullptr ? file->text : std::string(); };
     if (text(before.policies) != text(after.policies)) changes.live.emplace_back("policy.yaml");
+    if (text(before.suspensions) != text(after.suspensions)) changes.live.emplace_back("suspend.yaml");
     if (text(before.fields) != text(after.fields)) changes.live.emplace_back("fields.yaml");
+    if (text(before.deliveries) != text(after.deliveries)) changes.live.emplace_back("delivery.yaml");
     if (before.transports != after.transports) changes.live.emplace_back("transports.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");

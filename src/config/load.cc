@@ -13,7 +13,9 @@
 #include "config/sources.h"
 #include "config/tls_files.h"
 #include "policy/assignment.h"
+#include "policy/delivery.h"
 #include "policy/policy_set.h"
+#include "policy/suspension.h"
 
 namespace sluice::config {
 namespace {
@@ -73,7 +75,9 @@ private:
     void report_stray_files();
     std::optional<std::string> read_yaml(const std::string& name);
     void read_policies();
+    void read_suspensions();
     void read_fields();
+    void read_deliveries();
     void settle_kept_fields();
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
@@ -91,7 +95,7 @@ private:
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
     std::vector<std::string> known = known_files();
-    known.insert(known.end(), {"policy.yaml", "fields.yaml", "transports.yaml"});
+    known.insert(known.end(), {"policy.yaml", "suspend.yaml", "delivery.yaml", "fields.yaml", "transports.yaml"});
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
@@ -101,9 +105,6 @@ void Loader::report_stray_files() {
         names.insert(entry->path().filename().string());
     }
     for (const std::string& name : names) {
-        if (name == "suspend.yaml" || name == "delivery.yaml") {
-            problems_.warning(shown_name(name), 0, "is not read yet: only policy.yaml is");
-        }
         if (contains(known, name) || contains(others, name)) continue;
         const std::string meant = nearest(name, known);
         if (meant.empty() || edit_distance(name, meant) > (meant.size() < 10 ? 1U : 2U) ||
@@ -113,7 +114,7 @@ void Loader::report_stray_files() {
     }
 }
 
-// The text of a file that is small where people write it, but may be generated.
+// The text of a file that is small where people write it, but may be generated; nothing where there is none.
 std::optional<std::string> Loader::read_yaml(const std::string& name) {
     constexpr std::size_t bytes_max = 64 << 20;
     auto text = read_text(folder_ + "/" + name, bytes_max);
@@ -128,6 +129,14 @@ void Loader::read_policies() {
     if (text) settings_.policies = policy::parse_policies(*text, shown_name(name), problems_);
 }
 
+// Its patterns may name lists of the policies.
+void Loader::read_suspensions() {
+    const std::string name = "suspend.yaml";
+    const policy::PolicySet none;
+    const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : none;
+    if (const auto text = read_yaml(name)) settings_.suspensions = policy::parse_suspensions(*text, shown_name(name), set, problems_);
+}
+
 void Loader::read_fields() {
     const std::string fields = "fields.yaml";
     const std::string transports = "transports.yaml";
@@ -140,15 +149,30 @@ void Loader::read_fields() {
     }
 }
 
+// Its patterns may refer to the lists and groupings of the policies.
+void Loader::read_deliveries() {
+    const std::string name = "delivery.yaml";
+    const auto text = read_yaml(name);
+    if (!text) return;
+    static const policy::PolicySet no_policies;
+    const policy::PolicySet& set = settings_.policies != nullptr ? *settings_.policies : no_policies;
+    std::optional<policy::DeliveryFile> file = policy::parse_delivery(*text, shown_name(name), set, problems_);
+    if (file) settings_.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+}
+
 // Whatever names a note or header field adds it here: a message that was accepted without it never has it.
 void Loader::settle_kept_fields() {
     std::set<std::string> kept;
     if (settings_.fields != nullptr) kept.insert(settings_.fields->kept.begin(), settings_.fields->kept.end());
-    if (settings_.policies != nullptr) {
-        const policy::FieldTable& table = settings_.policies->fields;
+    const auto keep = [&](const policy::FieldTable& table) {
         for (std::size_t number = policy::named_field_count; number < table.size(); ++number) {
             kept.insert(table.name_of(static_cast<policy::Field>(number)));
         }
+    };
+    if (settings_.policies != nullptr) keep(settings_.policies->fields);
+    if (settings_.deliveries != nullptr) keep(settings_.deliveries->fields);
+    if (settings_.suspensions != nullptr) {
+        for (const policy::Suspension& suspension : settings_.suspensions->suspensions) keep(suspension.fields);
     }
     settings_.kept_fields.assign(kept.begin(), kept.end());
 }
@@ -254,6 +278,7 @@ Loaded Loader::run() {
         apply(setting);
 
     const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
+    settings_.javascript_plugins = plugins.javascript;
     settle_me(settings_, sources_, problems_);
     settle_listeners(settings_, sources_, problems_);
     settle_spool(settings_, sources_, problems_);
@@ -261,7 +286,9 @@ Loaded Loader::run() {
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
     read_policies();
+    read_suspensions();
     read_fields();
+    read_deliveries();
     settle_kept_fields();
     resolve_tls(settings_, plugins, sources_, problems_);
     warn_of_open_secrets(settings_, sources_, problems_);

@@ -6,8 +6,10 @@
 #include <map>
 
 #include "base/text.h"
+#include "config/changes.h"
 #include "config/lines.h"
 #include "config/test_instance.h"
+#include "policy/delivery.h"
 
 namespace sluice::config {
 namespace {
@@ -449,6 +451,26 @@ TEST(Loading, RelativeDirectoriesBecomeAbsolute) {
     instance.write("config/me", "mx.example.com\n");
     const std::string relative = fs::relative(instance.path()).string() + "/";
     EXPECT_EQ(load(relative).settings->directory, instance.text());
+}
+
+TEST(Load, DeliveryFileRefersToListsOfThePolicies) {
+    TemporaryFolder instance;
+    instance.write("config/me", "mx.example.com\n");
+    instance.write("config/policy.yaml", "lists: {tenantid: {vip: [a, b]}}\npolicies: []\n");
+    instance.write("config/delivery.yaml", "conditions: [{if: {tenantid: '@vip'}, then: {tls: {mode: require}}}]\n");
+    const Loaded loaded = load(instance.text());
+    ASSERT_TRUE(loaded.settings) << (loaded.problems.empty() ? "" : loaded.problems[0].text());
+    ASSERT_TRUE(loaded.settings->deliveries);
+    policy::FieldTexts texts;
+    texts.set(policy::Field::tenantid, "b");
+    EXPECT_EQ(loaded.settings->deliveries->settings_of(texts).tls, policy::TlsDemand::require);
+
+    instance.write("config/delivery.yaml", "conditions: [{if: {tenantid: '@vip'}, then: {tls: {mode: optional}}}]\n");
+    EXPECT_THAT(compare(*loaded.settings, *load(instance.text()).settings).live, ElementsAre("delivery.yaml"));
+    instance.write("config/delivery.yaml", "conditions: [{if: {tenantid: '@vipp'}, then: {}}]\n");
+    EXPECT_FALSE(load(instance.text()).settings);
+    instance.write("config/delivery.yaml", "conditions: [{if: {header.x-one: '1'}, then: {}}]\n");
+    EXPECT_THAT(load(instance.text()).settings->kept_fields, ElementsAre("header.x-one"));
 }
 
 }  // namespace

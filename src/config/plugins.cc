@@ -77,6 +77,19 @@ bool has_own_file(const std::string& instance, const std::string& name) {
     return std::filesystem::exists(instance + "/plugins/" + name + ".js", ignored);
 }
 
+// Wherever the plugin host looks (plugin-host/lib/registry.js).
+bool is_installed(const std::string& instance, const std::string& name) {
+    const std::string modules = instance + "/node_modules/", package = "/package.json", core = modules + "Haraka/";
+    const std::array<std::string, 6> places{
+        modules + "haraka-plugin-" + name + package, instance + "/../haraka-plugin-" + name + package,
+        instance + "/plugins/" + name + package, modules + name + package, core + "plugins/" + name + ".js",
+        core + "node_modules/haraka-plugin-" + name + package};
+    std::error_code ignored;
+    return has_own_file(instance, name) || std::any_of(places.begin(), places.end(), [&](const std::string& place) {
+        return std::filesystem::exists(place, ignored);
+    });
+}
+
 }  // namespace
 
 std::string current_plugin_name(std::string_view listed) {
@@ -85,6 +98,8 @@ std::string current_plugin_name(std::string_view listed) {
     const std::string_view renamed = find(renames, listed);
     return std::string(renamed.empty() ? listed : renamed);
 }
+
+std::vector<std::string> native_plugin_names() { return {native.begin(), native.end()}; }
 
 NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems) {
     NativePlugins on;
@@ -101,12 +116,17 @@ NativePlugins classify_plugins(const Values& listed, const std::string& instance
             );
             continue;
         }
+        if (is_installed(instance, name)) {
+            const bool again = std::find(on.javascript.begin(), on.javascript.end(), name) != on.javascript.end();
+            if (!again) on.javascript.push_back(name);
+            continue;
+        }
         const std::string shown =
             name == line.text ? "`" + name + "`" : "`" + line.text + "` (now `" + name + "`)";
         const std::string known_typo = nearest(name, {native.begin(), native.end()});
         problems.warning(
             file, line.line,
-            "plugin " + shown + " needs JavaScript, which is not available yet; it is left out" +
+            "plugin " + shown + " is neither in plugins/ nor in node_modules/; it is left out" +
                 std::string(find(advice, name)),
             known_typo
         );

@@ -12,14 +12,17 @@ namespace sluice::config {
 // What the plugin list switches on. Value.
 struct NativePlugins {
     bool tls = false, auth = false, relay = false;
+    std::vector<std::string> javascript;  // for the plugin host, in the order of the list
 };
 
 // Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
 std::string current_plugin_name(std::string_view listed);
 
-// Sorts the lines of config/plugins into what is native here and what needs JavaScript; the latter is
-// reported by name and line, as a warning: the engine runs without it. `instance` is looked at for plugins of
-// the same names.
+// The plugins whose job the engine does itself.
+std::vector<std::string> native_plugin_names();
+
+// Sorts the lines of config/plugins into what is native here and what needs JavaScript. What is not installed in
+// `instance` is reported by name and line, as a warning: the engine runs without it.
 NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems);
 
 }  // namespace sluice::config

@@ -41,7 +41,8 @@ const std::vector<Setting>& schema() {
     static const std::vector<Setting> table = [] {
         std::vector<Setting> all;
         for (const auto& part :
-             {reception_schema(), tls_schema(), access_schema(), outbound_schema(), service_schema()}) {
+             {reception_schema(), tls_schema(), access_schema(), outbound_schema(), service_schema(),
+              plugin_schema()}) {
             all.insert(all.end(), part.begin(), part.end());
         }
         return all;

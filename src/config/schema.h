@@ -26,6 +26,7 @@ std::vector<Setting> tls_schema();        // tls.ini
 std::vector<Setting> access_schema();     // auth_flat_file.ini, relay*, http.ini
 std::vector<Setting> outbound_schema();   // outbound.ini, outbound.bounce_*
 std::vector<Setting> service_schema();    // log.ini, net-utils.ini, spool.ini, queue_dir
+std::vector<Setting> plugin_schema();     // plugin_host.ini
 
 // How the parts write their rows: a section of a file gives its name to each setting.
 class Section {

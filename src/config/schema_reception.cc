@@ -104,7 +104,8 @@ void add_smtp(std::vector<Setting>& table) {
             ),
             main.none("nodes", "One process serves all cores; `shards` sets the number of I/O threads."),
             main.none(
-                "ignore_bad_plugins", "A plugin that cannot be loaded is reported and never stops the engine."
+                "ignore_bad_plugins",
+                "Read by the plugin host: `true` leaves out a plugin that cannot be loaded. Otherwise mail waits until it can."
             ),
             main.none(
                 "graceful_shutdown", "A stop is always graceful, for `force_shutdown_timeout` at most."

@@ -13,6 +13,8 @@
 namespace sluice::policy {
 class PolicySet;
 struct Assignments;
+struct DeliveryFile;
+struct SuspensionFile;
 }
 
 namespace sluice::config {
@@ -175,6 +177,17 @@ struct HttpSettings {
     std::string token;                // required for TCP beyond loopback
 };
 
+// plugin_host.ini: the Node process that runs JavaScript plugins
+struct PluginHostSettings {
+    std::string node = "node";                        // the program, looked for in PATH
+    std::string folder;                               // of the package sluice-plugin-host; empty: where it is installed
+    std::uint64_t heap_bytes_max = 512ull << 20;      // Node ends when it needs more
+    std::uint64_t memory_bytes_max = 1024ull << 20;   // resident; we end it when it uses more
+    Milliseconds hang_timeout{10'000};                // we end it when it does not answer for so long
+    std::string addresses = "auto";
+    friend bool operator==(const PluginHostSettings&, const PluginHostSettings&) = default;
+};
+
 // spool.ini, queue_dir
 struct SpoolSettings {
     std::string directory;  // absolute
@@ -195,6 +208,7 @@ struct Settings {
     std::string directory;             // of the instance, absolute
     std::string me;                    // primary host name
     std::vector<std::string> plugins;  // as listed
+    std::vector<std::string> javascript_plugins;  // of these, by today's names: installed, and not native
     // host_list, lower case: Haraka's inbound domains. Sluice has no mailboxes: who may not relay is refused
     // here too, unless relay_dest_domains.ini takes the domain; the mail goes where that file or DNS says.
     std::vector<std::string> local_domains;
@@ -210,9 +224,12 @@ struct Settings {
     DnsSettings dns;
     HttpSettings http;
     SpoolSettings spool;
-    std::shared_ptr<const policy::PolicySet> policies;  // policy.yaml; null: there is no such file
-    std::shared_ptr<const policy::Assignments> fields;  // fields.yaml; null: there is no such file
-    std::vector<policy::LocalPool> transports;          // transports.yaml
+    PluginHostSettings plugin_host;
+    std::shared_ptr<const policy::PolicySet> policies;          // policy.yaml; null: there is no such file
+    std::shared_ptr<const policy::SuspensionFile> suspensions;  // suspend.yaml; null: there is no such file
+    std::shared_ptr<const policy::Assignments> fields;          // fields.yaml; null: there is no such file
+    std::shared_ptr<const policy::DeliveryFile> deliveries;     // delivery.yaml; null: there is no such file
+    std::vector<policy::LocalPool> transports;                  // transports.yaml
     // Notes and header fields that are kept beside every message because somebody may ask for them, as policies name them.
     std::vector<std::string> kept_fields;
 };

@@ -8,6 +8,8 @@
 #include "async/task.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "policy/dynamic.h"
+#include "policy/suspension.h"
 #include "queue/core.h"
 #include "queue/views.h"
 #include "spool/spool.h"
@@ -155,6 +157,39 @@ struct Job {
     std::string problem;        // failed: why
 };
 
+// A condition that was added at run time.
+struct ConditionDetail {
+    policy::DynamicCondition what;
+    std::int64_t since_ms = 0;                // by the wall clock
+    std::optional<std::int64_t> expires_ms;
+    bool idle = false;                        // no policy of the file counts what it is about
+    std::uint64_t buckets = 0;                // that obey it
+};
+// A suspension, of the file or added at run time.
+struct SuspensionDetail {
+    policy::Suspension what;
+    std::int64_t since_ms = 0;
+    std::optional<std::int64_t> expires_ms;
+    bool of_file = false;
+    bool in_force = false;
+    std::uint64_t lanes = 0;                  // groups of messages that wait for its end
+};
+// Of a long list only the first ones.
+template <class Detail>
+struct PolicyList {
+    std::vector<Detail> entries;
+    std::uint64_t total = 0;
+};
+struct PolicyReply {
+    std::string id;        // empty: nothing was done, because only that was asked for
+    bool updated = false;  // there was one with this id, or one that said the same
+    std::optional<queue::Reach> reach;  // what it would be about, when only that was asked for
+};
+struct PolicyRemoval {
+    std::string id, author, reason;
+};
+
+
 // What the API can ask of the engine. Called on the control shard.
 class Backend {
 public:
@@ -179,6 +214,14 @@ public:
     // What is done stays done.
     virtual Result<Job> cancel(std::uint64_t job) = 0;
     virtual Task<Result<InjectReply>> inject(InjectRequest request) = 0;
+    // Conditions and suspensions of run time, as JSON says them. What was done is durable when they return; with `dry_run` nothing is done.
+    virtual Task<Result<PolicyReply>> set_condition(std::string json, bool dry_run) = 0;
+    virtual Task<Result<PolicyReply>> set_suspension(std::string json, bool dry_run) = 0;
+    // not_found: nothing has this id; bad_input: the file has it.
+    virtual Task<Result<>> remove_condition(PolicyRemoval removal) = 0;
+    virtual Task<Result<>> remove_suspension(PolicyRemoval removal) = 0;
+    virtual Task<PolicyList<ConditionDetail>> conditions() = 0;
+    virtual Task<PolicyList<SuspensionDetail>> suspensions() = 0;
     // Reads the configuration again; nothing is applied when a file has an error.
     virtual Task<ReloadReport> reload() = 0;
     virtual Task<std::string> metrics() = 0;

@@ -63,6 +63,30 @@ public:
         if (request.to.empty()) co_return fail(Errc::bad_input, "to: at least one is expected");
         co_return InjectReply{};
     }
+    Task<Result<PolicyReply>> set_condition(std::string json, bool dry_run) override {
+        asked = std::string(dry_run ? "try " : "set ") + json;
+        if (json.find("colour") != std::string::npos) co_return fail(Errc::bad_input, "colour: is none of these");
+        PolicyReply reply;
+        reply.id = dry_run ? "" : "c-1";
+        if (dry_run) reply.reach = queue::Reach{3, 120, false};
+        co_return reply;
+    }
+    Task<Result<PolicyReply>> set_suspension(std::string json, bool dry_run) override { co_return co_await set_condition(std::move(json), dry_run); }
+    Task<Result<>> remove_condition(PolicyRemoval removal) override {
+        asked = "remove " + removal.id + " " + removal.author + " " + removal.reason;
+        if (removal.id != "c-1") co_return fail(Errc::not_found, "no condition `" + removal.id + "`");
+        co_return Result<>{};
+    }
+    Task<Result<>> remove_suspension(PolicyRemoval removal) override { co_return co_await remove_condition(std::move(removal)); }
+    Task<PolicyList<ConditionDetail>> conditions() override { co_return PolicyList<ConditionDetail>{}; }
+    Task<PolicyList<SuspensionDetail>> suspensions() override {
+        PolicyList<SuspensionDetail> list;
+        list.entries.resize(1);
+        list.entries[0].what.id = "s-1";
+        list.entries[0].expires_ms = 1'795'000'000'000;
+        list.total = 20'000;
+        co_return list;
+    }
     Task<ReloadReport> reload() override { co_return ReloadReport{}; }
     Task<std::string> metrics() override { co_return std::string("metric 1\n"); }
     std::string asked;
@@ -219,10 +243,41 @@ TEST(Routes, LOG_1_WhatAClientWroteComesBackAsValidJson) {
     EXPECT_EQ(boost::json::parse(reply.body).at("field").as_string(), "limi\xEF\xBF\xBD\r\n\"");
 }
 
+TEST(Routes, ConditionsAndSuspensions) {
+    FakeBackend backend;
+    const HttpReply set = ask(backend, post("/v1/policy/conditions", R"({"then":{"rate":"10/60"},"dry_run":false})"));
+    EXPECT_EQ(set.status, 200);
+    EXPECT_EQ(set.body, "{\"id\":\"c-1\",\"updated\":false}\n");
+    EXPECT_EQ(backend.asked, R"(set {"then":{"rate":"10/60"}})");
+    const HttpReply tried = ask(backend, post("/v1/suspensions", R"({"remotemx":"*.x.test","dry_run":true})"));
+    EXPECT_EQ(tried.body, "{\"matches\":{\"buckets\":3,\"waiting\":120,\"at_least\":false}}\n");
+    EXPECT_EQ(backend.asked, R"(try {"remotemx":"*.x.test"})");
+    const HttpReply refused = ask(backend, post("/v1/suspensions", R"({"colour":1})"));
+    EXPECT_EQ(refused.status, 422);
+    EXPECT_EQ(boost::json::parse(refused.body).at("field").as_string(), "colour");
+    EXPECT_EQ(ask(backend, post("/v1/suspensions", R"({"dry_run":1})")).status, 422);
+    EXPECT_EQ(ask(backend, post("/v1/suspensions", "[]")).status, 400);
+    EXPECT_EQ(ask(backend, post("/v1/suspensions", "{}", "text/plain")).status, 415);
+    EXPECT_EQ(ask(backend, post("/v1/policy/conditions/delete", R"({"id":"c-1","author":"me","reason":"over"})")).status, 200);
+    EXPECT_EQ(backend.asked, "remove c-1 me over");
+    EXPECT_EQ(ask(backend, post("/v1/suspensions/delete", R"({"id":"c-2"})")).status, 404);
+    EXPECT_EQ(ask(backend, post("/v1/suspensions/delete", "{}")).status, 422);
+    EXPECT_EQ(ask(backend, post("/v1/suspensions/delete", R"({"id":"c-1","colour":1})")).status, 422);
+    EXPECT_EQ(ask(backend, post("/v1/suspensions/resume", R"({"author":"me"})")).status, 404);
+    EXPECT_EQ(backend.asked, "remove start_suspended me ");
+    HttpRequest list;
+    list.method = "GET";
+    list.path = "/v1/suspensions";
+    const auto body = boost::json::parse(ask(backend, list).body);
+    EXPECT_EQ(body.at("total").as_int64(), 20'000);
+    EXPECT_EQ(body.at("suspensions").at(0).at("expires").as_string(), "2026-11-18T11:06:40.000Z");
+}
+
 TEST(Routes, TheDescriptionIsJsonAndNamesEveryRoute) {
     const auto document = boost::json::parse(openapi_document());
     for (const char* path : {"/v1/status", "/v1/queue", "/v1/messages", "/v1/queue/delete", "/v1/queue/groups", "/v1/queue/jobs", "/v1/queue/jobs/{job}",
-                             "/v1/queue/jobs/{job}/cancel", "/v1/buckets", "/v1/explain", "/metrics", "/health"}) {
+                             "/v1/queue/jobs/{job}/cancel", "/v1/buckets", "/v1/explain", "/metrics", "/health", "/v1/policy/conditions",
+                             "/v1/policy/conditions/delete", "/v1/suspensions", "/v1/suspensions/delete", "/v1/suspensions/resume"}) {
         EXPECT_TRUE(document.at("paths").as_object().contains(path)) << path;
     }
 }

@@ -2,6 +2,10 @@
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
+
+#include "base/assert.h"
+#include "base/text.h"
 
 #include "base/assert.h"
 
@@ -20,6 +24,7 @@ json::object queue_json(const queue::Stats& stats) {
     return {{"items", stats.items},       {"scheduled", stats.scheduled}, {"ready", stats.ready},
             {"sending", stats.sending},   {"held", stats.held},           {"sessions", stats.sessions},
             {"idle_sessions", stats.idle_sessions}, {"lanes", stats.lanes}, {"buckets", stats.buckets},
+            {"conditions", stats.conditions}, {"suspensions", stats.suspensions},
             {"routes", stats.routes},     {"fresh_bytes", stats.fresh_bytes}};
 }
 
@@ -59,6 +64,20 @@ const char* name_of(Job::State state) {
         case Job::State::failed: return "failed";
     }
     UNREACHABLE();
+}
+
+// What this program wrote itself.
+json::value parsed(const std::string& text) {
+    json::error_code error;
+    json::value value = json::parse(with_valid_utf8(text), error);
+    ASSERT(!error);
+    return value;
+}
+
+void add_remarks(json::object& out, const std::string& author, const std::string& reason, std::optional<std::int64_t> expires_ms) {
+    if (!author.empty()) out["author"] = author;
+    if (!reason.empty()) out["reason"] = reason;
+    if (expires_ms) out["expires"] = rfc3339(*expires_ms);
 }
 
 }  // namespace
@@ -140,6 +159,47 @@ json::value to_json(const ItemDetail& item) {
     if (!item.problem.empty()) out["problem"] = item.problem;
     if (!item.headers.empty()) out["headers"] = item.headers;
     return out;
+}
+
+json::value to_json(const ConditionDetail& condition) {
+    const policy::DynamicCondition& what = condition.what;
+    // The journal's form has all of it, under names of its own.
+    const json::value record = parsed(policy::record_of(what));
+    const json::value& said = record.at("policy").at("conditions").at(0);
+    json::object out{{"id", what.id},
+                     {"class", policy::name_of(what.kind)},
+                     {"policy", what.policy->name},
+                     {"fields", record.at("policy").at("fields")},
+                     {"if", said.at("if")},
+                     {"then", said.at("then")},
+                     {"match", what.match.text(what.fields)},
+                     {"limits", what.limits.text()},
+                     {"since", rfc3339(condition.since_ms)},
+                     {"idle", condition.idle},
+                     {"buckets", condition.buckets}};
+    add_remarks(out, what.author, what.reason, condition.expires_ms);
+    return out;
+}
+
+json::value to_json(const SuspensionDetail& suspension) {
+    const policy::Suspension& what = suspension.what;
+    json::object out = parsed(policy::record_of(what)).as_object();
+    for (const char* const key : {"since", "expires", "ttl"}) out.erase(key);
+    out["id"] = what.id;
+    out["match"] = what.match.text(what.fields);
+    out["percent"] = static_cast<double>(what.per_mille) / 10;
+    out["since"] = rfc3339(suspension.since_ms);
+    out["from"] = suspension.of_file ? "suspend.yaml" : what.id == queue::start_suspension ? "start" : "run time";
+    out["in_force"] = suspension.in_force;
+    out["lanes"] = suspension.lanes;
+    add_remarks(out, what.author, what.reason, suspension.expires_ms);
+    return out;
+}
+
+json::value to_json(const PolicyReply& reply) {
+    if (!reply.reach) return json::object{{"id", reply.id}, {"updated", reply.updated}};
+    const json::object reach{{"buckets", reply.reach->buckets}, {"waiting", reply.reach->items}, {"at_least", reply.reach->at_least}};
+    return json::object{{"matches", reach}};
 }
 
 }  // namespace sluice::control

@@ -68,6 +68,27 @@ std::string_view openapi_document() {
         }
       }
     },
+    "/v1/policy/conditions": {
+      "get": {"summary": "Conditions that were added at run time", "responses": {"200": {"description": "conditions, at most 10000 of them, and their total"}}},
+      "post": {
+        "summary": "Override the limits of buckets",
+        "description": "200 means that it is in force and survives restarts. One with the same id is replaced; without an id, one that says the same.",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Condition"}}}},
+        "responses": {"200": {"description": "id, and whether there was one before; with dry_run what it would match now"}, "422": {"description": "a field is wrong; error names it"}, "503": {"description": "in force, but the journal did not take it"}}
+      }
+    },
+    "/v1/policy/conditions/delete": {"post": {"summary": "Remove a condition", "requestBody": {"$ref": "#/components/requestBodies/Removal"}, "responses": {"200": {"description": "its id"}, "404": {"description": "no such condition"}}}},
+    "/v1/suspensions": {
+      "get": {"summary": "Suspensions, those of suspend.yaml too", "responses": {"200": {"description": "suspensions, at most 10000 of them, and their total"}}},
+      "post": {
+        "summary": "Stop deliveries",
+        "description": "200 means that it is in force and survives restarts. One with the same id is replaced; without an id, one that says the same.",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Suspension"}}}},
+        "responses": {"200": {"description": "id, and whether there was one before; with dry_run what it would match now"}, "422": {"description": "a field is wrong; error names it"}, "503": {"description": "in force, but the journal did not take it"}}
+      }
+    },
+    "/v1/suspensions/delete": {"post": {"summary": "Remove a suspension that is not in suspend.yaml", "requestBody": {"$ref": "#/components/requestBodies/Removal"}, "responses": {"200": {"description": "its id"}, "404": {"description": "no such suspension"}, "422": {"description": "it stands in suspend.yaml"}}}},
+    "/v1/suspensions/resume": {"post": {"summary": "End what start_suspended began", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "properties": {"author": {"type": "string"}, "reason": {"type": "string"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "deliveries begin"}, "404": {"description": "the engine did not start suspended, or was resumed"}}}},
     "/v1/queue/stats": {"get": {"summary": "Counts in all and by domain", "responses": {"200": {"description": "counts"}}}},
     "/v1/queue/groups": {
       "get": {
@@ -133,7 +154,7 @@ std::string_view openapi_document() {
       "job": {"name": "job", "in": "path", "required": true, "schema": {"type": "integer"}}
     },
     "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-    "requestBodies": {"Selection": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Selection"}}}}},
+    "requestBodies": {"Removal": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Removal"}}}}, "Selection": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Selection"}}}}},
     "schemas": {
       "Selection": {
         "description": "exactly one of the three",
@@ -158,6 +179,46 @@ std::string_view openapi_document() {
           "priority": {"type": "integer", "minimum": 0, "maximum": 7, "description": "change: the new one"}
         },
         "additionalProperties": false
+      },
+      "Removal": {
+        "type": "object",
+        "required": ["id"],
+        "properties": {"id": {"type": "string"}, "author": {"type": "string"}, "reason": {"type": "string"}},
+        "additionalProperties": false
+      },
+      "Condition": {
+        "description": "policy.md describes if and then; which policy is meant follows from the fields of if, or is said by policy or fields",
+        "type": "object",
+        "required": ["then"],
+        "properties": {
+          "id": {"type": "string", "maxLength": 128},
+          "class": {"enum": ["ordinary", "warm_up", "back_off"]},
+          "policy": {"type": "string"},
+          "fields": {"type": "array", "items": {"type": "string"}},
+          "if": {"type": "object"},
+          "then": {"type": "object"},
+          "ttl": {"type": "number", "description": "seconds; 0: no end"},
+          "author": {"type": "string"},
+          "reason": {"type": "string"},
+          "dry_run": {"type": "boolean"}
+        },
+        "additionalProperties": false
+      },
+      "Suspension": {
+        "description": "an entry of suspend.yaml: fields with their patterns, and these",
+        "type": "object",
+        "properties": {
+          "id": {"type": "string", "maxLength": 128},
+          "percent": {"type": "number", "minimum": 0.1, "maximum": 100},
+          "cron": {"type": ["string", "array"]},
+          "new_connections_only": {"type": "boolean"},
+          "ttl": {"type": "number"},
+          "tag": {"type": "string", "maxLength": 32},
+          "properties": {"type": "object"},
+          "author": {"type": "string"},
+          "reason": {"type": "string"},
+          "dry_run": {"type": "boolean"}
+        }
       },
       "Injection": {
         "type": "object",

@@ -19,6 +19,13 @@ constexpr std::size_t list_max = 10'000;
 constexpr std::size_t key_bytes_max = 255;
 constexpr std::string_view from_missing = "from: a reverse-path is expected; an empty one is the null path";
 
+// The word that is to blame stands first: "rate: expected ...".
+HttpReply refuse_policy(const Error& error) {
+    const std::size_t colon = error.detail.find(": ");
+    const bool has_field = error.code == Errc::bad_input && colon != std::string::npos && error.detail.find_first_of(" `") > colon;
+    return has_field ? refuse(422, error.detail, error.detail.substr(0, colon)) : refuse(error);
+}
+
 Task<HttpReply> get_status(Backend& backend) {
     const EngineStatus status = co_await backend.status();
     co_return reply(to_json(status));
@@ -72,6 +79,10 @@ Task<HttpReply> get_item(Backend& backend, std::string_view text) {
     if (!item) co_return refuse(item.error());
     co_return reply(to_json(*item));
 }
+
+// A condition or suspension: what it says is for the engine to understand.
+using SetPolicy = Task<Result<PolicyReply>> (Backend::*)(std::string json, bool dry_run);
+using RemovePolicy = Task<Result<>> (Backend::*)(PolicyRemoval removal);
 
 Task<HttpReply> post_command(Backend& backend, Command command, const HttpRequest& request) {
     const Result<json::object> body = object_of(request);
@@ -196,6 +207,60 @@ Task<HttpReply> post_message(Backend& backend, const HttpRequest& request) {
     co_return reply(body, queued->repeated ? 200 : 202);
 }
 
+Task<HttpReply> post_policy(Backend& backend, SetPolicy set, const HttpRequest& request) {
+    Result<json::object> body = object_of(request);
+    if (!body) co_return refuse_body(body.error());
+    bool dry_run = false;
+    if (const json::value* const word = body->if_contains("dry_run")) {
+        if (!word->is_bool()) co_return refuse(422, "true or false is expected", "dry_run");
+        dry_run = word->as_bool();
+        body->erase("dry_run");
+    }
+    std::string said = json::serialize(*body);
+    const Result<PolicyReply> done = co_await (backend.*set)(std::move(said), dry_run);
+    if (!done) co_return refuse_policy(done.error());
+    co_return reply(to_json(*done));
+}
+
+// `id`: the one that is meant when none has to be given.
+Task<HttpReply> post_removal(Backend& backend, RemovePolicy remove, const HttpRequest& request, std::string id) {
+    const Result<json::object> body = object_of(request);
+    if (!body) co_return refuse_body(body.error());
+    PolicyRemoval removal;
+    const bool is_given = !id.empty();
+    removal.id = std::move(id);
+    for (const auto& member : *body) {
+        const std::string key(member.key());
+        const bool is_text = member.value().is_string();
+        if (key == "id" && is_text && !is_given) removal.id = text_of(member.value());
+        else if (key == "author" && is_text) removal.author = text_of(member.value());
+        else if (key == "reason" && is_text) removal.reason = text_of(member.value());
+        else co_return refuse(422, "unknown member or wrong type", key);
+    }
+    if (removal.id.empty()) co_return refuse(422, "an id is expected", "id");
+    const json::object answer_body{{"id", removal.id}};
+    const Result<> done = co_await (backend.*remove)(std::move(removal));
+    if (!done) co_return refuse(done.error());
+    co_return reply(answer_body);
+}
+
+template <class Detail>
+HttpReply list_reply(const char* name, const PolicyList<Detail>& list) {
+    json::array entries;
+    for (const Detail& entry : list.entries) entries.push_back(to_json(entry));
+    return reply(json::object{{name, std::move(entries)}, {"total", list.total}});
+}
+
+Task<HttpReply> get_conditions(Backend& backend) {
+    const PolicyList<ConditionDetail> list = co_await backend.conditions();
+    co_return list_reply("conditions", list);
+}
+
+Task<HttpReply> get_suspensions(Backend& backend) {
+    const PolicyList<SuspensionDetail> list = co_await backend.suspensions();
+    co_return list_reply("suspensions", list);
+}
+
 Task<HttpReply> post_reload(Backend& backend) {
     const ReloadReport report = co_await backend.reload();
     json::array list;
@@ -208,6 +273,8 @@ Task<HttpReply> answer_get(Backend& backend, const HttpRequest& request) {
     constexpr std::string_view items = "/v1/queue/items/";
     if (request.path == "/v1/status") co_return co_await get_status(backend);
     if (request.path == "/v1/queue") co_return co_await get_list(backend, request);
+    if (request.path == "/v1/policy/conditions") co_return co_await get_conditions(backend);
+    if (request.path == "/v1/suspensions") co_return co_await get_suspensions(backend);
     if (request.path == "/v1/queue/stats") co_return co_await get_stats(backend);
     if (request.path.starts_with(items)) co_return co_await get_item(backend, std::string_view(request.path).substr(items.size()));
     std::optional<HttpReply> answered = co_await answer_queue_get(backend, request);
@@ -238,6 +305,13 @@ Task<HttpReply> answer_post(Backend& backend, const HttpRequest& request) {
     if (request.path == "/v1/queue/delete") co_return co_await post_command(backend, Command::remove, request);
     std::optional<HttpReply> answered = co_await answer_queue_post(backend, request);
     if (answered) co_return std::move(*answered);
+    if (request.path == "/v1/policy/conditions") co_return co_await post_policy(backend, &Backend::set_condition, request);
+    if (request.path == "/v1/suspensions") co_return co_await post_policy(backend, &Backend::set_suspension, request);
+    if (request.path == "/v1/policy/conditions/delete") co_return co_await post_removal(backend, &Backend::remove_condition, request, {});
+    if (request.path == "/v1/suspensions/delete") co_return co_await post_removal(backend, &Backend::remove_suspension, request, {});
+    if (request.path == "/v1/suspensions/resume") {
+        co_return co_await post_removal(backend, &Backend::remove_suspension, request, queue::start_suspension);
+    }
     if (request.path == "/v1/reload") {
         // A form cannot send JSON: the type is what keeps foreign pages out.
         const Result<json::object> body = object_of(request);

@@ -43,6 +43,7 @@ Api::Api(Engine& engine, async::Executor executor)
       desk_(engine, executor, acceptance_),
       survey_desk_(*engine.machinery_, executor),
       bulk_desk_(*engine.machinery_, executor, acceptance_),
+      policy_desk_(engine, executor, acceptance_),
       tasks_(executor) {
     recover_keys();
 }
@@ -110,6 +111,21 @@ Task<Result<control::Job>> Api::start(control::BulkRequest request) {
     CO_TRY(const std::uint64_t matched, co_await survey_desk_.count(request));
     co_return bulk_desk_.start(std::move(request), std::move(filter), matched);
 }
+
+Task<Result<control::PolicyReply>> Api::set_condition(std::string json, bool dry_run) {
+    co_return co_await policy_desk_.set_condition(std::move(json), dry_run);
+}
+Task<Result<control::PolicyReply>> Api::set_suspension(std::string json, bool dry_run) {
+    co_return co_await policy_desk_.set_suspension(std::move(json), dry_run);
+}
+Task<Result<>> Api::remove_condition(control::PolicyRemoval removal) {
+    co_return co_await policy_desk_.remove_condition(std::move(removal));
+}
+Task<Result<>> Api::remove_suspension(control::PolicyRemoval removal) {
+    co_return co_await policy_desk_.remove_suspension(std::move(removal));
+}
+Task<control::PolicyList<control::ConditionDetail>> Api::conditions() { co_return co_await policy_desk_.conditions(); }
+Task<control::PolicyList<control::SuspensionDetail>> Api::suspensions() { co_return co_await policy_desk_.suspensions(); }
 
 void Api::flush_queue() { tasks_.spawn(flush_all()); }
 
@@ -256,6 +272,8 @@ Task<std::string> Api::metrics() {
     gauge("sluice_sessions", "Outbound connections", now.queue.sessions);
     gauge("sluice_sessions_idle", "Outbound connections waiting for reuse", now.queue.idle_sessions);
     gauge("sluice_buckets", "Live policy counters", now.queue.buckets);
+    gauge("sluice_conditions", "Conditions that were added at run time", now.queue.conditions);
+    gauge("sluice_suspensions", "Suspensions, those of suspend.yaml included", now.queue.suspensions);
     gauge("sluice_connections", "Inbound connections", now.connections_in);
     gauge("sluice_accepting", "1 while new mail is accepted", now.accepting ? 1 : 0);
     gauge("sluice_journal_segments", "Journal segments on disk", now.spool.segments);

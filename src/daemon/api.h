@@ -15,6 +15,7 @@
 #include "control/server.h"
 #include "daemon/acceptance.h"
 #include "daemon/bulk_desk.h"
+#include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
 #include "daemon/survey_desk.h"
 
@@ -41,6 +42,12 @@ public:
     std::vector<control::Job> jobs() override { return bulk_desk_.jobs(); }
     Result<control::Job> cancel(std::uint64_t job) override { return bulk_desk_.cancel(job); }
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
+    Task<Result<control::PolicyReply>> set_condition(std::string json, bool dry_run) override;
+    Task<Result<control::PolicyReply>> set_suspension(std::string json, bool dry_run) override;
+    Task<Result<>> remove_condition(control::PolicyRemoval removal) override;
+    Task<Result<>> remove_suspension(control::PolicyRemoval removal) override;
+    Task<control::PolicyList<control::ConditionDetail>> conditions() override;
+    Task<control::PolicyList<control::SuspensionDetail>> suspensions() override;
     Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
 
@@ -78,6 +85,7 @@ private:
     QueueDesk desk_;
     SurveyDesk survey_desk_;
     BulkDesk bulk_desk_;
+    PolicyDesk policy_desk_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

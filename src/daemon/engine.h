@@ -50,6 +50,7 @@ public:
 private:
     friend class Api;
     friend class QueueDesk;
+    friend class PolicyDesk;
 
     Result<> open_logs();
     Result<> start_shards();

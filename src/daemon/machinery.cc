@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include "daemon/policy_journal.h"
+
 namespace sluice::daemon {
 namespace {
 
@@ -88,7 +90,10 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.sources6 = settings.outbound.sources6;
     options.transports = settings.transports;
     options.policies = settings.policies;
+    options.deliveries = settings.deliveries;
+    options.suspensions = settings.suspensions;
     options.seed = seed;
+    options.consult = !settings.javascript_plugins.empty();
     return options;
 }
 
@@ -123,6 +128,7 @@ Result<> Machinery::recover(const config::Settings& settings) {
     // Nobody waits, so nobody notices: back to the wall clock, should engine time be behind it.
     if (recovery_.items == 0) clock_.not_before(instant_from_ms(wall_clock_ms()));
     started_ = clock_.now();
+    for (queue::Event& event : recovered_policies(recovery_.policies, log_)) core_->recover(std::move(event));
     for (const std::string& warning : recovery_.warnings) log_.warn("spool", warning);
     if (recovery_.corrupt_batches > 0) {
         log_.error(
@@ -134,9 +140,27 @@ Result<> Machinery::recover(const config::Settings& settings) {
         clock_memory_ = std::make_unique<ClockMemory>(settings.spool.directory + "/clock", clock_, log_);
         begin_quarantine(suspects, newly_held);
     }
+    if (images_.recover(recovery_.policies)) prune_images();
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings.spool);
     return {};
+}
+
+// What plugins noted on items that are decided is of no use any more.
+void Machinery::prune_images() {
+    core_->ask([this](const queue::Core& core) {
+        spool::Batch erasures;
+        images_.prune([&](ItemId item) { return core.find(item).has_value(); }, erasures);
+        if (!erasures.empty()) spool_->append(std::move(erasures), nullptr, 0);
+    });
+}
+
+void Machinery::make_plugin_host(const config::Settings& settings) {
+    javascript_plugins_ = settings.javascript_plugins;
+    if (javascript_plugins_.empty()) return;
+    const auto load = [this](MessageId message) { return spool_->load(message); };
+    const auto on_hooks = [this] { core_->push(queue::Consulting{plugins_->wants(delivery::Hook::before_attempt)}); };
+    plugins_ = std::make_unique<plugin::NodeHost>(settings, log_, workers_, load, on_hooks);
 }
 
 void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held) {
@@ -157,8 +181,10 @@ void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<con
 }
 
 void Machinery::build(const config::SettingsPtr& settings) {
+    make_plugin_host(*settings);
     const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
-                        events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves};
+                        events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves,
+                        plugins_.get(), &images_};
     census_.cap(clients_max());
     if (settings->smtp.connections_max > clients_max()) {
         log_.warn(
@@ -181,6 +207,7 @@ Result<> Machinery::listen() {
 void Machinery::start() {
     for (const auto& shard : shards_) shard->start();
     core_->start();
+    if (plugins_) plugins_->start();
 }
 
 void Machinery::apply(const config::SettingsPtr& settings) {
@@ -188,10 +215,14 @@ void Machinery::apply(const config::SettingsPtr& settings) {
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
+    if (settings->javascript_plugins != javascript_plugins_) {
+        log_.warn("plugins", "another list of JavaScript plugins takes effect after a restart");
+    }
 }
 
 void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {
     if (shards_.empty()) return closed();
+    if (plugins_) plugins_->begin_closing(deadline);
     const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
     for (const auto& shard : shards_) {
         shard->close(deadline, [left, closed] {
@@ -202,6 +233,7 @@ void Machinery::close(std::chrono::steady_clock::time_point deadline, std::funct
 
 void Machinery::finish() {
     core_->stop();
+    if (plugins_) plugins_->end();
     workers_.join();
     clock_memory_.reset();
     spool_->close();
@@ -210,12 +242,14 @@ void Machinery::finish() {
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {
-    spool::Batch holds;
+    spool::Batch records;
     for (queue::Action& action : actions) {
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) {
             per_shard_[deliver->shard].push_back(std::move(action));
         } else if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
             per_shard_[conclude->shard].push_back(std::move(action));
+        } else if (auto* consult = std::get_if<queue::Consult>(&action)) {
+            per_shard_[consult->shard].push_back(std::move(action));
         } else if (auto* close = std::get_if<queue::Close>(&action)) {
             per_shard_[close->shard].push_back(std::move(action));
         } else if (auto* resolve = std::get_if<queue::Resolve>(&action)) {
@@ -223,13 +257,18 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
             const std::size_t shard = std::hash<std::string>()(resolve->key + resolve->via) % per_shard_.size();
             per_shard_[shard].push_back(std::move(action));
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
+            if (plugins_) plugins_->forget(removed->item);
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            holds.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator", hold->changes});
+            records.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator", hold->changes});
             forget_crashes(*hold);
+        } else if (auto* reacted = std::get_if<queue::Reacted>(&action)) {
+            tell(reacted->what);
+        } else {
+            take_policy_change(action, records, events_, log_);
         }
     }
-    if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
+    if (!records.empty()) spool_->append(std::move(records), nullptr, 0);
     for (std::size_t index = 0; index < per_shard_.size(); ++index) shards_[index]->carry_out(per_shard_[index]);
 }
 
@@ -237,6 +276,12 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
 void Machinery::forget_crashes(const queue::HoldChanged& change) {
     if (change.held || !crash_guard_->crashed_on(change.item.message)) return;
     workers_.post([this, message = change.item.message] { crash_guard_->forget(message); });
+}
+
+void Machinery::tell(const policy::Reaction& reaction) {
+    events_.record_reaction({reaction.by, reaction.concerns, reaction.what, reaction.because, reaction.id});
+    log_.notice("queue", "reaction", {{"by", reaction.by}, {"concerns", reaction.concerns}, {"what", reaction.what},
+                                      {"because", reaction.because}, {"id", reaction.id}});
 }
 
 void Machinery::record_removal(queue::Removed removed) {
@@ -261,6 +306,7 @@ void Machinery::write_removal(queue::Removed removed) {
     spool::Batch batch;
     batch.emplace_back(
         spool::OutcomeRecord{removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
+    images_.record(removed.item, true, batch);
     spool_->append(std::move(batch), nullptr, 0);
     if (!message) {  // whose recipients nobody can name, so there is no event
         log_.warn(

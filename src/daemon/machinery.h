@@ -16,6 +16,8 @@
 #include "daemon/shard_unit.h"
 #include "event/events.h"
 #include "event/log.h"
+#include "plugin/images.h"
+#include "plugin/node_host.h"
 #include "reception/census.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
@@ -76,9 +78,12 @@ public:
 
 private:
     void on_actions(std::vector<queue::Action>& actions);
+    void tell(const policy::Reaction& reaction);
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
+    void make_plugin_host(const config::Settings& settings);
+    void prune_images();
     void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
     const Ground ground_;
@@ -95,6 +100,9 @@ private:
     std::unique_ptr<spool::IdSource> ids_;
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;
+    plugin::Images images_;
+    std::unique_ptr<plugin::NodeHost> plugins_;  // null: none is configured
+    std::vector<std::string> javascript_plugins_;  // at the start
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

@@ -22,9 +22,13 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       resolving_(shard_.executor()),
       closing_(shard_.executor()),
       newest_(settings) {
+    if (common.plugins != nullptr) {
+        hooks_ = std::make_unique<plugin::ShardHooks>(
+            shard_.executor(), *common.plugins, *common.images, router_, common.clock, common.log);
+    }
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,
-        common.ids.next().value};
+        common.ids.next().value, hooks_.get()};
     courier_ = std::make_unique<delivery::Courier>(out, settings);
     const reception::Surroundings in{
         shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census};

@@ -15,6 +15,7 @@
 #include "delivery/courier.h"
 #include "dns/resolver.h"
 #include "dns/router.h"
+#include "plugin/shard_hooks.h"
 #include "reception/census.h"
 #include "reception/reception.h"
 
@@ -47,6 +48,8 @@ struct Common {
     net::Network& network;
     dns::MakeContext dns;  // null: the real ones
     std::vector<net::IpAddress> ourselves;
+    plugin::NodeHost* plugins = nullptr;  // null: no plugin is configured
+    plugin::Images* images = nullptr;     // with plugins
 };
 
 // One I/O thread and everything that lives on it.
@@ -85,6 +88,7 @@ private:
     SpoolAcceptance acceptance_;
     std::unique_ptr<dns::Resolver> resolver_;
     dns::Router router_;
+    std::unique_ptr<plugin::ShardHooks> hooks_;
     std::unique_ptr<delivery::Courier> courier_;
     std::unique_ptr<reception::Reception> reception_;
     async::Mailbox<queue::Action> actions_;

@@ -9,7 +9,6 @@
 
 #include "config/load.h"
 #include "daemon/machinery.h"
-#include "policy/check.h"
 #include "sim/rehearsal.h"
 
 namespace sluice::daemon {
@@ -51,7 +50,6 @@ std::optional<Cast> with_policy(const Cast& cast, const std::string& path, Probl
     const std::optional<std::string> text = text_of(path, problems);
     if (!text) return std::nullopt;
     Cast changed{path, cast.settings, policy::parse_policies(*text, path, problems)};
-    if (changed.policies != nullptr) policy::report_unknown_values(*changed.policies, path, problems);
     return problems.any_error() ? std::nullopt : std::optional(std::move(changed));
 }
 

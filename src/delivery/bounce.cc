@@ -76,7 +76,7 @@ std::optional<Bounce> Bounces::compose(
     bool tells_failure = false;
     for (const Told& one : told) {
         const auto action = action_for(about, one.fate);
-        if (!action || !mail::deserves_dsn(envelope, envelope.recipients[one.recipient], *action, false)) continue;
+        if (!action || !mail::deserves_dsn(envelope, envelope.recipients[one.recipient], *action, about.tell_delay)) continue;
         request.reports.push_back(report_on(about, one, *action, request.wall_ms));
         tells_failure = tells_failure || *action == mail::DsnAction::failed;
         delay_told = delay_told || *action == mail::DsnAction::delayed;

@@ -38,6 +38,7 @@ public:
         bool relayed_blind = false;  // the next hop does not know DSN: success must be told here (DS-03)
         bool final_hop = false;      // LMTP: what was delivered has arrived
         bool delay_is_due = false;   // waits long enough, and no delay was told of yet
+        bool tell_delay = false;     // also to senders who did not say whether they want to know
         Instant now;
         Instant given_up_at;         // when the queue's patience ends, for delays
     };

@@ -12,7 +12,7 @@ ClientSession::ClientSession(
     : settings_(std::move(settings)),
       terms_(std::move(terms)),
       log_(log),
-      dialogue_(std::move(stream), settings_->outbound, log, std::move(name)) {}
+      dialogue_(std::move(stream), StageTimeouts(settings_->outbound, terms_.how.get(), terms_.lmtp), log, std::move(name)) {}
 
 Verdict ClientSession::judge(Stage stage, const smtp::Reply& reply) const {
     if (reply.contradicts_itself()) {
@@ -73,9 +73,10 @@ Task<std::optional<Verdict>> ClientSession::hello() {
         co_return std::nullopt;
     }
     if (reply && reply->permanent() && !terms_.lmtp) {
-        if (terms_.tls == TlsMode::mandatory) {
+        if (is_demanded(terms_.tls)) {
             co_return Verdict{Stage::helo, 0, Errc::tls_failed, {}, "EHLO refused, so no TLS: " + reply->full_text()};
         }
+        dialogue_.timeouts().fall_back_to_helo();
         line = smtp::format_hello(smtp::Verb::helo, terms_.helo_name);
         reply = co_await ask(Stage::helo, line, Dialogue::Showing::plain);
         if (reply && reply->positive()) co_return std::nullopt;
@@ -87,7 +88,7 @@ Task<std::optional<Verdict>> ClientSession::hello() {
 
 Task<std::optional<Verdict>> ClientSession::start_tls() {
     if (terms_.tls == TlsMode::off) co_return std::nullopt;
-    const bool mandatory = terms_.tls == TlsMode::mandatory;
+    const bool mandatory = is_demanded(terms_.tls);
     if (!extensions_.starttls) {
         if (!mandatory) co_return std::nullopt;
         co_return Verdict{Stage::starttls, 0, Errc::tls_failed, {}, "TLS is demanded, but STARTTLS is not offered"};
@@ -108,8 +109,7 @@ Task<std::optional<Verdict>> ClientSession::start_tls() {
     }
     const auto secured = co_await dialogue_.stream().start_tls_client(terms_.tls_context, terms_.tls_name);
     if (!secured) {
-        const bool may_go_clear = !mandatory && !settings_->outbound_tls.verify_peer;
-        tls_broken_ = may_go_clear && secured.error().code != Errc::cancelled;
+        tls_broken_ = terms_.tls == TlsMode::opportunistic && secured.error().code != Errc::cancelled;
         co_return Verdict::of_error(Stage::tls, secured.error());
     }
     co_return co_await hello();  // what was offered in clear is forgotten (RFC 3207 §4.2)

@@ -18,9 +18,13 @@ namespace sluice::delivery {
 
 enum class TlsMode : std::uint8_t {
     off,
-    opportunistic,  // when offered; in clear when not
-    mandatory,      // or nothing
+    opportunistic,        // when offered, with any certificate; in clear when not
+    verified_if_offered,  // in clear only when it is not offered
+    required,             // with any certificate, or nothing
+    mandatory,            // verified, or nothing
 };
+inline bool is_demanded(TlsMode mode) { return mode == TlsMode::required || mode == TlsMode::mandatory; }
+inline bool is_verified(TlsMode mode) { return mode == TlsMode::verified_if_offered || mode == TlsMode::mandatory; }
 
 // How to behave towards one peer. Value.
 struct SessionTerms {
@@ -30,6 +34,8 @@ struct SessionTerms {
     std::shared_ptr<net::TlsContext> tls_context;  // unless off
     std::string tls_name;                          // SNI and the name to verify
     Credentials credentials;                       // empty user: none
+    policy::DeliverySettingsPtr how;               // of delivery.yaml; may be null
+    bool pipelining = true;                        // where it is offered
 };
 
 // A recipient's verdict by its place in the list given to deliver(); nothing yet: undecided.
@@ -53,11 +59,12 @@ public:
     bool tls_is_broken() const { return tls_broken_; }
 
     // Carries the message to envelope.recipients[r] for every r of `recipients`, and fills their places in `verdicts`.
-    // A place stays empty only if the peer's MAILMAX is reached: those recipients need another connection.
+    // A place stays empty only if the peer's MAILMAX is reached, or its PIPELINING turned out not to work: those recipients need another
+    // connection.
     Task<> deliver(const mail::Message& message, std::span<const std::uint32_t> recipients, Verdicts& verdicts);
 
     // Can carry another message: the link is sound, nothing surplus was said, and the peer's MAILMAX is not reached.
-    bool usable() const { return opened_ && !broken_ && !mail_max_reached() && !dialogue_.has_surplus(); }
+    bool usable() const { return opened_ && !broken_ && !pipelining_failed_ && !mail_max_reached() && !dialogue_.has_surplus(); }
     // No reply to MAIL has been read since the last call of deliver(): a dead pooled connection looks like that.
     bool untouched() const { return untouched_; }
     // The number of messages tried on this connection.
@@ -65,6 +72,8 @@ public:
 
     // QUIT. What the peer says to it matters to nobody (C5321-09).
     Task<> quit();
+    // The peer does not cope with what it offered: it wants a connection with pipelining off.
+    bool pipelining_failed() const { return pipelining_failed_; }
     // The link is known to be dead: nothing more is said on it.
     void forget() { broken_ = untouched_ = true; }
     // The item at hand goes another way: nothing of it was said here.
@@ -112,6 +121,7 @@ private:
     Task<Result<>> send_data(Transaction& transaction, smtp::Reply reply);
     Task<Result<>> read_decision(Transaction& transaction);
     Task<Result<>> write_blocks(std::string_view lines);
+    bool confuses(const smtp::Reply& reply);
     void end_with(const Transaction& transaction, const Verdict& verdict);
     Verdict judge(Stage stage, const smtp::Reply& reply) const;
 
@@ -126,12 +136,14 @@ private:
     bool broken_ = false;      // nothing more can be said
     bool needs_rset_ = false;  // the last transaction ended half way
     bool untouched_ = true;
+    bool pipelining_failed_ = false;
     std::uint32_t message_count_ = 0;
     std::uint32_t transaction_count_ = 0;
 
     // Of the transaction under way; members for their capacity.
     std::string commands_;
     std::vector<Step> steps_;
+    bool in_flight_ = false;             // the commands whose replies are read went out together
     std::vector<std::size_t> group_;     // places that it is about
     std::vector<std::size_t> accepted_;  // of these, the places whose RCPT was accepted, in order
     std::vector<std::string_view> pieces_;

@@ -69,11 +69,13 @@ Task<> ClientSession::deliver(
         .content = message.content,
         .seven_bit = {}};
     refuse_unfit(transaction);
-    while (!broken_ && !mail_max_reached() && next_group(transaction)) {
+    while (!broken_ && !pipelining_failed_ && !mail_max_reached() && next_group(transaction)) {
         const auto done = co_await converse(transaction);
         if (!done) {
             const Stage stage = transaction.content_sent ? Stage::dot : dialogue_.stage();
             end_with(transaction, Verdict::of_error(stage, done.error()));
+            // It may have read the first of our commands, and thrown away those that came with it.
+            if (in_flight_ && stage != Stage::dot && done.error().code == Errc::timed_out) pipelining_failed_ = true;
         }
     }
 }
@@ -188,7 +190,7 @@ Task<Result<>> ClientSession::converse(Transaction& transaction) {
     compose(transaction);
     needs_rset_ = false;
     std::size_t sent = 0;
-    while (sent < steps_.size() && !broken_) {
+    while (sent < steps_.size() && !broken_ && !pipelining_failed_) {
         const Step::Kind kind = steps_[sent].kind;
         const bool past_mail = kind == Step::Kind::rcpt || kind == Step::Kind::data || kind == Step::Kind::bdat;
         if (past_mail && !transaction.mail_accepted) co_return Result<>();
@@ -197,6 +199,7 @@ Task<Result<>> ClientSession::converse(Transaction& transaction) {
             co_return Result<>();
         }
         const std::size_t end = flight_end(transaction, sent);
+        in_flight_ = end - sent > 1;
         CO_TRY_VOID(co_await send_flight(transaction, sent, end));
         for (; sent < end && !broken_; ++sent) {
             const Step step = steps_[sent];
@@ -208,7 +211,7 @@ Task<Result<>> ClientSession::converse(Transaction& transaction) {
 }
 
 std::size_t ClientSession::flight_end(const Transaction& transaction, std::size_t from) const {
-    if (!extensions_.pipelining || !settings_->outbound.pipelining) return from + 1;
+    if (!extensions_.pipelining || !settings_->outbound.pipelining || !terms_.pipelining) return from + 1;
     const std::size_t end = std::min(from + flight_commands_max, steps_.size());
     const bool with_content = end == steps_.size() && transaction.chunked;
     if (with_content && transaction.size() > small_content_max && end - from > 1) return end - 1;
@@ -284,9 +287,19 @@ Task<Result<>> ClientSession::read_step(Transaction& transaction, Step step) {
     UNREACHABLE();
 }
 
+// The commands are sound one by one, so a peer that knows one of them not, or not now, when they come together does not cope with
+// pipelining, whatever it offered. What it says to them then decides nobody.
+bool ClientSession::confuses(const smtp::Reply& reply) {
+    if (!in_flight_ || (reply.code != 500 && reply.code != 502 && reply.code != 503)) return false;
+    log_.info("outbound", "PIPELINING is offered and does not work", {{"reply", printable(reply.full_text())}});
+    pipelining_failed_ = true;
+    return true;
+}
+
 Result<> ClientSession::note_mail(Transaction& transaction, smtp::Reply reply) {
     untouched_ = false;
     ++transaction_count_;
+    if (confuses(reply)) return {};
     if (reply.intermediate()) return fail(Errc::bad_reply, "answer to MAIL: " + reply.full_text());
     transaction.mail_accepted = reply.positive();
     if (transaction.mail_accepted) return {};
@@ -302,6 +315,8 @@ Result<> ClientSession::note_rcpt(Transaction& transaction, std::size_t place, s
     if (!transaction.mail_accepted) return {};
     if (reply.positive()) {
         accepted_.push_back(place);
+    } else if (confuses(reply)) {
+        return {};
     } else if (accepted_.empty() || !asks_for_new_transaction(reply)) {
         transaction.verdicts[place] = judge(Stage::rcpt, reply);
     }
@@ -321,6 +336,7 @@ void ClientSession::stuff(const Transaction& transaction) {
 Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply reply) {
     if (reply.positive()) co_return fail(Errc::bad_reply, "answer to DATA: " + reply.full_text());
     if (!reply.intermediate()) {
+        if (!accepted_.empty() && confuses(reply)) co_return Result<>();
         const Verdict verdict = judge(Stage::data, reply);
         for (const std::size_t place : accepted_) transaction.verdicts[place] = verdict;
         needs_rset_ = transaction.mail_accepted;
@@ -329,12 +345,15 @@ Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply re
     if (accepted_.empty()) {
         // Every RCPT was refused, yet the peer waits for content: an empty one ends this (RFC 2920 §3.1), but LMTP
         // promises no reply to it.
+        if (pipelining_failed_) broken_ = true;  // whom it would send an empty message to is anybody's guess
+        if (broken_) co_return Result<>();
         if (terms_.lmtp) co_return fail(Errc::bad_reply, "354 without an accepted recipient");
         auto emptied = co_await ask(Stage::dot, ".\r\n", Dialogue::Showing::plain);
         needs_rset_ = true;
         if (!emptied) co_return fail(emptied.error());
         co_return Result<>();
     }
+    in_flight_ = false;
     stuff(transaction);
     CO_TRY_VOID(co_await write_blocks({}));
     transaction.content_sent = true;
@@ -353,6 +372,7 @@ Task<Result<>> ClientSession::read_decision(Transaction& transaction) {
             end_with(transaction, judge(Stage::dot, reply));
             co_return Result<>();
         }
+        if (!accepted_.empty() && confuses(reply)) co_return Result<>();
         const Verdict verdict = judge(Stage::dot, reply);
         if (terms_.lmtp && !accepted_.empty()) {
             transaction.verdicts[accepted_[i]] = verdict;
@@ -368,6 +388,7 @@ Task<Result<>> ClientSession::read_decision(Transaction& transaction) {
 // transaction; the others were not part of it, so nothing that the peer may have done concerns them.
 void ClientSession::end_with(const Transaction& transaction, const Verdict& verdict) {
     broken_ = true;
+    if (pipelining_failed_ && !transaction.content_sent) return;  // no wonder; another connection decides
     const bool all_answered = transaction.rcpt_replies == group_.size();
     for (const std::size_t place : all_answered ? accepted_ : group_) {
         if (!transaction.verdicts[place]) transaction.verdicts[place] = verdict;

@@ -5,6 +5,7 @@
 #include "async/blocking.h"
 #include "async/task_group.h"
 #include "base/assert.h"
+#include "delivery/hearing.h"
 #include "delivery/outbound_session.h"
 #include "delivery/settlement.h"
 #include "delivery/tls_policy.h"
@@ -29,7 +30,13 @@ public:
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) return take(std::move(*deliver));
         if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
             ++concluding_;
-            tasks_.spawn(this->conclude(std::move(*conclude)));
+            const Verdict verdict = verdict_of(*conclude);
+            tasks_.spawn(this->conclude(std::move(conclude->work), verdict, std::move(conclude->how)));
+            return;
+        }
+        if (auto* consult = std::get_if<queue::Consult>(&action)) {
+            ++concluding_;
+            tasks_.spawn(this->consult(std::move(consult->work)));
             return;
         }
         const auto* close = std::get_if<queue::Close>(&action);
@@ -85,23 +92,67 @@ private:
         return verdict;
     }
 
-    // Decides an item that has nowhere to go.
-    Task<> conclude(queue::Conclude concluded) {
-        const queue::Work& work = concluded.work;
+    // Decides an item that has nowhere to go. Counted in concluding_.
+    Task<> conclude(queue::Work work, Verdict verdict, policy::DeliverySettingsPtr how) {
         auto loaded = co_await load(surroundings_, work);
         queue::AttemptEnded ended;
         if (loaded) {
             std::vector<std::uint32_t> recipients = undecided(work, **loaded);
-            Verdicts verdicts(recipients.size(), verdict_of(concluded));
+            Verdicts verdicts(recipients.size(), verdict);
             const std::string domain = (*loaded)->items[work.item.index].domain;
             const Attempted attempted{
                 .work = work, .message = *loaded, .domain = domain, .recipients = recipients, .verdicts = verdicts,
-                .standing = {}, .link = {}, .may_go_on = false};
-            ended = settlement_.settle(attempted, *settings_);
+                .standing = {}, .link = {}, .how = how.get(), .may_go_on = false};
+            Wishes wishes;
+            if (must_hear(surroundings_.hooks, attempted)) {
+                wishes = co_await hear(*surroundings_.hooks, settlement_, attempted, *settings_, surroundings_.clock);
+            }
+            ended = settlement_.settle(attempted, *settings_, wishes);
         } else {
-            ended = settlement_.settle_lost(work, loaded.error(), *settings_);
+            ended = settlement_.settle_lost(work, loaded.error(), *settings_, how.get());
         }
         surroundings_.core.push(std::move(ended));
+        --concluding_;
+        note_end();
+    }
+
+    // Asks plugins whether and over which route an attempt may begin.
+    Task<> consult(queue::Work work) {
+        Before before;
+        if (surroundings_.hooks != nullptr && surroundings_.hooks->wants(Hook::before_attempt)) {
+            auto loaded = co_await load(surroundings_, work);
+            if (!loaded) {
+                surroundings_.core.push(settlement_.settle_lost(work, loaded.error(), *settings_, nullptr));
+                --concluding_;
+                co_return note_end();
+            }
+            work.message = std::move(*loaded);
+            before = co_await surroundings_.hooks->before_attempt(work, work.message);
+        }
+        const Instant now = surroundings_.clock.now();
+        switch (before.what) {
+            case Before::What::go: surroundings_.core.push(queue::Consulted{work.item, std::move(before.route)}); break;
+            case Before::What::cancelled: break;  // we are closing: it stays queued as it is
+            case Before::What::later: {
+                const Instant end = given_up_at(work, *work.message, *settings_, nullptr);
+                if (now >= end) {
+                    const Error too_late(Errc::timed_out, "plugin " + before.by + " put it off for too long");
+                    co_return co_await conclude(std::move(work), Verdict::of_error(Stage::route, too_late), nullptr);
+                }
+                const Instant next = before.delay < end - now ? now + before.delay : end;
+                surroundings_.core.push(settlement_.postpone(work, next, "put off by plugin " + before.by));
+                break;
+            }
+            case Before::What::defer:
+            case Before::What::fail: {
+                const bool for_good = before.what == Before::What::fail;
+                Verdict verdict;
+                verdict.code = for_good ? 550 : 450;
+                verdict.status = for_good ? "5.1.2" : "4.1.2";
+                verdict.text = before.text;
+                co_return co_await conclude(std::move(work), std::move(verdict), nullptr);
+            }
+        }
         --concluding_;
         note_end();
     }
@@ -121,11 +172,13 @@ private:
     // SessionOwner
     const config::SettingsPtr& settings() const override { return settings_; }
     TlsPolicy& tls() override { return tls_; }
+    HostMemory& bad_pipeliners() override { return bad_pipeliners_; }
     Settlement& settlement() override { return settlement_; }
 
     const Surroundings surroundings_;
     config::SettingsPtr settings_;
     TlsPolicy tls_;
+    HostMemory bad_pipeliners_;
     Settlement settlement_;
     absl::flat_hash_map<queue::SessionId, std::unique_ptr<OutboundSession>> sessions_;
     int concluding_ = 0;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "config/settings.h"
+#include "delivery/hooks.h"
 #include "event/events.h"
 #include "event/log.h"
 #include "net/stream.h"
@@ -39,12 +40,13 @@ struct Surroundings {
     event::Recorder& events;
     event::Log& log;
     std::uint64_t seed;                   // jitter
+    Hooks* hooks = nullptr;               // null: no plugin is configured
 };
 
-// Carries out the core's Deliver, Conclude and Close actions on one shard. Each session is one coroutine that opens the
+// Carries out the core's Deliver, Conclude, Consult and Close actions on one shard. Each session is one coroutine that opens the
 // connection, attempts the items it is given and reports AttemptEnded, SessionOpened and SessionClosed.
 //
-// Promise: every Deliver and Conclude is answered by exactly one AttemptEnded, after its outcome, schedule and DSN were
+// Promise: every Deliver, Conclude and Consult is answered by exactly one AttemptEnded (or Consulted), after its outcome, schedule and DSN were
 // appended to the spool in one batch; every opened session by exactly one SessionClosed.
 // Thread: shard-owned, except where said.
 class Courier {
@@ -52,7 +54,7 @@ public:
     Courier(const Surroundings& surroundings, config::SettingsPtr settings);
     ~Courier();
 
-    // From the shard's thread. Takes Deliver, Conclude and Close; others are our bug.
+    // From the shard's thread. Takes Deliver, Conclude, Consult and Close; others are our bug.
     void carry_out(queue::Action action);
     // New settings apply to sessions opened from now on. Rebuilds the TLS client contexts; a failure keeps the old ones
     // and is returned.

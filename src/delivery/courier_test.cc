@@ -441,5 +441,110 @@ TEST_F(CourierTest, ProtocolLinesAreShown) {
     EXPECT_NE(log_.starting_with("S: 250 2.0.0 queued"), "");
 }
 
+// ---- a peer that does not cope with the PIPELINING it offers -------------------------------------------------
+
+const std::string confused = "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 500 what?\nS: 500 what?\n";
+const std::string one_by_one = "C: MAIL *\n~ quiet\nS: 250 ok\nC: RCPT *\n~ quiet\nS: 250 ok\nC: DATA\nS: 354 go\n! body\nS: 250 2.0.0 queued\n";
+
+TEST_F(CourierTest, WhoDoesNotCopeWithPipeliningIsSpokenToOneCommandAtATime) {
+    Host& peer = host({hello + confused + bye, hello + one_by_one + one_by_one + bye, hello + one_by_one + bye});
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::done);
+    EXPECT_THAT(end.unhealthy, IsEmpty());
+    EXPECT_THAT(events_.facts, ElementsAre("delivered dot 2.0.0 250 2.0.0 queued [0]"));
+    EXPECT_EQ(peer.connections(), 2U);
+    courier().carry_out(deliver(make_message({"c@example.test"}), 1, false));
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+    courier().carry_out(queue::Close{1, 0});
+    closed();
+    courier().carry_out(deliver(make_message({"d@example.test"}), 2));
+    EXPECT_EQ(ended(3).verdict, Ended::done) << "remembered for other sessions";
+    EXPECT_EQ(peer.connections(), 3U);
+}
+
+TEST_F(CourierTest, WhoWasAcceptedInAConfusedFlightGetsItOnce) {
+    const std::string second = "C: MAIL *\nS: 250 ok\nC: RCPT TO:<c@example.test>\nS: 250 ok\nC: DATA\nS: 354 go\n! body\nS: 250 2.0.0 late\n";
+    host({hello + "C: MAIL *\nC: RCPT TO:<b@example.test>\nC: RCPT TO:<c@example.test>\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 500 what?\nS: 354 go\n"
+                  "! body\nS: 250 2.0.0 early\n" + bye,
+          hello + second + bye});
+    courier().carry_out(deliver(make_message({"b@example.test", "c@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(events_.facts, ElementsAre("delivered dot 2.0.0 250 2.0.0 early [0]", "delivered dot 2.0.0 250 2.0.0 late [1]"));
+}
+
+TEST_F(CourierTest, WhoMeansItsNonsenseIsBelievedTheSecondTime) {
+    host({hello + confused + bye, hello + "C: MAIL *\nS: 250 ok\nC: RCPT *\nS: 500 no, really\n" + bye});
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(events_.facts, ElementsAre(StartsWith("bounced+dsn rcpt 5.")));
+}
+
+TEST_F(CourierTest, NoSecondConnectionForTheConfusedDefers) {
+    host({hello + confused + bye, "S: 421 one at a time\nC: QUIT\n! close\n"});
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+}
+
+TEST_F(CourierTest, WhoThrowsAwayWhatCameTogetherIsKnownAtTheNextAttempt) {
+    settings_.outbound.rcpt_timeout = std::chrono::milliseconds(50);
+    host({hello + "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\n! stall\n", hello + one_by_one + bye});
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    closed();
+    courier().carry_out(deliver(make_message({"b@example.test"}), 2));
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+}
+
+// ---- as delivery.yaml says -----------------------------------------------------------------------------------
+
+policy::DeliverySettingsPtr how(policy::DeliverySettings settings) { return std::make_shared<const policy::DeliverySettings>(std::move(settings)); }
+
+TEST_F(CourierTest, AStateTimeoutOfTheFileCounts) {
+    host({hello + "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\n! stall\n"});
+    policy::DeliverySettings impatient;
+    impatient.state_timeouts = {{"RCPT", Duration(50)}};
+    queue::Deliver order = deliver(make_message({"b@example.test"}));
+    order.how = how(impatient);
+    courier().carry_out(std::move(order));
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(events_.facts, ElementsAre(StartsWith("deferred rcpt 4.4.2 timed_out")));
+}
+
+TEST_F(CourierTest, RetriesOfTheFileAreScheduledAndSendersTold) {
+    const std::string busy = "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 451 later\nS: 503 nobody\n";
+    policy::DeliverySettings slow;
+    slow.retries = {{Duration(7'000), false}, {Duration(3'600'000), true}};
+    slow.lifetime = Duration(90'000'000);
+    std::vector<std::string> scripts;
+    host({hello + busy + "C: RSET\n" + busy.substr(0, 7) + "*\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 451 later\nS: 503 nobody\n" + bye});
+    hosts_.back()->forgive();
+    queue::Deliver order = deliver(make_message({"b@example.test"}));
+    order.how = how(slow);
+    courier().carry_out(std::move(order));
+    EXPECT_EQ(ended().next, clock_.now() + Duration(7'000));
+    EXPECT_FALSE(ended().delay_notified);
+    order = deliver(make_message({"b@example.test"}), 1, false);
+    order.work.attempts = 1;
+    order.how = how(slow);
+    courier().carry_out(std::move(order));
+    EXPECT_EQ(ended(2).next, clock_.now() + Duration(3'600'000));
+    EXPECT_TRUE(ended(2).delay_notified) << "at this step, and without having been asked";
+    EXPECT_THAT(spool_.all<spool::MessageRecord>(), SizeIs(1));
+}
+
+TEST_F(CourierTest, AnItemWithoutARouteRetriesAsTheFileSays) {
+    policy::DeliverySettings once;
+    once.retry_count = 0;
+    const mail::MessagePtr message = make_message({"b@example.test"});
+    queue::Work work;
+    work.item = ItemId{message->id, 0};
+    work.arrival = message->arrival;
+    work.message = message;
+    courier().carry_out(queue::Conclude{0, std::move(work), Error(Errc::dns_temporary, "no answer"), how(once)});
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(events_.facts, ElementsAre(StartsWith("expired+dsn dns 4.4.7")));
+}
+
 }  // namespace
 }  // namespace sluice::delivery

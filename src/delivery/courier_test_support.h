@@ -89,7 +89,7 @@ protected:
 
     Courier& courier() {
         if (!courier_) {
-            const Surroundings surroundings{shard_, clock_, spool_, ids_, disk_pool_, net::system_network(), inbox_, events_, log_, 1};
+            const Surroundings surroundings{shard_, clock_, spool_, ids_, disk_pool_, net::system_network(), inbox_, events_, log_, 1, hooks_};
             courier_ = std::make_unique<Courier>(surroundings, std::make_shared<config::Settings>(settings_));
         }
         return *courier_;
@@ -160,6 +160,7 @@ protected:
     FakeLog log_;
     config::Settings settings_ = test_settings();
     queue::Transport transport_;
+    Hooks* hooks_ = nullptr;
     std::shared_ptr<net::TlsContext> server_tls_;
     async::TaskGroup tasks_{shard_.executor()};
     std::list<std::unique_ptr<Host>> hosts_;

@@ -92,6 +92,7 @@ public:
     void record(const event::Bounced& fact) override { keep(fact.dsn.value != 0 ? "bounced+dsn" : "bounced", fact); }
     void record(const event::Expired& fact) override { keep(fact.dsn.value != 0 ? "expired+dsn" : "expired", fact); }
     void record(const event::Removed&) override {}
+    void record(const event::PolicyChanged&) override {}
     void record(const event::PossibleDuplicate& fact) override { keep("duplicate?", fact); }
 
     std::vector<std::string> facts;

@@ -8,14 +8,13 @@
 namespace sluice::delivery {
 
 Dialogue::Dialogue(
-    net::StreamPtr stream, const config::OutboundSettings& settings, event::Log& log, std::string name)
-    : stream_(std::move(stream)), settings_(settings), log_(log), name_(std::move(name)) {}
+    net::StreamPtr stream, const StageTimeouts& timeouts, event::Log& log, std::string name)
+    : stream_(std::move(stream)), timeouts_(timeouts), log_(log), name_(std::move(name)) {}
 
 void Dialogue::enter(Stage stage) {
     stage_ = stage;
-    const auto timeout = facts_of(stage).timeout;
-    ASSERT(timeout != nullptr);
-    stream_->set_timeout(settings_.*timeout);
+    ASSERT(facts_of(stage).timeout != nullptr);
+    stream_->set_timeout(timeouts_[stage]);
 }
 
 Task<Result<>> Dialogue::send(std::string_view lines, Showing showing) {

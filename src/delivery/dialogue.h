@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "async/task.h"
-#include "config/settings.h"
 #include "delivery/stage.h"
 #include "event/log.h"
 #include "net/stream.h"
@@ -21,12 +20,13 @@ namespace sluice::delivery {
 // Errors end the conversation: link_closed, timed_out, bad_reply (the peer broke the protocol), cancelled.
 class Dialogue {
 public:
-    // `name` stands for the session in the log; `log` and `settings` outlive the dialogue.
-    Dialogue(net::StreamPtr stream, const config::OutboundSettings& settings, event::Log& log, std::string name);
+    // `name` stands for the session in the log; `log` outlives the dialogue.
+    Dialogue(net::StreamPtr stream, const StageTimeouts& timeouts, event::Log& log, std::string name);
 
     // What follows belongs to this phase; the peer gets its full time again.
     void enter(Stage stage);
     Stage stage() const { return stage_; }
+    StageTimeouts& timeouts() { return timeouts_; }
 
     // Sends whole command lines. The log shows them unless they are `secret`.
     enum class Showing : std::uint8_t { plain, secret };
@@ -51,7 +51,7 @@ private:
     bool repeats_a_secret(const smtp::Reply& reply) const;
 
     net::StreamPtr stream_;
-    const config::OutboundSettings& settings_;
+    StageTimeouts timeouts_;
     event::Log& log_;
     std::string name_;
     Stage stage_ = Stage::greeting;

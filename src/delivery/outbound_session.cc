@@ -1,10 +1,13 @@
 #include "delivery/outbound_session.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "async/blocking.h"
 #include "base/assert.h"
 #include "base/text.h"
+#include "delivery/hearing.h"
+#include "delivery/observing.h"
 #include "delivery/settlement.h"
 #include "delivery/tls_policy.h"
 
@@ -12,6 +15,8 @@ namespace sluice::delivery {
 namespace {
 
 constexpr std::uint16_t smtp_port = 25;
+// A host may be repaired.
+constexpr Duration bad_pipelining_remembered{24 * 3'600'000};
 
 bool all_decided(const Verdicts& verdicts) {
     return std::all_of(verdicts.begin(), verdicts.end(), [](const auto& verdict) { return verdict.has_value(); });
@@ -22,6 +27,8 @@ void decide_rest(Verdicts& verdicts, const Verdict& verdict) {
         if (!place) place = verdict;
     }
 }
+
+TlsPolicy::Demand demand_of(const queue::Deliver& deliver) { return deliver.how != nullptr ? deliver.how->tls : std::nullopt; }
 
 Verdict broken_off_verdict(Stage stage) {
     return Verdict{stage, 0, Errc::cancelled, {}, "the attempt was broken off"};
@@ -47,6 +54,7 @@ struct OutboundSession::Opening {
     bool permanent = true;           // every host tried here refused for good
     std::vector<std::uint32_t> unhealthy;
     std::vector<std::uint32_t> overtaken;  // silent when others answered
+    std::vector<queue::Failed> failures;  // of the hosts left behind
 };
 
 OutboundSession::OutboundSession(SessionOwner& owner, const Surroundings& surroundings, queue::SessionId id)
@@ -96,7 +104,7 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     Opening opening;
     auto message = co_await load(surroundings_, deliver.work);
     if (!message) {
-        queue::AttemptEnded ended = owner_.settlement().settle_lost(deliver.work, message.error(), *owner_.settings());
+        queue::AttemptEnded ended = owner_.settlement().settle_lost(deliver.work, message.error(), *owner_.settings(), deliver.how.get());
         ended.session = id_;
         ended.reusable = !deliver.open && !close_asked_;
         const bool stays = ended.reusable;
@@ -112,33 +120,49 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     } else if (client_->stream().idle_link_is_dead()) {
         opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection had been closed"};
         client_->forget();
-    } else if (!owner_.tls().may_carry(tls_state_, *deliver.route, candidate_, surroundings_.clock.now())) {
+    } else if (!owner_.tls().may_carry(tls_state_, *deliver.route, candidate_, demand_of(deliver), surroundings_.clock.now())) {
         opening.failure = Verdict{Stage::mail, 0, Errc::link_closed, {}, "the pooled connection has another TLS policy"};
         client_->pass_over();
         close_asked_ = true;
     }
     if (!opening.failure) co_await deliver_all(deliver, **message, opening);
     if (opening.failure) decide_rest(verdicts_, *opening.failure);
-    co_return report(deliver, *message, opening, began);
+    const auto took = std::chrono::steady_clock::now() - began;
+    const Attempted attempted = attempted_with(deliver, *message, opening, took);
+    Wishes wishes;
+    if (must_hear(surroundings_.hooks, attempted)) {
+        wishes = co_await hear(
+            *surroundings_.hooks, owner_.settlement(), attempted, *owner_.settings(), surroundings_.clock);
+    }
+    co_return report(attempted, opening, wishes);
 }
 
-// As many connections as the peer's MAILMAX makes necessary: one, nearly always.
+// As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
 Task<> OutboundSession::deliver_all(const queue::Deliver& deliver, const mail::Message& message, Opening& opening) {
     co_await client_->deliver(message, recipients_, verdicts_);
+    note_pipelining();
     while (!all_decided(verdicts_) && !opening.failure) {
         co_await client_->quit();
         client_.reset();
         co_await open_host(deliver, opening);
-        if (!opening.failure) co_await client_->deliver(message, recipients_, verdicts_);
+        if (opening.failure) co_return;
+        co_await client_->deliver(message, recipients_, verdicts_);
+        note_pipelining();
     }
+}
+
+void OutboundSession::note_pipelining() {
+    if (!client_->pipelining_failed()) return;
+    owner_.bad_pipeliners().remember(candidate_.remote, surroundings_.clock.now(), bad_pipelining_remembered);
 }
 
 // Tries the candidates until one is ready for mail: those that cannot be reached, and those that turn us away, are
 // left behind (A11).
 Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
     std::vector<std::uint32_t> candidates = deliver.candidates;
-    const auto leave_behind = [&](std::uint32_t candidate) {
+    const auto leave_behind = [&](std::uint32_t candidate, const Verdict& verdict) {
         opening.unhealthy.push_back(candidate);
+        if (auto seen = observation_of(verdict); seen && watches_failures()) opening.failures.push_back({candidate, std::move(*seen)});
         std::erase(candidates, candidate);
     };
     while (!candidates.empty()) {
@@ -149,7 +173,7 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         RaceResult race = co_await race_.run(std::move(runners));
         const std::vector<std::uint32_t> raced = candidates;
         for (const std::size_t index : race.unreachable) {
-            leave_behind(raced[index]);
+            leave_behind(raced[index], Verdict::of_error(Stage::connect, race.error));
             opening.permanent = false;
         }
         if (!race.winner) {
@@ -170,7 +194,7 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
         const Ruling ruling = rule(*opening.failure, Standing{.more_hosts = true});
         if (ruling.fate != Fate::next_candidate) co_return;
         opening.permanent = opening.permanent && ruling.host_refused_for_good;
-        leave_behind(winner);
+        leave_behind(winner, *opening.failure);
     }
 }
 
@@ -194,7 +218,7 @@ Task<> OutboundSession::greet(
         co_return;
     }
     SessionTerms terms = terms_for(deliver, in_clear);
-    if (terms.tls == TlsMode::mandatory && !terms.tls_context) {
+    if (is_demanded(terms.tls) && !terms.tls_context) {
         opening.failure = Verdict{Stage::tls, 0, Errc::tls_failed, {}, "outbound TLS is not configured properly"};
         co_return;
     }
@@ -226,7 +250,7 @@ Task<> OutboundSession::greet(
 net::ConnectOptions OutboundSession::connect_options(
     const queue::Deliver& deliver, const queue::Candidate& candidate) const {
     net::ConnectOptions options(net::Endpoint::parse(candidate.remote, smtp_port).value_or(net::Endpoint()));
-    options.timeout = owner_.settings()->outbound.connect_timeout;
+    options.timeout = StageTimeouts(owner_.settings()->outbound, deliver.how.get(), false)[Stage::connect];
     if (!options.remote.path.empty()) return options;
     const std::string& bind = options.remote.address.is_v4() ? deliver.bind : deliver.bind6;
     if (!bind.empty()) options.bind = net::IpAddress::parse(bind);
@@ -247,9 +271,11 @@ SessionTerms OutboundSession::terms_for(const queue::Deliver& deliver, bool in_c
     terms.lmtp = transport.lmtp;
     terms.helo_name = helo_name(deliver);
     terms.tls = in_clear ? TlsMode::off
-                         : owner_.tls().mode_for(*deliver.route, candidate_, surroundings_.clock.now());
+                         : owner_.tls().mode_for(*deliver.route, candidate_, demand_of(deliver), surroundings_.clock.now());
     terms.tls_context = owner_.tls().context_for(terms.tls);
     if (!candidate_.remote.starts_with('/')) terms.tls_name = candidate_.mx_host;
+    terms.how = deliver.how;
+    terms.pipelining = !owner_.bad_pipeliners().has(candidate_.remote, surroundings_.clock.now());
     terms.credentials = {transport.auth_user, transport.auth_password, transport.auth_type};
     return terms;
 }
@@ -265,6 +291,11 @@ void OutboundSession::warn_about(const queue::Deliver& deliver, const Verdict& v
             "outbound", "TLS with a host failed", {{"host", candidate_.mx_host}, {"remote", candidate_.remote},
                                                    {"reason", reason}});
     }
+}
+
+bool OutboundSession::watches_failures() const {
+    const auto& policies = owner_.settings()->policies;
+    return policies != nullptr && policies->watches_failures();
 }
 
 event::Link OutboundSession::link() const {
@@ -284,16 +315,14 @@ event::Link OutboundSession::link() const {
     return link;
 }
 
-// Settles the attempt and tells the core; true when the session stays open.
-bool OutboundSession::report(
-    const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-    std::chrono::steady_clock::time_point began) {
+Attempted OutboundSession::attempted_with(
+    const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+    std::chrono::steady_clock::duration took) {
     Standing standing;
     standing.more_hosts = !deliver.last_resort;
     standing.permanent_so_far = deliver.permanent_so_far && opening.permanent;
     standing.reused_untouched = !deliver.open && client_ && client_->untouched();
-    const auto took = std::chrono::steady_clock::now() - began;
-    const Attempted attempted{
+    return Attempted{
         .work = deliver.work,
         .message = message,
         .domain = deliver.route->key,
@@ -301,9 +330,18 @@ bool OutboundSession::report(
         .verdicts = verdicts_,
         .standing = standing,
         .link = link(),
+        .how = deliver.how.get(),
         .next_hop_has_dsn = client_ && client_->extensions().dsn,
         .took = std::chrono::duration_cast<Duration>(took)};
-    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings());
+}
+
+// Settles the attempt and tells the core; true when the session stays open.
+bool OutboundSession::report(const Attempted& attempted, Opening& opening, const Wishes& wishes) {
+    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings(), wishes);
+    // What all hosts said while the session was opened is known one by one; the verdicts repeat the last of it.
+    const bool is_known = opening.failure && !opening.failures.empty();
+    if (is_known) ended.failures.clear();
+    std::move(opening.failures.begin(), opening.failures.end(), std::back_inserter(ended.failures));
     ended.session = id_;
     ended.permanent = ended.permanent && opening.permanent;
     ended.unhealthy = std::move(opening.unhealthy);

@@ -9,11 +9,14 @@
 #include "delivery/client_session.h"
 #include "delivery/connecting.h"
 #include "delivery/courier.h"
+#include "delivery/host_memory.h"
 #include "delivery/tls_policy.h"
 
 namespace sluice::delivery {
 
 class Settlement;
+struct Attempted;
+struct Wishes;
 
 // What sessions of one courier share. Shard-owned; outlives them.
 class SessionOwner {
@@ -21,6 +24,7 @@ public:
     virtual ~SessionOwner() = default;
     virtual const config::SettingsPtr& settings() const = 0;  // the newest
     virtual TlsPolicy& tls() = 0;
+    virtual HostMemory& bad_pipeliners() = 0;  // hosts that offer PIPELINING and do not cope with it
     virtual Settlement& settlement() = 0;
 };
 
@@ -48,13 +52,16 @@ private:
     Task<> open(const queue::Deliver& deliver, Opening& opening);
     Task<> open_host(const queue::Deliver& deliver, Opening& opening);
     Task<> greet(const queue::Deliver& deliver, Opening& opening, net::StreamPtr stream, bool in_clear);
+    void note_pipelining();
     net::ConnectOptions connect_options(const queue::Deliver& deliver, const queue::Candidate& candidate) const;
     const std::string& helo_name(const queue::Deliver& deliver) const;
     SessionTerms terms_for(const queue::Deliver& deliver, bool in_clear) const;
-    bool report(
-        const queue::Deliver& deliver, const mail::MessagePtr& message, Opening& opening,
-        std::chrono::steady_clock::time_point began);
+    Attempted attempted_with(
+        const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
+        std::chrono::steady_clock::duration took);
+    bool report(const Attempted& attempted, Opening& opening, const Wishes& wishes);
     void warn_about(const queue::Deliver& deliver, const Verdict& verdict) const;
+    bool watches_failures() const;
     event::Link link() const;
 
     SessionOwner& owner_;

@@ -15,23 +15,30 @@ config::OutboundSettings settings() {
     return out;
 }
 
+std::optional<Instant> next(
+    const config::OutboundSettings& out, std::size_t failed_before, Instant from, Instant now, Random& random,
+    const policy::DeliverySettings* how = nullptr) {
+    const auto found = next_attempt(out, how, failed_before, from, now, random);
+    return found ? std::optional(found->when) : std::nullopt;
+}
+
 TEST(Retry, TakesTheIntervalOfTheAttempt) {
     Random random(1);
-    EXPECT_EQ(next_attempt(settings(), 0, arrival, arrival, random), arrival + Duration(60'000));
+    EXPECT_EQ(next(settings(), 0, arrival, arrival, random), arrival + Duration(60'000));
     const Instant later = arrival + Duration(70'000);
-    EXPECT_EQ(next_attempt(settings(), 1, arrival, later, random), later + Duration(300'000));
+    EXPECT_EQ(next(settings(), 1, arrival, later, random), later + Duration(300'000));
 }
 
 TEST(Retry, GivesUpAfterTheLastInterval) {
     Random random(1);
-    EXPECT_EQ(next_attempt(settings(), 2, arrival, arrival, random), std::nullopt);
+    EXPECT_EQ(next(settings(), 2, arrival, arrival, random), std::nullopt);
 }
 
 TEST(Retry, C5321_18_TheLastAttemptFallsAtTheEndOfTheLifetime) {
     Random random(1);
     const Instant end = arrival + Duration(3'600'000);
-    EXPECT_EQ(next_attempt(settings(), 1, arrival, end - Duration(1'000), random), end);
-    EXPECT_EQ(next_attempt(settings(), 1, arrival, end, random), std::nullopt);
+    EXPECT_EQ(next(settings(), 1, arrival, end - Duration(1'000), random), end);
+    EXPECT_EQ(next(settings(), 1, arrival, end, random), std::nullopt);
 }
 
 TEST(Retry, JitterStaysWithinTenPercentAndVaries) {
@@ -41,13 +48,55 @@ TEST(Retry, JitterStaysWithinTenPercentAndVaries) {
     bool earlier = false;
     bool later = false;
     for (int i = 0; i < 1'000; ++i) {
-        const Duration wait = *next_attempt(out, 0, arrival, arrival, random) - arrival;
+        const Duration wait = *next(out, 0, arrival, arrival, random) - arrival;
         EXPECT_GE(wait, Duration(54'000));
         EXPECT_LE(wait, Duration(66'000));
         earlier = earlier || wait < Duration(57'000);
         later = later || wait > Duration(63'000);
     }
     EXPECT_TRUE(earlier && later);
+}
+
+// ---- as delivery.yaml says -----------------------------------------------------------------------------------
+
+TEST(Retry, TheLastIntervalOfTheFileRepeatsUntilTheLifetimeEnds) {
+    Random random(1);
+    policy::DeliverySettings how;
+    how.retries = {{Duration(10'000), false}, {Duration(20'000), true}};
+    for (const std::size_t failed_before : {0U, 1U, 2U, 50U, 60'000U}) {
+        const auto found = next_attempt(settings(), &how, failed_before, arrival, arrival, random);
+        ASSERT_TRUE(found);
+        EXPECT_EQ(found->when - arrival, failed_before == 0 ? Duration(10'000) : Duration(20'000));
+        EXPECT_EQ(found->notify, failed_before > 0);
+    }
+    EXPECT_EQ(next(settings(), 7, arrival, arrival + Duration(3'600'000), random, &how), std::nullopt);
+}
+
+TEST(Retry, ACountEndsItAndStretchesTheIntervalsOfTheSettings) {
+    Random random(1);
+    policy::DeliverySettings how;
+    how.retry_count = 4;
+    EXPECT_EQ(next(settings(), 3, arrival, arrival, random, &how), arrival + Duration(300'000));
+    EXPECT_EQ(next(settings(), 4, arrival, arrival, random, &how), std::nullopt);
+    how.retry_count = 1;
+    EXPECT_EQ(next(settings(), 0, arrival, arrival, random, &how), arrival + Duration(60'000));
+    EXPECT_EQ(next(settings(), 1, arrival, arrival, random, &how), std::nullopt);
+    how.retry_count = 0;
+    EXPECT_EQ(next(settings(), 0, arrival, arrival, random, &how), std::nullopt);
+    how.retry_count = 5;
+    config::OutboundSettings never = settings();
+    never.temp_fail_intervals.clear();
+    EXPECT_EQ(next(never, 0, arrival, arrival, random, &how), std::nullopt) << "no interval to repeat";
+}
+
+TEST(Retry, TheLifetimeOfTheFileCountsInsteadOfTheSetting) {
+    Random random(1);
+    policy::DeliverySettings how;
+    how.lifetime = Duration(30'000);
+    EXPECT_EQ(next(settings(), 0, arrival, arrival, random, &how), arrival + Duration(30'000));
+    EXPECT_EQ(next(settings(), 0, arrival, arrival + Duration(30'000), random, &how), std::nullopt);
+    how.lifetime = Duration(7'200'000);
+    EXPECT_EQ(next(settings(), 0, arrival, arrival + Duration(3'700'000), random, &how), arrival + Duration(3'760'000));
 }
 
 }  // namespace

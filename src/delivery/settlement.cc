@@ -1,11 +1,13 @@
 #include "delivery/settlement.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/text.h"
 #include "base/working_on.h"
 #include "delivery/courier.h"
+#include "delivery/observing.h"
 #include "delivery/retry.h"
 
 namespace sluice::delivery {
@@ -76,18 +78,29 @@ std::string_view port_part(std::string_view remote) {
 
 // Places by what becomes of them.
 struct Settlement::Sorted {
-    Places delivered, failed, deferred, expired, duplicated;
+    Places delivered, failed, deferred, expired, duplicated, dropped;
     std::optional<Fate> again;      // next_candidate or fresh_session: the attempt goes on elsewhere
     bool refused_for_good = false;  // with next_candidate
     bool source_at_fault = false;
     Instant next;                   // of the deferred ones
+    bool tell_delay = false;        // delivery.yaml says so at this step
+    std::string dropped_by;         // the plugin
+    std::string silenced_by;        // the plugin; empty: failures are notified
 
     bool decided_all() const { return deferred.empty(); }
 };
 
+Instant given_up_at(const queue::Work& work, const mail::Message& message, const config::Settings& settings,
+                    const policy::DeliverySettings* how) {
+    const Instant end = work.arrival + lifetime_of(settings.outbound, how);
+    const std::chrono::seconds own = message.lifetime;
+    return own.count() == 0 ? end : std::min(end, work.arrival + Duration(own));
+}
+
 Settlement::Settlement(const Surroundings& surroundings, std::uint64_t seed)
     : spool_(surroundings.spool),
       core_(surroundings.core),
+      hooks_(surroundings.hooks),
       events_(surroundings.events),
       log_(surroundings.log),
       clock_(surroundings.clock),
@@ -98,13 +111,6 @@ Settlement::Settlement(const Surroundings& surroundings, std::uint64_t seed)
 namespace {
 
 bool goes_on(Fate fate) { return fate == Fate::next_candidate || fate == Fate::fresh_session; }
-
-// When nothing more is tried: at the end of the queue's lifetime, or of the message's own.
-Instant given_up_at(const Attempted& attempted, const config::Settings& settings) {
-    const Instant end = attempted.work.arrival + settings.outbound.queue_lifetime;
-    const std::chrono::seconds own = attempted.message->lifetime;
-    return own.count() == 0 ? end : std::min(end, attempted.work.arrival + Duration(own));
-}
 
 // Something was said about the message, and not only about the host.
 bool any_decided(const Attempted& attempted) {
@@ -121,7 +127,8 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
     Standing standing = attempted.standing;
     standing.decided_some = any_decided(attempted);
     for (std::size_t place = 0; place < attempted.verdicts.size(); ++place) {
-        const Ruling ruling = rule(*attempted.verdicts[place], standing);
+        const Verdict& verdict = *attempted.verdicts[place];
+        const Ruling ruling = treated(rule(verdict, standing), verdict, attempted, settings.policies.get());
         sorted.source_at_fault = sorted.source_at_fault || ruling.source_at_fault;
         if (ruling.possible_duplicate) sorted.duplicated.push_back(place);
         switch (ruling.fate) {
@@ -141,11 +148,12 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
         }
     }
     if (sorted.deferred.empty()) return sorted;
-    const Instant end = given_up_at(attempted, settings);
+    const Instant end = given_up_at(attempted.work, *attempted.message, settings, attempted.how);
     const auto next =
-        next_attempt(settings.outbound, attempted.work.attempts, attempted.work.arrival, now, random_);
+        next_attempt(settings.outbound, attempted.how, attempted.work.attempts, attempted.work.arrival, now, random_);
     if (next && now < end) {
-        sorted.next = std::min(*next, end);
+        sorted.next = std::min(next->when, end);
+        sorted.tell_delay = next->notify;
     } else {
         sorted.expired.insert(sorted.expired.end(), sorted.deferred.begin(), sorted.deferred.end());
         sorted.deferred.clear();
@@ -162,10 +170,11 @@ std::optional<Bounce> Settlement::notify(
     about.remote_mta = attempted.link.mx_host;
     about.relayed_blind = !attempted.next_hop_has_dsn;
     about.final_hop = attempted.link.lmtp;
-    about.delay_is_due = outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
-                         now - attempted.work.arrival >= outbound.delay_dsn_after;
+    about.tell_delay = sorted.tell_delay;
+    about.delay_is_due = sorted.tell_delay || (outbound.delay_dsn_after > Duration::zero() && !attempted.work.delay_notified &&
+                                               now - attempted.work.arrival >= outbound.delay_dsn_after);
     about.now = now;
-    about.given_up_at = given_up_at(attempted, settings);
+    about.given_up_at = given_up_at(attempted.work, *attempted.message, settings, attempted.how);
     const bool nothing_to_tell = sorted.failed.empty() && sorted.expired.empty() &&
                                  (sorted.deferred.empty() || !about.delay_is_due) &&
                                  (sorted.delivered.empty() || !about.relayed_blind);
@@ -177,8 +186,10 @@ std::optional<Bounce> Settlement::notify(
             told.push_back({attempted.recipients[place], &*attempted.verdicts[place], fate});
         }
     };
-    add(sorted.failed, Fate::failed);
-    add(sorted.expired, Fate::expired);
+    if (sorted.silenced_by.empty()) {
+        add(sorted.failed, Fate::failed);
+        add(sorted.expired, Fate::expired);
+    }
     add(sorted.deferred, Fate::deferred);
     add(sorted.delivered, Fate::delivered);
     return bounces_.compose(about, told, settings, delay_told);
@@ -187,14 +198,15 @@ std::optional<Bounce> Settlement::notify(
 spool::Batch Settlement::record(
     const Attempted& attempted, const Sorted& sorted, Instant now, bool delay_told) const {
     spool::Batch batch;
-    const auto add = [&](spool::Outcome outcome, const Places& places) {
+    const auto add = [&](spool::Outcome outcome, const Places& places, const std::string& by = {}) {
         if (places.empty()) return;
         batch.emplace_back(
-            spool::OutcomeRecord{attempted.work.item, outcome, recipients_at(attempted, places), now, {}});
+            spool::OutcomeRecord{attempted.work.item, outcome, recipients_at(attempted, places), now, by});
     };
     add(spool::Outcome::delivered, sorted.delivered);
     add(spool::Outcome::bounced, sorted.failed);
     add(spool::Outcome::expired, sorted.expired);
+    add(spool::Outcome::removed, sorted.dropped, "plugin " + sorted.dropped_by);
     if (!sorted.deferred.empty()) {
         spool::ScheduleRecord schedule;
         schedule.item = attempted.work.item;
@@ -204,14 +216,36 @@ spool::Batch Settlement::record(
         schedule.last_reply = attempted.verdicts[sorted.deferred.front()]->reply_text();
         batch.emplace_back(std::move(schedule));
     }
+    if (hooks_ != nullptr) hooks_->record(attempted.work.item, sorted.decided_all(), batch);
     return batch;
 }
 
-queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config::Settings& settings) {
+Prospect Settlement::foresee(const Attempted& attempted, const config::Settings& settings) {
+    Sorted sorted = sort(attempted, settings, clock_.now());
+    Prospect prospect;
+    prospect.goes_on = sorted.again.has_value();
+    prospect.deferred = std::move(sorted.deferred);
+    prospect.failed = std::move(sorted.failed);
+    prospect.failed.insert(prospect.failed.end(), sorted.expired.begin(), sorted.expired.end());
+    prospect.next = sorted.next;
+    return prospect;
+}
+
+void Settlement::grant(const Wishes& wishes, Sorted& sorted) {
+    if (wishes.next) sorted.next = *wishes.next;
+    if (wishes.silenced_by) sorted.silenced_by = *wishes.silenced_by;
+    if (!wishes.dropped_by) return;
+    sorted.dropped = std::exchange(sorted.deferred, {});
+    sorted.dropped_by = *wishes.dropped_by;
+}
+
+queue::AttemptEnded Settlement::settle(
+    const Attempted& attempted, const config::Settings& settings, const Wishes& wishes) {
     using Ended = queue::AttemptEnded::Verdict;
     const WorkingOn working(attempted.message->id);
     const Instant now = clock_.now();
-    const Sorted sorted = sort(attempted, settings, now);
+    Sorted sorted = sort(attempted, settings, now);
+    grant(wishes, sorted);
     queue::AttemptEnded ended;
     ended.item = attempted.work.item;
     if (sorted.source_at_fault) {
@@ -219,6 +253,10 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
         warn_of_source(attempted, now);
     }
     tell_duplicates(attempted, sorted, now);
+    ended.delivered = !sorted.delivered.empty();
+    // A pooled connection that had ended unnoticed says nothing of its host.
+    const bool was_stale = sorted.again == Fate::fresh_session && !sorted.source_at_fault;
+    if (settings.policies != nullptr && settings.policies->watches_failures() && !was_stale) observe(attempted, ended.failures);
     if (sorted.again) {
         ended.verdict = *sorted.again == Fate::fresh_session ? Ended::fresh_session : Ended::next_candidate;
         ended.permanent = sorted.refused_for_good;
@@ -237,6 +275,7 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
     }
 
     tell(attempted, sorted, bounce && bounce->tells_failure ? bounce->message->id : MessageId(), now);
+    if (hooks_ != nullptr && sorted.decided_all()) hooks_->ended(attempted.work.item);
     ended.verdict = sorted.decided_all() ? Ended::done : Ended::deferred;
     ended.next = sorted.next;
     if (!sorted.deferred.empty()) ended.reply = attempted.verdicts[sorted.deferred.front()]->reply_text();
@@ -247,7 +286,7 @@ queue::AttemptEnded Settlement::settle(const Attempted& attempted, const config:
 }
 
 queue::AttemptEnded Settlement::settle_lost(
-    const queue::Work& work, const Error& error, const config::Settings& settings) {
+    const queue::Work& work, const Error& error, const config::Settings& settings, const policy::DeliverySettings* how) {
     using Ended = queue::AttemptEnded::Verdict;
     const Instant now = clock_.now();
     queue::AttemptEnded ended;
@@ -257,7 +296,7 @@ queue::AttemptEnded Settlement::settle_lost(
         return ended;
     }
     ended.verdict = Ended::deferred;
-    const auto next = next_attempt(settings.outbound, work.attempts, work.arrival, now, random_);
+    const auto next = next_attempt(settings.outbound, how, work.attempts, work.arrival, now, random_);
     if (error.code == Errc::corrupt || !next) {
         // Whom it is from and to stood in the part that cannot be read, so nobody can be told: a person has to look.
         log_.error(
@@ -269,12 +308,25 @@ queue::AttemptEnded Settlement::settle_lost(
     }
     log_.warn(
         "outbound", "the message of an item cannot be read now", {{"item", work.item.text()}, {"reason", error.text()}});
-    ended.next = *next;
+    ended.next = next->when;
     ended.reply = error.text();
     spool::Batch batch;
     batch.emplace_back(spool::ScheduleRecord{
-        work.item, static_cast<std::uint16_t>(work.attempts + 1), *next, work.delay_notified, error.text()});
+        work.item, static_cast<std::uint16_t>(work.attempts + 1), next->when, work.delay_notified, error.text()});
     spool_.append(std::move(batch), nullptr, 0);
+    return ended;
+}
+
+queue::AttemptEnded Settlement::postpone(const queue::Work& work, Instant next, const std::string& why) {
+    spool::Batch batch;
+    batch.emplace_back(spool::ScheduleRecord{work.item, work.attempts, next, work.delay_notified, why});
+    if (hooks_ != nullptr) hooks_->record(work.item, false, batch);
+    spool_.append(std::move(batch), nullptr, 0);
+    queue::AttemptEnded ended;
+    ended.item = work.item;
+    ended.verdict = queue::AttemptEnded::Verdict::deferred;
+    ended.next = next;
+    ended.counts = false;
     return ended;
 }
 
@@ -311,6 +363,15 @@ void Settlement::tell(const Attempted& attempted, const Sorted& sorted, MessageI
     each_answer(attempted, sorted.deferred, Fate::deferred, now, [&](const event::ItemFact& fact) {
         events_.record(event::Deferred{fact, clock_.wall_ms(sorted.next)});
     });
+    each_answer(attempted, sorted.dropped, Fate::deferred, now, [&](const event::ItemFact& fact) {
+        event::Removed removed{fact};
+        const std::string by = "plugin " + sorted.dropped_by;
+        removed.by = by;
+        events_.record(removed);
+    });
+    if (!sorted.delivered.empty() && hooks_ != nullptr && hooks_->wants(Hook::delivered)) {
+        hooks_->delivered(Hearing{attempted, sorted.delivered, Duration(0), now - attempted.work.arrival});
+    }
     if (!sorted.delivered.empty() && log_.enabled(event::Level::notice)) log_delivered(attempted, sorted, now);
     if (sorted.delivered.size() < attempted.verdicts.size()) log_failures(attempted, sorted, dsn, now);
 }
@@ -354,6 +415,12 @@ void Settlement::log_failures(const Attempted& attempted, const Sorted& sorted, 
     line(event::Level::info, "Temp failing " + file + " for " + std::to_string(wait.count() / 1000) + " seconds",
          sorted.deferred);
     const bool bounced = !sorted.failed.empty() || !sorted.expired.empty();
+    if (!sorted.silenced_by.empty() && bounced) {
+        log_.info("outbound", "a plugin wants no notification", {{"file", file}, {"plugin", sorted.silenced_by}});
+    }
+    if (!sorted.dropped.empty()) {
+        log_.info("outbound", "a plugin drops deferred mail", {{"file", file}, {"plugin", sorted.dropped_by}});
+    }
     if (bounced && dsn == MessageId() && attempted.message->envelope.reverse_path.is_null()) {
         log_.notice("outbound", "double bounce: the undeliverable message has a null sender", {{"file", file}});
     }

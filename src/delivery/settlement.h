@@ -12,6 +12,7 @@
 #include "delivery/client_session.h"
 #include "delivery/disposition.h"
 #include "delivery/dsn_admission.h"
+#include "delivery/hooks.h"
 #include "event/events.h"
 #include "event/log.h"
 #include "queue/core.h"
@@ -31,9 +32,28 @@ struct Attempted {
     Verdicts& verdicts;                       // one for each of them
     Standing standing;
     event::Link link;
+    const policy::DeliverySettings* how = nullptr;  // of delivery.yaml; may be null
     bool next_hop_has_dsn = false;            // our NOTIFY parameters were passed on (RFC 3461 §5.2.2)
     Duration took{0};
     bool may_go_on = true;                    // false: decided without a session, so there is no other host or session
+};
+
+// When nothing more is tried: at the end of the queue's lifetime, or of the message's own.
+Instant given_up_at(const queue::Work& work, const mail::Message& message, const config::Settings& settings,
+                    const policy::DeliverySettings* how);
+
+// What will become of an attempt's recipients if no plugin objects: places in Attempted::recipients.
+struct Prospect {
+    bool goes_on = false;  // with another host or session: nothing is decided
+    std::vector<std::size_t> deferred, failed;  // the latter with those that expire
+    Instant next;          // of the deferred ones
+};
+
+// What plugins want instead. Value.
+struct Wishes {
+    std::optional<Instant> next;             // of the deferred ones
+    std::optional<std::string> dropped_by;   // the deferred ones are removed, by this plugin
+    std::optional<std::string> silenced_by;  // no failure is notified, says this plugin
 };
 
 // Turns verdicts into what is kept: outcomes, the next attempt, notifications, events and log lines.
@@ -46,14 +66,21 @@ public:
 
     // Gives the AttemptEnded to push, with item, verdict, next, pending, delay_notified, permanent and source_unusable
     // filled in. When the verdict is next_candidate or fresh_session nothing was recorded.
-    queue::AttemptEnded settle(const Attempted& attempted, const config::Settings& settings);
+    queue::AttemptEnded settle(
+        const Attempted& attempted, const config::Settings& settings, const Wishes& wishes = {});
+    // What settle() would decide now. The time of the next attempt varies: a wish has to name it.
+    Prospect foresee(const Attempted& attempted, const config::Settings& settings);
+    // An attempt that does not begin yet, though nothing has failed.
+    queue::AttemptEnded postpone(const queue::Work& work, Instant next, const std::string& why);
     // The same for an item whose message cannot be read. One that is damaged is held for the operator and reported as an
     // error; a disk that fails is a temporary failure; of one that is gone everything was decided before.
-    queue::AttemptEnded settle_lost(const queue::Work& work, const Error& error, const config::Settings& settings);
+    queue::AttemptEnded settle_lost(
+        const queue::Work& work, const Error& error, const config::Settings& settings, const policy::DeliverySettings* how);
 
 private:
     struct Sorted;
 
+    static void grant(const Wishes& wishes, Sorted& sorted);
     Sorted sort(const Attempted& attempted, const config::Settings& settings, Instant now);
     std::optional<Bounce> notify(
         const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now,
@@ -67,6 +94,7 @@ private:
 
     spool::Spool& spool_;
     CoreInbox& core_;
+    Hooks* const hooks_;
     event::Recorder& events_;
     event::Log& log_;
     const Clock& clock_;

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 
 #include "config/settings.h"
+#include "policy/delivery.h"
 
 namespace sluice::delivery {
 
@@ -34,5 +37,20 @@ struct StageFacts {
     bool may_duplicate;  // a link lost here leaves open whether the peer took the message (RFC 1047)
 };
 const StageFacts& facts_of(Stage stage);
+
+// How long the peer may take in each stage towards one host: as delivery.yaml says, or else the settings. Value.
+class StageTimeouts {
+public:
+    // `how` may be null.
+    StageTimeouts(const config::OutboundSettings& settings, const policy::DeliverySettings* how, bool lmtp);
+
+    Duration operator[](Stage stage) const { return times_[static_cast<std::size_t>(stage)]; }
+    // EHLO was refused: from now on stage `helo` is HELO.
+    void fall_back_to_helo() { times_[static_cast<std::size_t>(Stage::helo)] = old_helo_; }
+
+private:
+    std::array<Duration, stage_count> times_{};
+    Duration old_helo_{0};
+};
 
 }  // namespace sluice::delivery

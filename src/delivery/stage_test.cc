@@ -44,5 +44,22 @@ TEST(Stage, C5321_08_OnlyALinkLostAtTheDotMayDuplicate) {
     }
 }
 
+TEST(StageTimeouts, StatesOfTheFileReplaceSettings) {
+    config::OutboundSettings settings;
+    policy::DeliverySettings how;
+    how.connect_timeout = Duration(1);
+    how.state_timeouts = {{"BANNER", Duration(2)}, {"EHLO", Duration(3)}, {"LHLO", Duration(4)},  {"HELO", Duration(5)}, {"STARTTLS", Duration(6)}, {"AUTH", Duration(7)},
+                          {"MAIL", Duration(8)},   {"RCPT", Duration(9)}, {"DATA", Duration(10)}, {"EOD", Duration(11)}, {"QUIT", Duration(12)}};
+    StageTimeouts smtp(settings, &how, false);
+    const std::vector<std::pair<Stage, int>> expected{{Stage::connect, 1}, {Stage::greeting, 2}, {Stage::helo, 3}, {Stage::starttls, 6}, {Stage::tls, 6}, {Stage::auth, 7},
+                                                      {Stage::mail, 8},    {Stage::rcpt, 9},     {Stage::data, 10}, {Stage::dot, 11},    {Stage::quit, 12}};
+    for (const auto& [stage, time] : expected) EXPECT_EQ(smtp[stage], Duration(time)) << facts_of(stage).name;
+    EXPECT_EQ(smtp[Stage::body], settings.block_timeout);
+    smtp.fall_back_to_helo();
+    EXPECT_EQ(smtp[Stage::helo], Duration(5));
+    EXPECT_EQ(StageTimeouts(settings, &how, true)[Stage::helo], Duration(4));
+    EXPECT_EQ(StageTimeouts(settings, nullptr, false)[Stage::dot], settings.dot_timeout);
+}
+
 }  // namespace
 }  // namespace sluice::delivery

@@ -199,5 +199,84 @@ TEST_F(TlsDeliveryTest, ReloadedTlsSettingsApplyToTheNextSessionAndABadOneIsRefu
     EXPECT_EQ(second.connections(), 1U);
 }
 
+// ---- as delivery.yaml demands --------------------------------------------------------------------------------
+
+policy::DeliverySettingsPtr tls(policy::TlsDemand demand) {
+    policy::DeliverySettings settings;
+    settings.tls = demand;
+    return std::make_shared<const policy::DeliverySettings>(std::move(settings));
+}
+
+class TlsDemanded : public TlsDeliveryTest {
+protected:
+    void send(policy::TlsDemand demand, queue::SessionId session = 1) {
+        queue::Deliver order = deliver(make_message({"b@example.test"}), session);
+        order.how = tls(demand);
+        courier().carry_out(std::move(order));
+    }
+};
+
+TEST_F(TlsDemanded, RequireDefersWithoutStartTls) {
+    settings_.outbound.enable_tls = false;
+    host({hello + bye});
+    send(policy::TlsDemand::require);
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(events_.facts, ElementsAre(StartsWith("deferred starttls 4.7.5")));
+    closed();
+}
+
+TEST_F(TlsDemanded, RequireTakesAnyCertificateButNoBrokenHandshake) {
+    host({offers + starts + inside + mail_ok + bye, offers + "C: STARTTLS\nS: 220 go\n! close\n"});
+    send(policy::TlsDemand::require);
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_NE(log_.starting_with("delivered").find("tls=Y"), std::string::npos);
+    courier().carry_out(queue::Close{1, 0});
+    closed();
+    send(policy::TlsDemand::require, 2);
+    EXPECT_EQ(ended(2).verdict, Ended::deferred) << "never in clear";
+}
+
+TEST_F(TlsDemanded, RequireVerifyWantsTheAuthority) {
+    host({offers + starts});
+    hosts_.back()->forgive();
+    send(policy::TlsDemand::require_verify);
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(events_.facts, ElementsAre(StartsWith("deferred tls 4.7.5")));
+}
+
+TEST_F(TlsDemanded, OptionalVerifyGoesInClearOnlyWhereTlsIsNotOffered) {
+    host({offers + starts, hello + mail_ok + bye});
+    hosts_.back()->forgive();
+    send(policy::TlsDemand::optional_verify);
+    EXPECT_EQ(ended().verdict, Ended::deferred) << "the certificate is of nobody we know";
+    closed();
+    send(policy::TlsDemand::optional_verify, 2);
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+}
+
+TEST_F(TlsDemanded, OptionalNeedsNoTrustWhateverTheSettingsWant) {
+    settings_.outbound_tls.verify_peer = true;
+    settings_.outbound_tls.no_tls_hosts = {"127.0.0.1"};
+    host({offers + starts + inside + mail_ok + bye});
+    send(policy::TlsDemand::optional);
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_NE(log_.starting_with("delivered").find("tls=Y"), std::string::npos);
+}
+
+TEST_F(TlsDemanded, DisabledIsInClearUnlessTheHostIsForced) {
+    host({offers + mail_ok + bye, offers + starts});
+    hosts_.back()->forgive();
+    send(policy::TlsDemand::disabled);
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_NE(log_.starting_with("delivered").find("tls=N"), std::string::npos);
+    courier().carry_out(queue::Close{1, 0});
+    closed();
+    config::Settings forced = settings_;
+    forced.outbound_tls.force_tls_hosts = {"mx1.test"};
+    ASSERT_TRUE(courier().configure(std::make_shared<config::Settings>(forced)));
+    send(policy::TlsDemand::disabled, 2);
+    EXPECT_EQ(ended(2).verdict, Ended::deferred) << "what forces TLS beats everything";
+}
+
 }  // namespace
 }  // namespace sluice::delivery

@@ -8,9 +8,6 @@
 namespace sluice::delivery {
 namespace {
 
-// Beyond this, a host that is forgotten costs one more failed handshake.
-constexpr std::size_t broken_hosts_max = 50'000;
-
 net::TlsOptions client_options(const config::OutboundTlsSettings& settings) {
     net::TlsOptions options;
     if (!settings.certificate.empty() && !settings.key.empty()) {
@@ -20,7 +17,6 @@ net::TlsOptions client_options(const config::OutboundTlsSettings& settings) {
     options.ciphers = settings.ciphers;
     options.min_version = settings.min_version;
     options.dh_params = settings.dh_params;
-    options.verify_peer = settings.verify_peer;
     options.ca_file = settings.ca_file;
     return options;
 }
@@ -50,12 +46,12 @@ bool TlsPolicy::HostList::has(const queue::Route& route, const queue::Candidate&
 }
 
 Result<> TlsPolicy::configure(const config::Settings& settings) {
-    if (opportunistic_ && settings.outbound_tls == applied_ && settings.outbound.enable_tls == enabled_) return {};
+    if (trusting_ && settings.outbound_tls == applied_ && settings.outbound.enable_tls == enabled_) return {};
     net::TlsOptions options = client_options(settings.outbound_tls);
-    TRY(auto opportunistic, net::TlsContext::client(options));
+    TRY(auto trusting, net::TlsContext::client(options));
     options.verify_peer = true;
     TRY(auto verifying, net::TlsContext::client(options));
-    opportunistic_ = std::move(opportunistic);
+    trusting_ = std::move(trusting);
     verifying_ = std::move(verifying);
     enabled_ = settings.outbound.enable_tls;
     never_.assign(settings.outbound_tls.no_tls_hosts);
@@ -67,35 +63,51 @@ Result<> TlsPolicy::configure(const config::Settings& settings) {
 }
 
 bool TlsPolicy::may_carry(
-    const TlsState& state, const queue::Route& route, const queue::Candidate& candidate, Instant now) const {
+    const TlsState& state, const queue::Route& route, const queue::Candidate& candidate, Demand demand, Instant now) const {
     if (state.generation != generation_) return false;
-    const TlsMode wanted = mode_for(route, candidate, now);
+    const TlsMode wanted = mode_for(route, candidate, demand, now);
     // Verified TLS is good enough for whoever would have taken any.
-    return wanted == state.mode || (wanted == TlsMode::opportunistic && state.mode == TlsMode::mandatory);
+    return wanted == state.mode || (wanted != TlsMode::off && state.mode == TlsMode::mandatory);
 }
 
-TlsMode TlsPolicy::mode_for(const queue::Route& route, const queue::Candidate& candidate, Instant now) const {
+namespace {
+
+TlsMode mode_of(policy::TlsDemand demand) {
+    switch (demand) {
+        case policy::TlsDemand::disabled: return TlsMode::off;
+        case policy::TlsDemand::optional: return TlsMode::opportunistic;
+        case policy::TlsDemand::optional_verify: return TlsMode::verified_if_offered;
+        case policy::TlsDemand::require: return TlsMode::required;
+        case policy::TlsDemand::require_verify: return TlsMode::mandatory;
+    }
+    UNREACHABLE();
+}
+
+}  // namespace
+
+TlsMode TlsPolicy::mode_for(const queue::Route& route, const queue::Candidate& candidate, Demand demand, Instant now) const {
     if (route.transport.force_tls || always_.has(route, candidate)) return TlsMode::mandatory;
-    if (!enabled_ || !opportunistic_ || never_.has(route, candidate)) return TlsMode::off;
-    const auto broken = broken_.find(candidate.remote);
-    if (broken != broken_.end() && now < broken->second) return TlsMode::off;
-    return TlsMode::opportunistic;
+    TlsMode mode = applied_.verify_peer ? TlsMode::verified_if_offered : TlsMode::opportunistic;
+    if (demand) mode = mode_of(*demand);
+    else if (!enabled_ || never_.has(route, candidate)) return TlsMode::off;
+    if (is_demanded(mode)) return mode;
+    if (!trusting_ || (mode == TlsMode::opportunistic && broken_.has(candidate.remote, now))) return TlsMode::off;
+    return mode;
 }
 
 std::shared_ptr<net::TlsContext> TlsPolicy::context_for(TlsMode mode) const {
     switch (mode) {
         case TlsMode::off: return nullptr;
-        case TlsMode::opportunistic: return opportunistic_;
+        case TlsMode::opportunistic:
+        case TlsMode::required: return trusting_;
+        case TlsMode::verified_if_offered:
         case TlsMode::mandatory: return verifying_;
     }
     UNREACHABLE();
 }
 
 void TlsPolicy::remember_broken(const queue::Candidate& candidate, Instant now) {
-    if (broken_expiry_ <= Duration::zero()) return;
-    if (broken_.size() >= broken_hosts_max) absl::erase_if(broken_, [&](const auto& entry) { return entry.second <= now; });
-    if (broken_.size() >= broken_hosts_max) broken_.clear();
-    broken_[candidate.remote] = now + broken_expiry_;
+    broken_.remember(candidate.remote, now, broken_expiry_);
 }
 
 }  // namespace sluice::delivery

@@ -84,18 +84,21 @@ public:
         for (const net::IpAddress& address : addresses) {
             if (candidates_.size() == candidates_max) return;
             if (!seen_.insert(address).second) continue;
-            candidates_.push_back(queue::Candidate{host.name, net::Endpoint(address, port_).text(), level_});
+            candidates_.push_back(queue::Candidate{host.name, net::Endpoint(address, port_).text(), level_, preference_});
         }
     }
     // What follows is less preferred. Levels have no gaps.
     void end_level() {
         if (!candidates_.empty() && candidates_.back().level == level_) ++level_;
     }
+    // What follows has another MX preference.
+    void end_preference() { preference_ = level_; }
     std::vector<queue::Candidate> take() { return std::move(candidates_); }
 
 private:
     std::uint16_t port_;
     std::uint32_t level_ = 0;
+    std::uint32_t preference_ = 0;
     absl::flat_hash_set<net::IpAddress> seen_;
     std::vector<queue::Candidate> candidates_;
 };
@@ -174,6 +177,7 @@ std::vector<queue::Candidate> arrange(
             return host.preference != begin->preference;
         });
         add_group(std::span(begin, end), prefer, arrangement);
+        arrangement.end_preference();
         begin = end;
     }
     return arrangement.take();

@@ -215,6 +215,38 @@ Task<Result<queue::RoutePtr>> Router::by_rule(std::string key, std::string text,
     co_return finish(std::move(route), ttl, settings->dns);
 }
 
+Task<Result<queue::RoutePtr>> Router::to_hosts(std::string key, std::vector<Nexthop> hosts) {
+    const Settings settings = settings_;
+    queue::Route route;
+    std::optional<Error> trouble;
+    seconds ttl = no_limit;
+    std::uint32_t level = 0;
+    for (const Nexthop& host : hosts) {
+        if (!host.path.empty()) {
+            route.candidates.push_back(queue::Candidate{host.path, host.path, level++});
+            continue;
+        }
+        auto plan = co_await ask_nexthop(host);
+        if (!plan) {
+            if (plan.error().code == Errc::cancelled) co_return fail(plan.error());
+            if (!trouble) trouble = plan.error();
+            continue;
+        }
+        if (plan->ttl) ttl = std::min(ttl, *plan->ttl);
+        std::uint32_t next_level = level;
+        for (queue::Candidate& candidate : arrange(plan->hosts, settings->outbound.inet_prefer, host.port)) {
+            candidate.level += level;
+            next_level = std::max(next_level, candidate.level + 1);
+            if (route.candidates.size() < candidates_max) route.candidates.push_back(std::move(candidate));
+        }
+        level = next_level;
+    }
+    if (route.candidates.empty()) co_return fail(trouble.value_or(Error(Errc::not_found, "no host was named")));
+    route.transport = hosts.front().transport;
+    route.key = std::move(key);
+    co_return finish(std::move(route), ttl, settings->dns);
+}
+
 // The addresses of the nexthop as a plan of one host.
 Task<Result<Router::MxPlan>> Router::ask_nexthop(Nexthop nexthop) {
     MxPlan plan;

@@ -458,5 +458,46 @@ TEST_F(RouterTest, AnyCatchesWhatHasNoRuleOfItsOwn) {
     EXPECT_THAT(candidates("dns.test"), ElementsAre("0 dns.test 192.0.2.79:25"));
 }
 
+// ---- hosts that a plugin names
+
+Task<> to_hosts_into(
+    Router& router, std::vector<Nexthop> hosts, std::optional<Result<queue::RoutePtr>>& out
+) {
+    out = co_await router.to_hosts("key.test", std::move(hosts));
+}
+
+TEST_F(RouterTest, HostsOfAPluginKeepTheirOrderAndMayBeLocal) {
+    dns.host("b.test", {"192.0.2.1"}, seconds(40));
+    dns.host("a.test", {"2001:db8::1", "192.0.2.2"});
+    dns.exists("nowhere.test");
+    Router router(dns, clock, std::make_shared<const config::Settings>(settings), {});
+    const auto route_to = [&](const std::vector<std::string>& texts) {
+        std::vector<Nexthop> hosts;
+        for (const std::string& text : texts)
+            hosts.push_back(*parse_nexthop(text));
+        boost::asio::io_context loop;
+        async::TaskGroup tasks(loop.get_executor());
+        std::optional<Result<queue::RoutePtr>> out;
+        tasks.spawn(to_hosts_into(router, std::move(hosts), out));
+        loop.run();
+        return *out;
+    };
+    const auto route = route_to({"b.test:26", "nowhere.test", "a.test", "127.0.0.1:2525"});
+    ASSERT_TRUE(route);
+    std::vector<std::string> lines;
+    for (const queue::Candidate& candidate : (*route)->candidates) {
+        lines.push_back(std::to_string(candidate.level) + " " + candidate.remote);
+    }
+    EXPECT_THAT(
+        lines, ElementsAre("0 192.0.2.1:26", "1 [2001:db8::1]:25", "1 192.0.2.2:25", "2 127.0.0.1:2525")
+    );
+    EXPECT_EQ((*route)->key, "key.test");
+    EXPECT_EQ((*route)->expires - clock.now(), seconds(40));
+    EXPECT_FALSE((*route)->transport.from_dns);
+
+    EXPECT_EQ((*route_to({"lmtp:///run/socket"}))->candidates.front().remote, "/run/socket");
+    EXPECT_FALSE(route_to({"nowhere.test", "gone.test"}));
+}
+
 }  // namespace
 }  // namespace sluice::dns

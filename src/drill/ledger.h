@@ -71,6 +71,7 @@ public:
     void record(const event::Bounced& fact) override;
     void record(const event::Expired& fact) override;
     void record(const event::Removed& fact) override;
+    void record(const event::PolicyChanged&) override {}
     void record(const event::PossibleDuplicate& fact) override;
 
     bool enabled(event::Level level) const override { return level <= (verbose ? event::Level::protocol : event::Level::warn); }

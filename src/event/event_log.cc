@@ -31,6 +31,10 @@ public:
         begin(key);
         append_number(value);
     }
+    void json(std::string_view key, std::string_view value) {
+        begin(key);
+        out_ += value;
+    }
     void flag(std::string_view key, bool value) {
         begin(key);
         out_ += value ? "true" : "false";
@@ -209,6 +213,30 @@ void EventLog::record(const PossibleDuplicate& fact) {
     if (writer_ == nullptr) return;
     Line line("possible_duplicate");
     add_item(line, fact);
+    writer_->append(line.finish());
+}
+
+void EventLog::record(const PolicyChanged& fact) {
+    next_.record(fact);
+    if (writer_ == nullptr) return;
+    Line line(fact.kind);
+    line.text("change", fact.change);
+    line.text("id", fact.id);
+    line.text_if("by", fact.by);
+    line.text_if("reason", fact.reason);
+    line.json("definition", fact.definition);
+    writer_->append(line.finish());
+}
+
+void EventLog::record_reaction(const Reaction& fact) {
+    next_.record_reaction(fact);
+    if (writer_ == nullptr) return;
+    Line line("reaction");
+    line.text("by", fact.by);
+    line.text("concerns", fact.concerns);
+    line.text("what", fact.what);
+    line.text_if("because", fact.because);
+    line.text_if("id", fact.id);
     writer_->append(line.finish());
 }
 

@@ -22,6 +22,8 @@ public:
     void record(const Expired& fact) override;
     void record(const Removed& fact) override;
     void record(const PossibleDuplicate& fact) override;
+    void record(const PolicyChanged& fact) override;
+    void record_reaction(const Reaction& fact) override;
 
 private:
     LineWriter* writer_;

@@ -71,6 +71,24 @@ struct Removed : ItemFact {
 // The link was lost after our final dot and before the reply: the next attempt may repeat the message.
 struct PossibleDuplicate : ItemFact {};
 
+// A condition or suspension that is not in the files was set, or is gone.
+struct PolicyChanged {
+    std::string_view kind;        // "condition", "suspension"
+    std::string_view change;      // "added", "updated", "expired", "removed"
+    std::string_view id;
+    std::string_view definition;  // all of it, as JSON
+    std::string_view by{}, reason{};
+};
+
+// The engine changed limits by itself: by a rule of the policy file, or as they move with the outcomes.
+struct Reaction {
+    std::string_view by;        // "rule google-unusual-rate", "adaptive NAME OF POLICY"
+    std::string_view concerns;  // "localip 192.0.2.1, remotemx #google"
+    std::string_view what;      // "10 per 60 s for 1800 s"
+    std::string_view because{}; // the reply that led to it; empty when only time has passed
+    std::string_view id{};      // of the condition or suspension
+};
+
 // Receives facts from any thread. Must be quick: formatting into a buffer, counting.
 class Recorder {
 public:
@@ -83,6 +101,8 @@ public:
     virtual void record(const Expired& fact) = 0;
     virtual void record(const Removed& fact) = 0;
     virtual void record(const PossibleDuplicate& fact) = 0;
+    virtual void record(const PolicyChanged& fact) = 0;
+    virtual void record_reaction(const Reaction&) {}
 };
 
 }  // namespace sluice::event

@@ -22,6 +22,7 @@ public:
     void record(const Expired& fact) override;
     void record(const Removed& fact) override;
     void record(const PossibleDuplicate& fact) override;
+    void record(const PolicyChanged&) override {}
 
     // Gauges are set by the caller just before text() is taken.
     void set(std::string_view name, std::string_view help, double value);

@@ -39,7 +39,10 @@ char class_of(DsnAction action) {
 std::string_view leading_status(std::string_view text) {
     std::size_t at = 0;
     for (int part = 0; part < 3; ++part) {
-        if (part > 0 && (at == text.size() || text[at++] != '.')) return {};
+        if (part > 0) {
+            if (!text.substr(at).starts_with('.')) return {};
+            ++at;
+        }
         const std::size_t first = at;
         while (at < text.size() && is_digit(text[at]))
             ++at;
@@ -239,11 +242,11 @@ std::optional<Part> image_part(const std::string& file) {
 Part words_part(const DsnRequest& request, const DsnWords& words, const std::string& stem) {
     Part plain = text_part("text/plain", words.text);
     if (words.html.empty()) return plain;
-    const Part both =
+    Part both =
         multipart("alternative", {std::move(plain), text_part("text/html", words.html)}, stem + "b");
     const auto image = image_part(request.templates.image);
     if (!image) return both;
-    return multipart("related; type=\"multipart/alternative\"", {both, *image}, stem + "a");
+    return multipart("related; type=\"multipart/alternative\"", {std::move(both), *image}, stem + "a");
 }
 
 // Unstructured fields may carry encoded-words; in others a foreign character becomes '?', since an

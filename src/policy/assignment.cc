@@ -95,7 +95,8 @@ private:
             }
         }
         if (!node.IsMap()) return std::nullopt;
-        if (named != 1) reading_.error(node, std::string(field.key) + ": expected one of " + joined(origins) + " in each entry");
+        // Of an unknown key that was meant for an origin enough was said.
+        if (named > 1 || (named == 0 && entries.size() == node.size())) reading_.error(node, std::string(field.key) + ": expected one of " + joined(origins) + " in each entry");
         if (strip != nullptr && origin.from != From::header) reading_.error(*strip, "strip: expected beside `header` only");
         return origin;
     }

@@ -1,5 +1,6 @@
 #include "policy/delivery.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/nearest.h"
@@ -130,9 +131,16 @@ private:
             if (entry.key == "connect") into.connect_timeout = timeout(entry.value, "timeout: connect");
             if (entry.key != "smtp") continue;
             for (const Reading::Entry& state : reading_.entries(entry.value, "timeout: smtp", states)) {
+                warn_of_unused(state);
                 if (const std::optional<Duration> time = timeout(state.value, "timeout: " + state.key)) into.state_timeouts[state.key] = *time;
             }
         }
+    }
+
+    // Halon's names are all taken, but some have no counterpart.
+    void warn_of_unused(const Reading::Entry& state) {
+        if (state.key == "NOOP" || state.key == "XCLIENT") reading_.warning(state.key_node, "timeout: " + state.key + " is never sent, so nothing waits for its answer");
+        if (state.key == "RSET") reading_.warning(state.key_node, "timeout: RSET goes out together with MAIL, whose timeout counts");
     }
 
     std::optional<Duration> timeout(const YAML::Node& node, const std::string& what) {
@@ -175,16 +183,38 @@ private:
 
 }  // namespace
 
-const DeliverySettings& DeliveryFile::settings_of(const FieldTexts& texts) const {
-    for (const Condition& condition : conditions) {
-        if (condition.match.holds(texts)) return condition.settings;
-    }
-    return fallback;
+std::string DeliverySettings::session_text() const {
+    std::string text;
+    const auto add = [&text](const char* name, const auto& value) {
+        if (value) text += std::string(name) + "=" + std::to_string(static_cast<std::int64_t>(*value)) + " ";
+    };
+    const auto ms = [](const std::optional<Duration>& time) { return time ? std::optional(time->count()) : std::nullopt; };
+    add("tls", tls);
+    add("pooling", pooling);
+    add("evictable", evictable);
+    add("idle", ms(idle_timeout));
+    add("transactions", transactions);
+    add("connect", ms(connect_timeout));
+    for (const auto& [state, time] : state_timeouts) add(state.c_str(), ms(time));
+    return text;
+}
+
+std::size_t DeliveryFile::place_of(const FieldTexts& texts) const {
+    const auto holds = [&texts](const Condition& condition) { return condition.match.holds(texts); };
+    const auto found = std::find_if(conditions.begin(), conditions.end(), holds);
+    return found == conditions.end() ? 0 : static_cast<std::size_t>(found - conditions.begin()) + 1;
+}
+
+FieldSet DeliveryFile::used_fields() const {
+    FieldSet used;
+    for (const Condition& condition : conditions) used.add(condition.match.fields());
+    return used;
 }
 
 std::optional<DeliveryFile> parse_delivery(std::string_view text, const std::string& file, const PolicySet& set, Problems& problems) {
     Reading reading(file, problems);
     DeliveryFile delivery;
+    delivery.text = text;
     const YAML::Node document = reading.load(text);
     if (!reading.failed()) DeliveryReader(reading, set, delivery).read(document);
     if (reading.failed()) return std::nullopt;

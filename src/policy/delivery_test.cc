@@ -55,6 +55,36 @@ delivery:
                                                     DeliverySettings::Retry{Duration(3'600'000), true}));
 }
 
+TEST(Delivery, WhatASessionIsLikeIsToldFromWhatItsItemsAreLike) {
+    const DeliveryFile file = delivery_of(R"(
+conditions:
+  - if: { tenantid: a }
+    then: { tls: { mode: require }, timeout: { smtp: { EOD: 5 } } }
+  - if: { tenantid: b }
+    then: { timeout: { smtp: { EOD: 5 } }, tls: { mode: require }, retry: { count: 3, lifetime: 60 }, family: ipv4 }
+  - if: { tenantid: c }
+    then: { tls: { mode: require_verify }, timeout: { smtp: { EOD: 5 } } }
+  - if: { tenantid: d, remotemx: '*' }
+    then: { retry: { count: 3 } }
+)");
+    EXPECT_EQ(file.at(1).session_text(), file.at(2).session_text());
+    EXPECT_NE(file.at(1).session_text(), file.at(3).session_text());
+    EXPECT_EQ(file.at(4).session_text(), "");
+    EXPECT_EQ(file.at(0).session_text(), "");
+    EXPECT_TRUE(file.at(4).any());
+    EXPECT_FALSE(file.at(0).any());
+    EXPECT_TRUE(file.at(3).verifies_tls());
+    EXPECT_EQ(file.used_fields(), (FieldSet{Field::tenantid, Field::remotemx}));
+}
+
+TEST(Delivery, StatesThatNothingWaitsForAreNamed) {
+    Problems problems;
+    const auto file = parse_delivery("default: {timeout: {smtp: {NOOP: 5, RSET: 5, MAIL: 5}}}\n", "delivery.yaml", PolicySet{}, problems);
+    ASSERT_TRUE(file);
+    EXPECT_THAT(texts_of(problems.all()), testing::ElementsAre("warning: delivery.yaml:1: timeout: NOOP is never sent, so nothing waits for its answer",
+                                                               "warning: delivery.yaml:1: timeout: RSET goes out together with MAIL, whose timeout counts"));
+}
+
 TEST(Delivery, WithoutTheOuterKeyAndEmpty) {
     EXPECT_EQ(delivery_of("default: {family: prefer_ipv6}\n").fallback.family, FamilyChoice::prefer_ipv6);
     EXPECT_EQ(delivery_of("").fallback, DeliverySettings{});

@@ -43,6 +43,7 @@ public:
         for (const Field field : fields) add(field);
     }
     constexpr void add(Field field) { bits_ |= bit(field); }
+    constexpr void add(FieldSet others) { bits_ |= others.bits_; }
     constexpr bool has(Field field) const { return (bits_ & bit(field)) != 0; }
     constexpr bool empty() const { return bits_ == 0; }
     constexpr bool includes(FieldSet other) const { return (bits_ & other.bits_) == other.bits_; }

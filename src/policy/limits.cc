@@ -82,6 +82,12 @@ std::string Limits::text() const {
     if (connect_interval.count() != 0) add("a new session every " + seconds(connect_interval) + " s");
     if (messages_per_connection != 0) add(std::to_string(messages_per_connection) + " messages a session");
     if (bytes_per_second != 0) add(std::to_string(bytes_per_second) + " octets a second");
+    if (adaptive.concurrency_max != 0) {
+        add("adaptive from " + std::to_string(adaptive.concurrency_min) + " to " + std::to_string(adaptive.concurrency_max) + " sessions");
+    }
+    if (adaptive.rate_max != 0) {
+        add("adaptive from " + Rate(adaptive.rate_min, adaptive.rate_per).text() + " to " + Rate(adaptive.rate_max, adaptive.rate_per).text());
+    }
     return out.empty() ? "no limit" : out;
 }
 

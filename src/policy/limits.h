@@ -73,6 +73,16 @@ private:
 
 using Properties = std::vector<std::pair<std::string, std::string>>;
 
+// Bounds between which limits move with the outcomes. Value; 0: that limit does not move.
+struct Adaptive {
+    std::uint32_t concurrency_min = 0, concurrency_max = 0;
+    std::uint32_t rate_min = 0, rate_max = 0;  // messages per `rate_per`
+    Duration rate_per{0};
+
+    bool any() const { return concurrency_max != 0 || rate_max != 0; }
+    friend bool operator==(const Adaptive&, const Adaptive&) = default;
+};
+
 // What one bucket allows. Value. 0 and empty: no limit.
 struct Limits {
     std::uint32_t concurrency = 0;              // sessions at once
@@ -80,13 +90,14 @@ struct Limits {
     Duration connect_interval{0};               // between the openings of two sessions
     std::uint32_t messages_per_connection = 0;  // then the session is closed
     std::uint64_t bytes_per_second = 0;
+    Adaptive adaptive;                          // see Adapting
     std::string tag;                            // for people and hooks
     bool stop = false;                          // policies further down in the file do not count
     Properties properties;                      // opaque; for hooks
 
     bool any() const {
         return concurrency != 0 || !rates.empty() || connect_interval.count() != 0 || messages_per_connection != 0 ||
-               bytes_per_second != 0;
+               bytes_per_second != 0 || adaptive.any();
     }
     // "10 sessions, 50 per second", or "no limit".
     std::string text() const;

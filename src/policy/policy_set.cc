@@ -51,6 +51,10 @@ FieldSet PolicySet::used_fields() const {
     for (const PolicyPtr& policy : policies) {
         for (const Field field : policy->fields) set.add(field);
     }
+    for (const Rule& rule : rules) {
+        if (rule.counted != nullptr) set.add(rule.counted->field_set);
+        set.add(rule.match.fields());
+    }
     return set;
 }
 

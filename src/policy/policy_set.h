@@ -14,6 +14,7 @@
 #include "policy/limits.h"
 #include "policy/match.h"
 #include "policy/pattern.h"
+#include "policy/rules.h"
 
 namespace sluice::policy {
 
@@ -88,12 +89,18 @@ public:
     FieldTable fields;
     Lists lists;
     Grouping grouping;
-    std::vector<PolicyPtr> policies;  // in the order of the file
+    std::vector<PolicyPtr> policies;  // in the order of the file, then those that only rules count by
+    std::vector<Rule> rules;          // in the order of the file
+    std::vector<std::shared_ptr<const WarmUp>> warm_ups;
+    bool adapts = false;              // some limits move with the outcomes
+    bool treats = false;              // some rule has another opinion of replies
     RateAlgorithm algorithm = RateAlgorithm::token_bucket;  // of rates that do not say
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // shares of a full bucket; other tenants have 1
     std::string text;                 // the file, to tell whether it changed
 
-    // All fields that some policy counts by.
+    // Somebody reacts to what hosts say.
+    bool watches_failures() const { return !rules.empty() || adapts || !warm_ups.empty(); }
+    // All fields that some policy counts by, and those that rules ask for.
     FieldSet used_fields() const;
 };
 using PolicySetPtr = std::shared_ptr<const PolicySet>;

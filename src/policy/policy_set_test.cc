@@ -60,27 +60,8 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, BadPolicy, testing::ValuesIn(bad_files()), fi
 
 // ---- what is meant ---------------------------------------------------------------------------------------------
 
-constexpr const char* gsuite = R"(
-- fields:
-  - localip
-  - remotemx:
-      gsuite:
-        - '*.google.com'
-        - '*.googlemail.com'
-        - '*.smtp.goog'
-  conditions:
-  - if:
-      remotemx: '#gsuite'
-    then:
-      concurrency: 10
-      rate: 50
-  default:
-    concurrency: 5
-    rate: 10
-)";
-
 TEST(PolicySet, TheFirstExampleLoadsAsItStands) {
-    const PolicySetPtr set = policies_of(gsuite);
+    const PolicySetPtr set = policies_of(good_file("gsuite"));
     ASSERT_EQ(set->policies.size(), 1U);
     const Policy& policy = *set->policies[0];
     EXPECT_EQ(policy.name, "policy 1 (localip, remotemx)");
@@ -96,20 +77,7 @@ TEST(PolicySet, TheFirstExampleLoadsAsItStands) {
 }
 
 TEST(PolicySet, TheSecondExampleLoadsAsItStands) {
-    const PolicySetPtr set = policies_of(R"(
-- fields:
-  - localip
-  - remotemx:
-      o365:
-       - '*.protection.outlook.com'
-  - remoteip
-  conditions:
-  - if:
-      remotemx: '#o365'
-    then:
-      concurrency: 10
-      rate: 30
-)");
+    const PolicySetPtr set = policies_of(good_file("o365"));
     const Policy& policy = *set->policies[0];
     EXPECT_EQ(policy.fields.size(), 3U);
     const auto limits = [&](const char* mx) {
@@ -296,7 +264,7 @@ TEST(PolicySet, WhatIsCountedIsToldApartFromWhatIsAllowed) {
 
 TEST(PolicySet, AnEmptyFileHasNoPolicies) {
     for (const char* const text : {"", "# nothing\n", "policies:\n", "[]", "policies: []"}) EXPECT_TRUE(policies_of(text)->policies.empty());
-    EXPECT_TRUE(policies_of(gsuite)->used_fields().depends_on_candidate());
+    EXPECT_TRUE(policies_of(good_file("gsuite"))->used_fields().depends_on_candidate());
 }
 
 TEST(PolicySet, ClusterIsTakenWithAWarning) {

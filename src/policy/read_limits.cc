@@ -84,6 +84,39 @@ RateAlgorithm RateReader::read_algorithm(Reading& reading, const YAML::Node& nod
     return usual;
 }
 
+// [LOWEST, HIGHEST] of sessions, and of rates over the same time.
+Adaptive read_adaptive(Reading& reading, const YAML::Node& node, RateAlgorithm algorithm) {
+    Adaptive adaptive;
+    const std::vector<Reading::Entry> entries = reading.entries(node, "adaptive", {"concurrency", "rate"});
+    if (entries.empty() && !reading.failed()) reading.error(node, "adaptive: expected concurrency or rate");
+    for (const Reading::Entry& entry : entries) {
+        const Reading::Sequence bounds = reading.one_or_more(entry.value);
+        if (bounds.size() != 2) {
+            reading.error(entry.value, "adaptive: " + entry.key + ": expected [LOWEST, HIGHEST]");
+            continue;
+        }
+        if (entry.key == "concurrency") {
+            adaptive.concurrency_min = static_cast<std::uint32_t>(reading.count(bounds[0], "concurrency", count_max).value_or(0));
+            adaptive.concurrency_max = static_cast<std::uint32_t>(reading.count(bounds[1], "concurrency", count_max).value_or(0));
+            if (adaptive.concurrency_min == 0 || adaptive.concurrency_min > adaptive.concurrency_max) {
+                reading.error(entry.value, "adaptive: concurrency: expected [LOWEST, HIGHEST], both at least 1");
+            }
+            continue;
+        }
+        RateReader reader{reading, algorithm};
+        for (const YAML::Node& bound : bounds) reader.read_one(bound);
+        const std::vector<Rate>& rates = reader.rates;
+        if (rates.size() != 2 || rates[0].per() != rates[1].per() || rates[0].count() > rates[1].count()) {
+            if (!reading.failed()) reading.error(entry.value, "adaptive: rate: expected [LOWEST, HIGHEST] over the same time, as in [10/60, 600/60]");
+            continue;
+        }
+        adaptive.rate_min = rates[0].count();
+        adaptive.rate_max = rates[1].count();
+        adaptive.rate_per = rates[0].per();
+    }
+    return adaptive;
+}
+
 std::uint32_t read_count(Reading& reading, const Reading::Entry& entry) {
     return static_cast<std::uint32_t>(reading.count(entry.value, entry.key, count_max).value_or(0));
 }
@@ -99,7 +132,7 @@ Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algor
     Limits limits;
     const std::vector<Reading::Entry> entries =
         reading.entries(node, "limits", {"concurrency", "rate", "connectinterval", "messages_per_connection", "bytes_per_second", "tag",
-                                         "stop", "cluster", "properties", "inherit"});
+                                         "stop", "cluster", "properties", "inherit", "adaptive"});
     for (const Reading::Entry& entry : entries) {
         if (entry.key != "inherit" || !reading.boolean(entry.value, "inherit").value_or(false)) continue;
         if (inherited == nullptr) {
@@ -121,6 +154,7 @@ Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algor
             reader.read(entry.value);
             limits.rates = std::move(reader.rates);
         }
+        if (entry.key == "adaptive") limits.adaptive = read_adaptive(reading, entry.value, algorithm);
         if (entry.key == "tag") limits.tag = reading.tag(entry.value).value_or("");
         if (entry.key == "stop") limits.stop = reading.boolean(entry.value, "stop").value_or(false);
         if (entry.key == "properties") limits.properties = reading.properties(entry.value);

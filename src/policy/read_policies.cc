@@ -20,9 +20,9 @@ public:
         if (document.IsNull()) return;
         if (document.IsSequence()) return read_policies(document);
         const std::vector<Reading::Entry> entries =
-            reading_.entries(document, "policy file", {"version", "rate", "weights", "lists", "grouping", "policies"});
+            reading_.entries(document, "policy file", {"version", "rate", "weights", "lists", "grouping", "policies", "warm_up", "rules"});
         // Patterns refer to lists and groupings, wherever these stand.
-        for (const char* const key : {"version", "rate", "weights", "lists", "grouping", "policies"}) {
+        for (const char* const key : {"version", "rate", "weights", "lists", "grouping", "policies", "warm_up", "rules"}) {
             for (const Reading::Entry& entry : entries) {
                 if (entry.key == key) read_part(entry);
             }
@@ -47,6 +47,12 @@ private:
         if (entry.key == "lists") read_lists(entry.value);
         if (entry.key == "grouping") read_grouping(entry.value);
         if (entry.key == "policies" && !entry.value.IsNull()) read_policies(entry.value);
+        if (entry.key == "warm_up" && !entry.value.IsNull()) {
+            read_warm_ups(reading_, entry.value, set_, [this](const YAML::Node& node) { return read_policy(node); });
+        }
+        if (entry.key != "rules" || entry.value.IsNull()) return;
+        const auto fields = [this](Policy& policy, const YAML::Node& node) { read_fields(policy, node); };
+        read_rules(reading_, entry.value, set_, words_, set_.algorithm, fields);
     }
 
     void read_weights(const YAML::Node& node) {
@@ -113,6 +119,10 @@ private:
     void read_policies(const YAML::Node& node) {
         for (const YAML::Node& entry : reading_.sequence(node, "policies")) {
             set_.policies.push_back(read_policy(entry));
+            const Policy& policy = *set_.policies.back();
+            const auto adapts = [](const Condition& condition) { return condition.limits.adaptive.any(); };
+            set_.adapts = set_.adapts || (policy.fallback && policy.fallback->adaptive.any()) ||
+                          std::any_of(policy.conditions.begin(), policy.conditions.end(), adapts);
         }
     }
 

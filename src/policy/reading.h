@@ -50,6 +50,12 @@ Match read_match(Reading& reading, const YAML::Node& node, const Vocabulary& wor
 // The tests among the entries of a map that has other keys too.
 Match read_tests(Reading& reading, const std::vector<Reading::Entry>& entries, const Vocabulary& words, int depth = 0);
 
+// The part behind `rules`; policies and everything they refer to are known. `read_fields` reads a list of fields with groups.
+using ReadFields = std::function<void(Policy&, const YAML::Node&)>;
+using ReadPolicy = std::function<PolicyPtr(const YAML::Node&)>;
+void read_warm_ups(Reading& reading, const YAML::Node& node, PolicySet& set, const ReadPolicy& read_policy);
+void read_rules(Reading& reading, const YAML::Node& node, PolicySet& set, const Vocabulary& words, RateAlgorithm algorithm,
+                const ReadFields& read_fields);
 // A policy as the journal keeps it: fields with their groups, and one condition. Null, with a complaint, when it is something else.
 PolicyPtr read_policy_record(Reading& reading, const YAML::Node& node, FieldTable& fields);
 

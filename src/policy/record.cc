@@ -47,6 +47,18 @@ std::string rate_record(const Rate& rate) {
     return record.text("algorithm", rate.algorithm() == RateAlgorithm::fixed_window ? "fixedwindow" : "tokenbucket").take();
 }
 
+std::string adaptive_record(const Adaptive& adaptive) {
+    Record record;
+    const auto bounds = [](const std::string& low, const std::string& high) { return "[" + low + "," + high + "]"; };
+    if (adaptive.concurrency_max != 0) {
+        record.plain("concurrency", bounds(std::to_string(adaptive.concurrency_min), std::to_string(adaptive.concurrency_max)));
+    }
+    if (adaptive.rate_max != 0) {
+        record.plain("rate", bounds(rate_record(Rate(adaptive.rate_min, adaptive.rate_per)), rate_record(Rate(adaptive.rate_max, adaptive.rate_per))));
+    }
+    return record.take();
+}
+
 std::string group_record(const RollUp& roll_up) {
     Record groups;
     for (const Group& group : roll_up.groups) {
@@ -90,6 +102,7 @@ std::string record_of(const Limits& limits) {
     if (limits.connect_interval.count() != 0) record.seconds("connectinterval", limits.connect_interval);
     if (limits.messages_per_connection != 0) record.number("messages_per_connection", limits.messages_per_connection);
     if (limits.bytes_per_second != 0) record.number("bytes_per_second", limits.bytes_per_second);
+    if (limits.adaptive.any()) record.plain("adaptive", adaptive_record(limits.adaptive));
     return record.text_if("tag", limits.tag).properties(limits.properties).take();
 }
 

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +13,13 @@
 #include "policy/policy_set.h"
 
 namespace sluice::policy {
+
+// A file of test/config/policy/good, which several suites load.
+inline std::string good_file(const std::string& name) {
+    std::ifstream file(SLUICE_SOURCE_DIR "/test/config/policy/good/" + name + ".yaml");
+    EXPECT_TRUE(file) << name;
+    return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
 
 // A set that must be good.
 inline PolicySetPtr policies_of(std::string_view text) {

@@ -53,6 +53,13 @@ void Buckets::configure(PolicyTable table, Instant now) {
 bool Buckets::look_again(Index bucket, Instant now) {
     Bucket& row = rows_[bucket];
     const Choice choice = choose(row.name);
+    if (row.adapting != nullptr || choice.limits->adaptive.any()) {
+        const policy::Limits before = *row.limits;
+        obey(row, choice);
+        if (before == *row.limits) return false;
+        row.state.adopt(before, *row.limits, now);
+        return true;
+    }
     const bool changes = choice.limits != row.limits && *choice.limits != *row.limits;
     if (changes) row.state.adopt(*row.limits, *choice.limits, now);
     obey(row, choice);
@@ -62,15 +69,40 @@ bool Buckets::look_again(Index bucket, Instant now) {
 bool Buckets::is_settled(Index bucket) const {
     const Choice choice = choose(rows_[bucket].name);
     const Bucket& row = rows_[bucket];
-    return choice.limits == row.limits && choice.condition == row.condition && choice.stops == row.stops;
+    const bool same = row.adapting != nullptr ? row.adapting->base() == *choice.limits : choice.limits == row.limits;
+    return same && choice.condition == row.condition && choice.stops == row.stops;
 }
 
 void Buckets::obey(Bucket& bucket, const Choice& choice) {
     if (bucket.condition != none) --conditions_[bucket.condition].buckets;
     if (choice.condition != none) ++conditions_[choice.condition].buckets;
     bucket.limits = choice.limits;
+    if (!choice.limits->adaptive.any()) {
+        bucket.adapting.reset();
+    } else {
+        if (bucket.adapting == nullptr) bucket.adapting = std::make_unique<policy::Adapting>(*choice.limits);
+        else if (bucket.adapting->base() != *choice.limits) bucket.adapting->obey(*choice.limits);
+        bucket.limits = &bucket.adapting->limits();
+    }
     bucket.condition = choice.condition;
     bucket.stops = choice.stops;
+}
+
+bool Buckets::moved(Bucket& bucket, bool moved, Instant now) {
+    if (moved) bucket.state.adopt(bucket.adapting->before(), *bucket.limits, now);
+    return moved;
+}
+
+bool Buckets::learn_delivered(Index bucket, Instant now) {
+    Bucket& row = rows_[bucket];
+    if (row.adapting == nullptr) return false;
+    const bool was_full = row.waiting.count > 0 || !has_slot(bucket);
+    return moved(row, row.adapting->delivered(was_full, now), now);
+}
+
+bool Buckets::learn_failed(Index bucket, policy::Failure failure, Instant now) {
+    Bucket& row = rows_[bucket];
+    return row.adapting != nullptr && moved(row, row.adapting->failed(failure, now), now);
 }
 
 Index Buckets::set_condition(ConditionPtr condition) {
@@ -132,7 +164,8 @@ NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) const {
     const auto found = groupings_.find(key);
     if (found != groupings_.end()) return found->second;
     if (groupings_.size() == values_known_max) forget_groupings();
-    const std::string_view text = table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : "";
+    const std::string_view text =
+        table_.set != nullptr ? table_.set->grouping.of(names_.text(mx), names_.text(ip), names_.text(domain)) : std::string_view();
     const NameId grouping = names_.intern(text);
     for (const NameId name : {mx, ip, domain}) names_.hold(name);
     groupings_.emplace(key, grouping);

@@ -2,11 +2,14 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "policy/adaptive.h"
 #include "policy/bucket.h"
 #include "policy/policy_set.h"
 #include "queue/conditions.h"
@@ -27,12 +30,14 @@ struct Bucket {
     std::uint32_t used = 0;     // sessions that hold a slot
     std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
-    Chain idle;                 // slots of idle sessions, the longest idle first
+    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
+    std::uint32_t kept = 0;     // idle sessions that are not closed for others
     Waiters::Round waiting;
     policy::BucketState state;
     TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
     bool in_turn = false;       // stands in the core's list of buckets to serve
     bool stops = false;         // the file says `stop` for it
+    std::unique_ptr<policy::Adapting> adapting;  // moves the limits, which are then its own; null: they stay
     const Key& key() const { return name; }
 };
 
@@ -143,6 +148,7 @@ public:
         if (!has_token(bucket, now)) return Refusal::rate;
         return opens_session && !may_connect(bucket, now) ? Refusal::connect_interval : Refusal::none;
     }
+    bool has_idle(Index bucket) const { return !rows_[bucket].idle.empty() || rows_[bucket].kept > 0; }
     bool has_token(Index bucket, Instant now) const { return rows_[bucket].state.has_room(limits(bucket), now); }
     void take_token(Index bucket, std::uint64_t bytes, Instant now) { rows_[bucket].state.take(limits(bucket), bytes, now); }
     bool may_connect(Index bucket, Instant now) const { return rows_[bucket].state.may_connect(now); }
@@ -157,7 +163,14 @@ public:
         const policy::BucketState& state = rows_[bucket].state;
         return state.has_room(limits(bucket), now) ? state.connects() : state.opens(limits(bucket));
     }
-    Instant remembers_until(Index bucket) const { return rows_[bucket].state.remembers_until(limits(bucket)); }
+    Instant remembers_until(Index bucket) const {
+        const Bucket& row = rows_[bucket];
+        const Instant until = row.state.remembers_until(*row.limits);
+        return row.adapting == nullptr ? until : std::max(until, row.adapting->remembers_until());
+    }
+    // What is learned from outcomes, where limits move. True when they did.
+    bool learn_delivered(Index bucket, Instant now);
+    bool learn_failed(Index bucket, policy::Failure failure, Instant now);
 
     Bucket& operator[](Index bucket) { return rows_[bucket]; }
     const Bucket& operator[](Index bucket) const { return rows_[bucket]; }
@@ -174,6 +187,7 @@ private:
     std::uint32_t group_of(const policy::RollUp& roll_up, NameId value) const;
     Index hold(const policy::BucketKey& key);
     void obey(Bucket& bucket, const Choice& choice);
+    bool moved(Bucket& bucket, bool moved, Instant now);
     policy::FieldTexts texts_of(const policy::BucketKey& key) const;
     const policy::FieldTable& fields() const;
     void forget_groups() const;

@@ -24,7 +24,8 @@ PolicyTable policies_from(const Options& options) {
     return table;
 }
 
-bool same_file(const policy::PolicySetPtr& a, const policy::PolicySetPtr& b) {
+template <class File>
+bool same_file(const File& a, const File& b) {
     return a == b || (a != nullptr && b != nullptr && !a->text.empty() && a->text == b->text);
 }
 
@@ -36,6 +37,7 @@ Core::Impl::Impl(const Options& options)
     sources_.configure(options_.sources4, options_.sources6, options_.transports);
     for (std::size_t i = 0; i < priorities; ++i) priority_names_[i] = names_.intern(std::to_string(i));
     for (std::size_t i = 1; i <= attempts_told_apart; ++i) attempt_names_[i] = names_.intern(std::to_string(i));
+    deliveries_.configure(options_.deliveries);
     settle_fields();
     buckets_.configure(policies_from(options_), now_);
     set_weights();
@@ -45,15 +47,27 @@ void Core::Impl::on(Configure& event) {
     const Options old = std::exchange(options_, std::move(event.options));
     options_.shards = old.shards;
     options_.seed = old.seed;
+    options_.consult = old.consult;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
     sources_.configure(options_.sources4, options_.sources6, options_.transports);
     set_weights();
+    // Its conditions may refer to lists and groupings of the policies.
+    const bool same_deliveries = same_file(old.policies, options_.policies) && same_file(old.deliveries, options_.deliveries);
+    const bool had_lifetimes = deliveries_.set_lifetimes();
+    if (same_deliveries) options_.deliveries = old.deliveries;
+    else deliveries_.configure(options_.deliveries);
     const bool more_fields = settle_fields();
     apply_policies(policies_from(options_));
     apply_suspensions();
+    policy::Reactions reactions;
+    reactor_.configure(options_.policies, now_, reactions);
+    warm_ups_.configure(options_.policies, now_, reactions);
+    carry_out(reactions);
+    if (!same_deliveries) review_sessions();
     const bool other_sources =
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
-    const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance;
+    const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance ||
+                             (!same_deliveries && (had_lifetimes || deliveries_.set_lifetimes()));
     if (more_fields || other_sources || other_times) relane_all();
     close_excess();
     refresh_routes();
@@ -79,10 +93,13 @@ void Core::Impl::set_weights() {
     for (const auto& [name, weight] : old) names_.drop(name);
 }
 
-// Which fields make a lane: those that some policy or suspension asks for. True when lanes have to be told apart by more than before.
+// Which fields make a lane: those that some policy, suspension or condition of deliveries asks for. True when lanes have to be told apart by more than before.
 bool Core::Impl::settle_fields() {
-    fields_ = options_.policies != nullptr ? options_.policies->fields : policy::FieldTable();
+    // The fields of the deliveries are those of the policies, and more.
+    if (options_.deliveries != nullptr) fields_ = options_.deliveries->fields;
+    else fields_ = options_.policies != nullptr ? options_.policies->fields : policy::FieldTable();
     told_apart_ = options_.policies != nullptr ? options_.policies->used_fields() : policy::FieldSet();
+    if (options_.deliveries != nullptr) told_apart_.add(options_.deliveries->used_fields());
     for (Index at = 0; at < suspensions_.end(); ++at) {
         if (!suspensions_.contains(at) || suspensions_[at].ended) continue;
         const policy::Suspension& what = *suspensions_[at].what;
@@ -145,6 +162,19 @@ void Core::Impl::rebuild_buckets(PolicyTable policies) {
     }
 }
 
+// Sessions that would not be opened like this any more are closed as soon as they are idle.
+void Core::Impl::review_sessions() {
+    for (const Index at : all_sessions()) {
+        Session& session = sessions_[at];
+        if (session.state == SessionState::gone || session.state == SessionState::closing) continue;
+        const std::uint32_t candidate = session.pool != none ? session.candidate : session.group.front();
+        const Path& path = paths_[session.path];
+        const Deliveries::Place how = how_to(lanes_[session.lane], path, candidate, session.local(path.hops[candidate].family));
+        session.outdated = deliveries_.manner(how) != session.manner;
+        if (!session.outdated) session.how = deliveries_.share(how);
+    }
+}
+
 void Core::Impl::close_excess(Index bucket) {
     while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
         close(slots_[buckets_[bucket].idle.head].session);
@@ -172,10 +202,13 @@ void Core::Impl::refresh_routes() {
 }
 
 void Core::Impl::relane_all() {
+    for (Index item = to_consult_.head; item != none; item = items_[item].place.next) {
+        wheel_.cancel(timer_key(Timed::item, item));
+        wheel_.add(timer_key(Timed::item, item), end_of(items_[item]));
+    }
     for (const Index at : all_destinations()) {
         for (Index item = destinations_[at].unrouted.head; item != none; item = items_[item].place.next) {
-            wheel_.cancel(timer_key(Timed::item, item));
-            wheel_.add(timer_key(Timed::item, item), end_of(items_[item]));
+            watch_end(item);
         }
         relane(at);
     }
@@ -188,6 +221,7 @@ void Core::Impl::restart_everything() {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
     for (const Index lane : all_lanes()) run_lane(lane);
+    ask_plugins();
 }
 
 std::vector<Index> Core::Impl::all_lanes() const {

@@ -80,6 +80,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     actions_ = &actions;
     wheel_.advance(now);
     if (!began_) begin();
+    react_in_time();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
         fire(timer);
         serve_all();
@@ -178,11 +179,15 @@ void Core::Impl::on(AttemptEnded& event) {
     ASSERT(item != none && items_[item].state() == ItemState::sending);
     if (event.session == 0) {
         ASSERT(items_[item].where == none);
-        return end_item_attempt(item, event, nullptr);
+        const bool asked = items_[item].asking;
+        if (asked) end_asking(item);
+        end_item_attempt(item, event, nullptr);
+        return asked ? ask_plugins() : void();
     }
     const Index at = sessions_.find(event.session);
     ASSERT(at != none && items_[item].where == at && sessions_[at].item == item);
     Session& session = sessions_[at];
+    observe(event, session);
     learn(event, session);
     session.item = none;
     items_[item].where = none;
@@ -249,7 +254,7 @@ void Core::Impl::pass_on(Index at) {
     for (auto slot = session.slots.rbegin(); slot != session.slots.rend(); ++slot) offer(slots_[*slot].bucket);
     serve_all();
     if (still_idle()) run_lane(session.lane);
-    if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + options_.idle_session);
+    if (still_idle()) wheel_.add(timer_key(Timed::session, at), now_ + idle_time(session));
 }
 
 void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* session) {
@@ -264,12 +269,7 @@ void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* 
     }
     const bool undecided = event.verdict != Verdict::deferred;
     if (!undecided) replies_.set(at, event.reply);
-    if (rejections_.contains(at)) {
-        std::string reason = std::move(rejections_.extract(at).mapped());
-        item.hold_requested = false;
-        set_state(at, ItemState::scheduled);
-        return conclude(at, Error(Errc::cancelled, std::move(reason)), true);
-    }
+    if (conclude_rejected(at)) return;
     if (undecided && !item.hold_requested) {
         ASSERT(session != nullptr);
         return go_on(at, event, *session);
@@ -277,7 +277,7 @@ void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* 
     end_progress(at);
     if (!undecided) {
         drop_fresh(at);
-        if (item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
+        if (event.counts && item.attempts < std::numeric_limits<std::uint16_t>::max()) ++item.attempts;
         item.due = event.next;
     }
     if (item.take_hold_request()) return set_state(at, ItemState::held);
@@ -309,7 +309,7 @@ void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& sessi
         if (!source_failed || !has_other_source(session, candidate)) progress.tried[candidate] = true;
     }
     const bool all_tried = std::find(progress.tried.begin(), progress.tried.end(), false) == progress.tried.end();
-    const bool may_rest = now_ - items_[at].arrival < options_.lifetime;
+    const bool may_rest = now_ - items_[at].arrival < lifetime_of(items_[at]);
     if (!all_tried || progress.peer_failed || !may_rest) return make_ready(at, true);
 
     // Only our own side failed: neither the hosts nor the attempts of the item count for that (FM-49).

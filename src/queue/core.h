@@ -16,9 +16,12 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "mail/message.h"
+#include "policy/delivery.h"
 #include "policy/dynamic.h"
 #include "policy/local_pool.h"
+#include "policy/observation.h"
 #include "policy/policy_set.h"
+#include "policy/reactor.h"
 #include "policy/suspension.h"
 #include "queue/route.h"
 
@@ -67,6 +70,13 @@ struct SessionOpened {
     std::uint32_t candidate;
 };
 
+// A host that failed in an attempt, and how.
+struct Failed {
+    static constexpr std::uint32_t connected = ~std::uint32_t{0};
+    std::uint32_t candidate = connected;  // of the route; `connected`: the one that the session is connected to
+    policy::Observation what;
+};
+
 // How an attempt ended. Everything durable about it (outcomes, schedule) was handed to the journal before.
 struct AttemptEnded {
     enum class Verdict : std::uint8_t {
@@ -85,7 +95,20 @@ struct AttemptEnded {
     bool reusable = false;                 // the session stays open and idle, for the core to use or close
     bool permanent = false;                // next_candidate: this host refused for good (5yz greeting)
     std::vector<std::uint32_t> unhealthy;  // candidates of the route that could not be reached: avoid them for a while
+    bool delivered = false;                // some recipient got it
+    std::vector<Failed> failures;          // for whoever reacts to them (policy::PolicySet::watches_failures())
     Duration source_unusable{0};           // the local address failed, not the peer: avoid it this long
+    bool counts = true;                    // deferred: false when nothing failed, somebody only wants it later
+};
+
+// The answer to Consult when the attempt may begin; otherwise AttemptEnded without a session is the answer.
+struct Consulted {
+    ItemId item;
+    RoutePtr route;  // for this attempt only; null: the route of the domain
+};
+// Whether plugins want to be asked before each attempt. Those that wait for that are not asked any more when they do not.
+struct Consulting {
+    bool wanted = false;
 };
 
 // The connection is gone (asked for by Close or not) and its slots are free again. Said once for every session. When an idle
@@ -166,7 +189,7 @@ struct Work {
 };
 
 // Attempt this item on the session, which is opened first when `open` is set: connect to one of `candidates` (indexes
-// into the route, all of one level, in order of preference; race them).
+// into the route, equally preferred, all with the same settings, in random order; race them).
 struct Deliver {
     SessionId session;
     std::uint32_t shard;
@@ -178,6 +201,7 @@ struct Deliver {
     std::string helo, helo6;                // EHLO names that belong to these addresses; "": the usual one
     bool last_resort = false;     // no other candidate is left: host failures are decided now, not handed back
     bool permanent_so_far = true; // every host tried in this attempt before refused for good (true when none was tried)
+    policy::DeliverySettingsPtr how = nullptr;  // of delivery.yaml; null: all is as the settings of the instance say
     Work work;
 };
 
@@ -186,7 +210,14 @@ struct Conclude {
     std::uint32_t shard;
     Work work;
     Error error;
+    policy::DeliverySettingsPtr how = nullptr;  // as in Deliver
     bool rejected = false;  // somebody gave the item up: it fails for good, and `error` has his words
+};
+
+// Ask the plugins whether and over which route this item is to be attempted. Answered by Consulted or AttemptEnded.
+struct Consult {
+    std::uint32_t shard;
+    Work work;
 };
 
 struct Close {
@@ -219,7 +250,13 @@ struct SuspensionChanged {
     bool recorded = true;  // false: of the start; no journal knows it
 };
 
-using Action = std::variant<Resolve, Deliver, Conclude, Close, Removed, HoldChanged, ConditionChanged, SuspensionChanged>;
+// The core changed limits by itself: a rule, what it learned from outcomes.
+struct Reacted {
+    policy::Reaction what;
+};
+
+using Action =
+    std::variant<Resolve, Deliver, Conclude, Consult, Close, Removed, HoldChanged, ConditionChanged, SuspensionChanged, Reacted>;
 
 // ---- options ---------------------------------------------------------------------------------------------------
 
@@ -238,20 +275,23 @@ struct Options {
     std::uint64_t fresh_bytes_max = 256ull << 20;  // bodies kept in memory until the first attempt
     std::vector<std::string> sources4, sources6;   // [outbound_ipv4], [outbound_ipv6]: of mail whose transport has no pool
     std::vector<LocalPool> transports;
+    bool consult = false;                          // plugins are asked before each attempt, until Consulting says otherwise
+    std::uint32_t consulted_max = 1'000;           // items that plugins are asked about at once
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
     policy::SuspensionFilePtr suspensions;         // of the file; may be null. `start_suspended` counts in the first options only
+    policy::DeliveryFilePtr deliveries;            // may be null
 };
 // New options, at once and with everything in flight. Sessions beyond a lowered limit are closed as soon as they are idle; cached routes
-// are asked for again. `shards` and `seed` stay as they were.
+// are asked for again. `shards`, `seed` and `consult` stay as they were.
 struct Configure {
     Options options;
 };
 
 using Event = std::variant<
-    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Hold, Release, Flush, Remove, Bounce, ChangeItems, SetCondition,
-    RemoveCondition, SetSuspension, RemoveSuspension, Configure, Tick>;
+    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Consulted, Consulting, Hold, Release, Flush, Remove, Bounce, ChangeItems,
+    SetCondition, RemoveCondition, SetSuspension, RemoveSuspension, Configure, Tick>;
 
 // ---- views -----------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "base/random.h"
+#include "policy/warm_up.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
+#include "queue/deliveries.h"
 #include "queue/item.h"
 #include "queue/names.h"
 #include "queue/paths.h"
@@ -96,11 +98,12 @@ struct PoolKey {
     NameId helo = Names::empty;
     NameId remote = Names::empty;
     NameId transport = Names::empty;
-    NameId host = Names::empty;  // where TLS is verified the connection is good for this name only
+    NameId host = Names::empty;    // where TLS is verified the connection is good for this name only
+    NameId manner = Names::empty;  // see Deliveries
     friend bool operator==(const PoolKey&, const PoolKey&) = default;
     template <class H>
     friend H AbslHashValue(H h, const PoolKey& k) {
-        return H::combine(std::move(h), k.bind, k.helo, k.remote, k.transport, k.host);
+        return H::combine(std::move(h), k.bind, k.helo, k.remote, k.transport, k.host, k.manner);
     }
 };
 
@@ -133,6 +136,9 @@ struct Session {
     std::vector<std::uint32_t> group;  // candidates it may connect to
     std::uint32_t candidate = 0;       // the one it is connected to, once opened
     Local local4, local6;              // where it calls hosts of that family from; their names are held
+    policy::DeliverySettingsPtr how;   // it was opened under; may be null
+    NameId manner = Names::empty;
+    bool outdated = false;             // nobody is delivered to in this manner any more
     Index pool = none;                 // once opened
     Links pooled;
     BucketList slots;                  // by policy; empty once gone
@@ -152,7 +158,7 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return wheel_.next(); }
+    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -200,6 +206,7 @@ private:
         bool last_resort = false;
         bool permanent = true;
         bool new_session = false;
+        bool wrong_family = false;  // a candidate is left out because of its address family
     };
 
     // core.cc: events
@@ -208,6 +215,8 @@ private:
     void on(SessionOpened& event);
     void on(AttemptEnded& event);
     void on(SessionClosed& event);
+    void on(Consulted& event);
+    void on(Consulting& event);
     void on(Hold& event);
     void on(Release& event);
     void on(Flush& event);
@@ -232,6 +241,7 @@ private:
     void set_state(Index item, ItemState next);
     void schedule(Index item);
     void make_ready(Index item, bool first_in_lane);
+    void find_place(Index item, bool first_in_lane);
     void enter_lane(Index item, bool first_in_lane);
     LaneKey lane_key(const Item& item, Index path) const;
     std::uint8_t told_attempt(std::uint16_t attempts) const;
@@ -241,7 +251,10 @@ private:
     void conclude(Index item, Error error, bool rejected = false);
     void conclude_waiting(Index destination, const Error& error);
     void forget(Index item);
-    Instant end_of(const Item& item) const;
+    Deliveries::Place how_to(const Item& item);
+    Duration lifetime_of(const Item& item);
+    Instant end_of(const Item& item);
+    void watch_end(Index item);
     Work work_of(Index item);
     std::vector<std::uint32_t> pending_of(Index item) const;
     Progress& progress_of(Index item);
@@ -250,7 +263,6 @@ private:
     void drop_fresh(Index item);
     Index destination_of(std::string_view domain, std::string_view via = {});
     Index find_destination(std::string_view domain, std::string_view via = {}) const;
-    void place_ready(Index item, bool first_in_lane);
     void release_destination(Index destination);
     static bool has_ready(const Destination& destination);
     void resolve(Index destination);
@@ -260,6 +272,11 @@ private:
     void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
 
+    // consult.cc: plugins are asked before an attempt
+    void wait_for_plugins(Index item);
+    void ask_plugins();
+    void end_asking(Index item);
+
     // operator.cc
     std::vector<Index> selected(const Selection& which) const;
     void hold(Index item);
@@ -267,6 +284,7 @@ private:
     void remove(Index item);
     void flush(Index item);
     void bounce(Index item, const std::string& reason);
+    bool conclude_rejected(Index item);
     void change(Index item, const ItemChanges& changes);
     void reroute(Index item, std::string_view next_hop);
     void apply(Index item, const ItemChanges& changes);
@@ -279,7 +297,7 @@ private:
     enum class Start : std::uint8_t { started, blocked };
     void run_lane(Index lane);
     Start start_head(Index lane);
-    Start give_up_head(Index lane);
+    Start give_up_head(Index lane, const Plan& plan);
     Start start_past_gates(Index lane);
     Start start_where_open(Index lane);
     enum class Pass : std::uint8_t { open, closed, aside };
@@ -296,16 +314,18 @@ private:
     }
     bool is_suspended(std::uint32_t candidate, Family family) const;
     bool all_are_open(const Path& path, std::size_t rank) const;
-    bool choose_group(Index item, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group) const;
+    bool choose_group(Index item, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group);
     void choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const;
     void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const;
+    Local preferred_local(const Lane& lane, const Path& path, Family family) const;
     const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
     // So many addresses of one family there are to call from.
     std::size_t ranks() const { return std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}}); }
     enum class Ways : std::uint8_t { any, idle_session, new_session };
     bool start_over(Index lane, const Plan& plan, Ways ways);
+    void share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates);
     bool start_on_idle(Index lane, const Plan& plan, std::size_t rank);
-    bool start_on(Index session, Index lane, std::uint32_t candidate, const Plan& plan);
+    bool start_on(Index session, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan);
     bool start_on_new(Index lane, const Plan& plan, std::size_t rank);
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
@@ -314,9 +334,10 @@ private:
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     void count_source(const Session& session);
-    static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop);
     policy::FieldValues values_of(const Lane& lane) const;
     policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) const;
+    Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate, const Local& local);
+    static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop, bool verified, NameId manner);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
     void drop_buckets(const BucketList& buckets);
     void note_blocker(Spot spot);
@@ -348,6 +369,11 @@ private:
     void close(Index session);
     void mark_closing(Index session);
     bool is_spent(const Session& session) const;
+    std::uint32_t messages_max(const Session& session) const;
+    Duration idle_time(const Session& session) const;
+    static bool is_evictable(const Session& session);
+    void add_idle_slot(Index slot);
+    void remove_idle_slot(Index slot);
     void attach(Index session, Index lane, Index path);
     void serve_item(Index session, Index item);
     LaneKey lane_key(const Session& session) const;
@@ -369,12 +395,21 @@ private:
     void begin();
     void apply_suspensions();
 
+    // reactions.cc: rules and limits that move
+    void observe(const AttemptEnded& event, const Session& session);
+    policy::FieldTexts texts_of(const policy::FieldValues& values) const;
+    void carry_out(policy::Reactions& reactions);
+    void react_in_time();
+    void limits_moved(Index bucket);
+    void tell_move(Index bucket);
+
     // configure.cc
     std::uint32_t weight_of(NameId tenant) const;
     void set_weights();
     bool settle_fields();
     void apply_policies(PolicyTable policies);
     void rebuild_buckets(PolicyTable policies);
+    void review_sessions();
     void close_excess();
     void close_excess(Index bucket);
     void refresh_routes();
@@ -433,6 +468,9 @@ private:
     Paths paths_{names_};
     Buckets buckets_{names_};
     Suspensions suspensions_{names_};
+    Deliveries deliveries_{names_};
+    policy::Reactor reactor_;
+    policy::WarmUps warm_ups_;
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;
@@ -446,6 +484,8 @@ private:
     Slab<Slot> slots_;
     TimerWheel<Nodes> wheel_{Nodes{this}};
 
+    Chain to_consult_;            // ready items that plugins will be asked about
+    std::uint32_t consulting_ = 0;  // they are being asked about so many
     absl::flat_hash_map<std::uint64_t, Fresh> fresh_;  // by message
     std::uint64_t fresh_bytes_ = 0;
     std::array<NameId, priorities> priority_names_{};

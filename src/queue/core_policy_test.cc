@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "policy/test_texts.h"
 #include "queue/core.h"
 #include "queue/core_test_world.h"
 
@@ -134,24 +135,7 @@ bool is_google(const std::string& mx) { return mx.ends_with(".google.com") || mx
 TEST(CorePolicy, TheFirstExampleOfTheAnnouncementHoldsExactly) {
     Options made;
     made.sources4 = {"192.0.2.1", "192.0.2.2"};
-    made.policies = policies(R"(
-- fields:
-  - localip
-  - remotemx:
-      gsuite:
-        - '*.google.com'
-        - '*.googlemail.com'
-        - '*.smtp.goog'
-  conditions:
-  - if:
-      remotemx: '#gsuite'
-    then:
-      concurrency: 10
-      rate: 50
-  default:
-    concurrency: 5
-    rate: 10
-)");
+    made.policies = policies(policy::good_file("gsuite"));
     Sinks sinks(made);
     sinks.key = [](const std::string& local, const Candidate& c) { return local + " " + (is_google(c.mx_host) ? "#gsuite" : c.mx_host); };
     sinks.route("a.test", {{"aspmx.l.google.com", "203.0.113.1"}, {"alt1.aspmx.l.google.com", "203.0.113.2"}});
@@ -178,20 +162,7 @@ TEST(CorePolicy, TheSecondExampleOfTheAnnouncementHoldsExactly) {
     Options made;
     made.destination_concurrency = 0;
     made.sources4 = {"192.0.2.1", "192.0.2.2"};
-    made.policies = policies(R"(
-- fields:
-  - localip
-  - remotemx:
-      o365:
-       - '*.protection.outlook.com'
-  - remoteip
-  conditions:
-  - if:
-      remotemx: '#o365'
-    then:
-      concurrency: 10
-      rate: 30
-)");
+    made.policies = policies(policy::good_file("o365"));
     Sinks sinks(made);
     sinks.key = [](const std::string& local, const Candidate& c) { return local + " " + c.remote; };
     sinks.route("a.test", {{"a-test.mail.protection.outlook.com", "203.0.113.1"}, {"a-test.mail.protection.outlook.com", "203.0.113.2"}});

@@ -85,12 +85,14 @@ BucketView Core::Impl::view(const policy::BucketKey& key) const {
     if (at == none) return view;
     const Bucket& bucket = buckets_[at];
     view.live = true;
+    view.limits = *bucket.limits;
+    if (bucket.adapting != nullptr) view.limits_from += ", adapted";
     view.used = bucket.used;
     view.closing = bucket.closing;
     for (Index slot = bucket.idle.head; slot != none; slot = slots_[slot].idle.next) ++view.idle;
     view.waiting_lanes = bucket.waiting.count;
     // An idle session is used again, or yields its slot at once.
-    view.refusal = buckets_.refusal(at, !bucket.idle.empty(), true, now_);
+    view.refusal = buckets_.refusal(at, buckets_.has_idle(at), true, now_);
     if (const Instant opens = buckets_.opens(at, now_); opens > now_) view.opens = opens;
     return view;
 }
@@ -246,7 +248,8 @@ void Core::Impl::explain_candidates(Index at, Explanation& explanation) const {
         locals[static_cast<unsigned>(family)].push_back(sessions_[item.where].local(family));
     } else {
         Plan plan;
-        if (item.state() != ItemState::sending) choose_group(at, lane, plan, group);
+        // What is found out of values on the way is kept, which nobody notices.
+        if (item.state() != ItemState::sending) const_cast<Impl&>(*this).choose_group(at, lane, plan, group);
         choose_locals(lane, path, locals);
     }
     const Progress* const progress = is_under_way(item) ? &progress_[item.progress] : nullptr;
@@ -271,7 +274,7 @@ void Core::Impl::explain_candidates(Index at, Explanation& explanation) const {
 // When it can start as far as that is known: not before it is due, nor before time allows on some candidate.
 void Core::Impl::explain_start(Index at, Explanation& explanation) const {
     const Item& item = items_[at];
-    if (item.state() == ItemState::ready && item.where != none) {
+    if (item.state() == ItemState::ready && item.where != none && item.where != consult_line) {
         for (Index other = lanes_[item.where].items.head; other != at && explanation.ahead < walked_max; other = items_[other].place.next) {
             ++explanation.ahead;
         }

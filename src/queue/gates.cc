@@ -45,7 +45,7 @@ std::optional<Core::Impl::Start> Core::Impl::stopped_at_gates(Index lane, bool n
         return Start::blocked;
     }
     forget_blockers();
-    return give_up_head(lane);
+    return give_up_head(lane, plan);
 }
 
 Core::Impl::Pass Core::Impl::pass_gates(Index lane, bool new_connection) {
@@ -61,8 +61,8 @@ Core::Impl::Pass Core::Impl::pass_lane_gates(Index lane, bool new_connection) {
     return Pass::closed;
 }
 
-// Finds the candidates, and addresses to call them from, that are suspended. When nothing else is left the lane waits for them, but not an item that was
-// with others already: those would have to wait for it too.
+// Finds the candidates, and addresses to call them from, that are suspended. When nothing else is left the lane waits for them; but not for the sake of an item
+// that is under way, which may have other candidates left than those behind it.
 Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
     const Item& head = items_[lanes_[lane].items.head];
     Progress* const progress = is_under_way(head) ? &progress_[head.progress] : nullptr;
@@ -83,7 +83,7 @@ Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
         // It was to be called again, whatever the others are like.
         if (pass == Pass::closed && progress != nullptr && progress->only == candidate) progress->only = none;
     }
-    return any_left || !any_closed ? Pass::open : Pass::closed;
+    return any_left || !any_closed || progress != nullptr ? Pass::open : Pass::closed;
 }
 
 Core::Impl::Pass Core::Impl::ask_for_candidate(Index lane, Index path, std::uint32_t candidate, bool new_connection) {

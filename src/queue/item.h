@@ -14,6 +14,9 @@ namespace sluice::queue {
 // state -> may become. An item leaves the queue from any state but `sending` by Remove, and from `sending` when its attempt decides it.
 bool may_become(ItemState from, ItemState to);
 
+// Item::where of a ready item that plugins will be asked about.
+inline constexpr Index consult_line = none - 1;
+
 // One queued item. Everything else about it is in the journal: a million of these must fit into 120 MB with their tables.
 struct Item {
     using Key = ItemId;
@@ -26,7 +29,7 @@ struct Item {
     TimerNode timer;              // scheduled: due; ready: end of its time; otherwise not set
     Links place;                  // ready: in its lane, or in the line of those who wait for the route
     Links sibling;                // among all items of the destination
-    Index where = none;           // ready: lane, or none while it waits for the route; sending: session, or none after Conclude
+    Index where = none;           // ready: lane, none while it waits for the route, or consult_line; sending: session, or none after Conclude
     Index progress = none;        // Progress, if there is anything to remember
     Index profile = none;         // tenant, job, transport, ...: what it has in common with others
     std::uint32_t size = 0;
@@ -37,6 +40,8 @@ struct Item {
     std::uint8_t priority = 0;
     bool delay_notified : 1 = false;
     bool is_fresh : 1 = false;         // its message is in the core's fresh store
+    bool asking : 1 = false;           // while sending: plugins are asked, no session has it
+    bool consulted : 1 = false;        // ready: plugins said that this attempt may begin
     bool hold_requested : 1 = false;   // while sending
     bool remove_requested : 1 = false; // while sending
 

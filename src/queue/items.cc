@@ -42,21 +42,46 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     Item& item = items_[at];
     item.where = none;
     if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
-    place_ready(at, first_in_lane);
+    watch_end(at);
+    find_place(at, first_in_lane);
 }
 
-// A ready item waits in its lane, or for its route.
-void Core::Impl::place_ready(Index at, bool first_in_lane) {
-    const Item& item = items_[at];
-    wheel_.add(timer_key(Timed::item, at), end_of(item));
+// A ready item waits for plugins, then for the route of its domain, then in a lane.
+void Core::Impl::find_place(Index at, bool first_in_lane) {
+    Item& item = items_[at];
+    if (options_.consult && !is_under_way(item) && !item.consulted) return wait_for_plugins(at);
     Destination& destination = destinations_[item.destination];
     if (is_under_way(item) || destination.path != none) return enter_lane(at, first_in_lane);
     InLane::push_back(items_, destination.unrouted, at);
     resolve(item.destination);
 }
 
-Instant Core::Impl::end_of(const Item& item) const {
-    return std::min(item.deadline(), std::max(item.arrival + options_.lifetime, now_ + options_.last_chance));
+// How the item would be delivered to the first host of its route, as far as that is known.
+Deliveries::Place Core::Impl::how_to(const Item& item) {
+    if (!deliveries_.has_conditions()) return 0;
+    Lane lane;
+    const Index path = destinations_[item.destination].path;
+    if (path == none) {
+        lane.name = {item.destination, profiles_[item.profile].lane, {}, item.priority, told_attempt(item.attempts)};
+        return deliveries_.of(values_of(lane));
+    }
+    lane.name = lane_key(item, path);
+    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], paths_[path].hops[0].family));
+}
+
+Duration Core::Impl::lifetime_of(const Item& item) {
+    if (!deliveries_.set_lifetimes()) return options_.lifetime;
+    return deliveries_[how_to(item)].lifetime.value_or(options_.lifetime);
+}
+
+Instant Core::Impl::end_of(const Item& item) {
+    return std::min(item.deadline(), std::max(item.arrival + lifetime_of(item), now_ + options_.last_chance));
+}
+
+// The timer of a ready item.
+void Core::Impl::watch_end(Index at) {
+    wheel_.cancel(timer_key(Timed::item, at));
+    wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
 }
 
 // What policy and routing can tell an item by.
@@ -89,7 +114,7 @@ void Core::Impl::join_lane(Index at, Index lane_at, bool first_in_lane) {
     bool try_now = lane.waiters.empty() || first_in_lane;
     for (const Index waiter : lane.waiters) {
         const Spot spot = waiters_[waiter].bucket;
-        if (!is_gate(spot) && !buckets_[spot].idle.empty()) try_now = true;
+        if (!is_gate(spot) && buckets_.has_idle(spot)) try_now = true;
     }
     if (try_now) run_lane(lane_at);
 }
@@ -101,6 +126,11 @@ void Core::Impl::leave_place(Index at) {
     if (item.state() != ItemState::ready) return;
     if (item.where == none) {
         InLane::remove(items_, destinations_[item.destination].unrouted, at);
+        return;
+    }
+    if (item.where == consult_line) {
+        InLane::remove(items_, to_consult_, at);
+        item.where = none;
         return;
     }
     const Index lane_at = std::exchange(item.where, none);
@@ -117,7 +147,7 @@ void Core::Impl::conclude(Index at, Error error, bool rejected) {
     set_state(at, ItemState::sending);
     items_[at].where = none;
     const auto shard = static_cast<std::uint32_t>(items_[at].message % options_.shards);
-    actions_->push_back(Conclude{shard, work_of(at), std::move(error), rejected});
+    actions_->push_back(Conclude{shard, work_of(at), std::move(error), deliveries_.share(how_to(items_[at])), rejected});
 }
 
 void Core::Impl::conclude_waiting(Index destination, const Error& error) {
@@ -178,6 +208,7 @@ Progress& Core::Impl::progress_of(Index at) {
 
 // Forgets how far an attempt has come; the undecided recipients stay known.
 void Core::Impl::end_progress(Index at) {
+    items_[at].consulted = false;
     const Index row = items_[at].progress;
     if (row == none) return;
     Progress& progress = progress_[row];
@@ -272,6 +303,7 @@ void Core::Impl::set_path(Index at, Index path) {
     while (!destination.unrouted.empty()) {
         const Index item = destination.unrouted.head;
         InLane::remove(items_, destination.unrouted, item);
+        if (deliveries_.set_lifetimes() && deliveries_.by_candidate()) watch_end(item);
         enter_lane(item, false);
     }
 }
@@ -290,7 +322,7 @@ void Core::Impl::relane(Index destination) {
     }
     for (const Index at : items) leave_place(at);
     for (const Index at : items) {
-        wheel_.add(timer_key(Timed::item, at), end_of(items_[at]));
+        watch_end(at);
         enter_lane(at, false);
     }
 }

@@ -145,13 +145,27 @@ void Core::Impl::bounce(Index at, const std::string& reason) {
     conclude(at, Error(Errc::cancelled, reason), true);
 }
 
+// An item that was given up while it was under way comes back undecided.
+bool Core::Impl::conclude_rejected(Index at) {
+    const auto found = rejections_.find(at);
+    if (found == rejections_.end()) return false;
+    std::string reason = std::move(found->second);
+    rejections_.erase(found);
+    items_[at].take_hold_request();
+    set_state(at, ItemState::scheduled);
+    conclude(at, Error(Errc::cancelled, std::move(reason)), true);
+    return true;
+}
+
 // What makes a lane may be others then: a ready item goes to the end of the one where it belongs.
 void Core::Impl::change(Index at, const ItemChanges& changes) {
     const bool ready = items_[at].state() == ItemState::ready;
     if (ready) leave_place(at);
     apply(at, changes);
     say_standing(at);
-    if (ready) place_ready(at, false);
+    if (!ready) return;
+    watch_end(at);
+    find_place(at, false);
 }
 
 // The item moves to the destination with that next hop. It has no place now; an attempt under way ends as it began.

@@ -26,7 +26,12 @@ Index Paths::add(RoutePtr route) {
     ASSERT(route != nullptr && !route->candidates.empty());
     const Index at = paths_.add();
     Path& path = paths_[at];
-    for (const Candidate& candidate : route->candidates) path.hops.push_back(hop_to(candidate));
+    for (const Candidate& candidate : route->candidates) {
+        Path::Hop hop = hop_to(candidate);
+        const bool goes_on = !path.hops.empty() && path.hops.back().preference == hop.preference;
+        hop.first_level = goes_on ? path.hops.back().first_level : hop.level;
+        path.hops.push_back(hop);
+    }
     path.transport = names_.intern(identity(route->transport));
     const std::string& bind = route->transport.bind;
     const bool is_ipv6 = bind.find(':') != std::string::npos;
@@ -60,6 +65,7 @@ Path::Hop Paths::hop_to(const Candidate& candidate) {
     hop.ip = names_.intern(ip_of(candidate.remote));
     hop.family = family_of(candidate.remote);
     hop.level = candidate.level;
+    hop.preference = candidate.preference;
     hop.remote = remotes_.find(hop.address);
     if (hop.remote == none) hop.remote = remotes_.add(Remote{hop.address, 0, {}});
     ++remotes_[hop.remote].holders;

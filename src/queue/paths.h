@@ -29,11 +29,17 @@ struct Path {
         NameId ip = Names::empty;  // of the address, without its port; empty for sockets of this machine
         Family family = Family::ipv4;
         std::uint32_t level = 0;
+        std::uint32_t preference = 0;
+        std::uint32_t first_level = 0;  // of its preference
     };
     RoutePtr route;
     std::vector<Hop> hops;
     NameId transport = Names::empty;
     NameId bind4 = Names::empty, bind6 = Names::empty;  // demanded by the route
+    // Where the route demands that hosts of this family are called from; empty: nowhere.
+    NameId demanded(Family family) const {
+        return family == Family::ipv6 ? bind6 : family == Family::ipv4 ? bind4 : Names::empty;
+    }
     std::uint32_t holders = 0;
 };
 

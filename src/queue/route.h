@@ -25,6 +25,7 @@ struct Candidate {
     std::string mx_host;      // the name in the MX plan, for SNI, logs and DSNs; the address itself for literals
     std::string remote;       // endpoint text: "192.0.2.1:25", "[2001:db8::1]:25" or a socket path
     std::uint32_t level = 0;  // candidates of one level are equally preferred; lower levels first
+    std::uint32_t preference = 0;  // the same by MX preference alone: a level is part of one preference
     friend bool operator==(const Candidate&, const Candidate&) = default;
 };
 

@@ -40,12 +40,18 @@ void Core::Impl::on(SetCondition& event) {
     look_again(concerned);
     wheel_.cancel(timer_key(Timed::condition, at));
     if (condition->expires) wheel_.add(timer_key(Timed::condition, at), std::max(*condition->expires, now_ + next_step));
-    if (event.recorded) return;
+    if (event.recorded) {
+        policy::Reactions reactions;
+        if (!reactor_.adopt(*condition, now_, reactions)) warm_ups_.adopt(*condition, now_, reactions);
+        return carry_out(reactions);
+    }
     actions_->push_back(ConditionChanged{old != none ? Change::updated : Change::added, condition, condition->author, condition->reason});
 }
 
 void Core::Impl::on(RemoveCondition& event) {
     const Index at = buckets_.conditions().find(event.id);
+    reactor_.forget(event.id);
+    warm_ups_.forget(event.id);
     if (at != none) remove_condition(at, Change::removed, std::move(event.by), std::move(event.reason));
 }
 
@@ -65,12 +71,7 @@ void Core::Impl::remove_condition(Index at, Change change, std::string by, std::
 // Limits of these buckets may be others now.
 void Core::Impl::look_again(const std::vector<Index>& buckets) {
     for (const Index bucket : buckets) {
-        if (!buckets_.contains(bucket) || !buckets_.look_again(bucket, now_)) continue;
-        close_excess(bucket);
-        wheel_.cancel(timer_key(Timed::bucket, bucket));
-        if (buckets_[bucket].waiting.count > 0) watch_time(bucket);
-        offer(bucket);
-        settle(bucket);
+        if (buckets_.contains(bucket) && buckets_.look_again(bucket, now_)) limits_moved(bucket);
     }
 }
 
@@ -88,6 +89,7 @@ void Core::Impl::on(SetSuspension& event) {
 
 void Core::Impl::on(RemoveSuspension& event) {
     const Index at = suspensions_.find(event.id);
+    reactor_.forget(event.id);
     if (at == none) return;
     const bool recorded = suspensions_[at].origin == Origin::run_time;
     actions_->push_back(SuspensionChanged{Change::removed, suspensions_[at].what, std::move(event.by), std::move(event.reason), recorded});
@@ -143,6 +145,9 @@ void Core::Impl::watch_gate(Index at, bool soon) {
 // What depends on the time at which the core begins.
 void Core::Impl::begin() {
     began_ = true;
+    policy::Reactions nothing;
+    reactor_.configure(options_.policies, now_, nothing);
+    warm_ups_.configure(options_.policies, now_, nothing);
     apply_suspensions();
     if (options_.suspensions == nullptr || !options_.suspensions->start_suspended) return;
     policy::Suspension everything;

@@ -24,7 +24,7 @@ void Core::Impl::take_slots(Index at, BucketList&& buckets) {
         Bucket& row = buckets_[bucket];
         ++row.used;
         if (closing) ++row.closing;
-        if (idle) IdleSlot::push_back(slots_, row.idle, slot);
+        if (idle) add_idle_slot(slot);
         sessions_[at].slots.push_back(slot);
     }
 }
@@ -37,7 +37,7 @@ void Core::Impl::free_slots(Index at) {
     for (auto slot = slots.rbegin(); slot != slots.rend(); ++slot) {
         const Index bucket = slots_[*slot].bucket;
         Bucket& row = buckets_[bucket];
-        if (idle) IdleSlot::remove(slots_, row.idle, *slot);
+        if (idle) remove_idle_slot(*slot);
         if (closing) --row.closing;
         --row.used;
         slots_.remove(*slot);
@@ -65,8 +65,22 @@ void Core::Impl::make_idle(Index at) {
     ASSERT(session.state == SessionState::busy && session.item == none && session.pool != none);
     session.state = SessionState::idle;
     Pooled::push_front(sessions_, pools_[session.pool].idle, at);
-    for (const Index slot : session.slots) IdleSlot::push_back(slots_, buckets_[slots_[slot].bucket].idle, slot);
+    for (const Index slot : session.slots) add_idle_slot(slot);
     ++idle_sessions_;
+}
+
+bool Core::Impl::is_evictable(const Session& session) { return session.how == nullptr || session.how->evictable.value_or(true); }
+
+void Core::Impl::add_idle_slot(Index slot) {
+    Bucket& bucket = buckets_[slots_[slot].bucket];
+    if (is_evictable(sessions_[slots_[slot].session])) IdleSlot::push_back(slots_, bucket.idle, slot);
+    else ++bucket.kept;
+}
+
+void Core::Impl::remove_idle_slot(Index slot) {
+    Bucket& bucket = buckets_[slots_[slot].bucket];
+    if (is_evictable(sessions_[slots_[slot].session])) IdleSlot::remove(slots_, bucket.idle, slot);
+    else --bucket.kept;
 }
 
 // The caller gives it another state.
@@ -75,7 +89,7 @@ void Core::Impl::leave_idle(Index at) {
     ASSERT(session.state == SessionState::idle);
     wheel_.cancel(timer_key(Timed::session, at));
     Pooled::remove(sessions_, pools_[session.pool].idle, at);
-    for (const Index slot : session.slots) IdleSlot::remove(slots_, buckets_[slots_[slot].bucket].idle, slot);
+    for (const Index slot : session.slots) remove_idle_slot(slot);
     session.state = SessionState::busy;
     --idle_sessions_;
 }
@@ -95,11 +109,22 @@ void Core::Impl::mark_closing(Index at) {
 
 // It has carried enough, or a limit was lowered below what is open.
 bool Core::Impl::is_spent(const Session& session) const {
-    if (options_.session_messages_max != 0 && session.messages >= options_.session_messages_max) return true;
+    const std::uint32_t most = messages_max(session);
+    if (session.outdated || (most != 0 && session.messages >= most)) return true;
     return std::any_of(session.slots.begin(), session.slots.end(), [&](Index slot) {
         const Index bucket = slots_[slot].bucket;
         return buckets_.is_over(bucket) || !buckets_.may_carry(bucket, session.messages);
     });
+}
+
+std::uint32_t Core::Impl::messages_max(const Session& session) const {
+    if (session.how == nullptr) return options_.session_messages_max;
+    if (session.how->pooling == false) return 1;
+    return session.how->transactions.value_or(options_.session_messages_max);
+}
+
+Duration Core::Impl::idle_time(const Session& session) const {
+    return session.how == nullptr ? options_.idle_session : session.how->idle_timeout.value_or(options_.idle_session);
 }
 
 // The session serves this lane over this path.
@@ -153,11 +178,12 @@ void Core::Impl::join_pool(Index at) {
     Session& session = sessions_[at];
     const Path& path = paths_[session.path];
     const Path::Hop& hop = path.hops[session.candidate];
-    const PoolKey key = pool_key(hop.family == Family::local ? Local{} : session.local(hop.family), path, hop);
+    const bool verified = path.route->transport.force_tls || (session.how != nullptr && session.how->verifies_tls());
+    const PoolKey key = pool_key(hop.family == Family::local ? Local{} : session.local(hop.family), path, hop, verified, session.manner);
     session.pool = pools_.find(key);
     if (session.pool == none) {
         session.pool = pools_.add(Pool{key, {}, 0});
-        for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host}) names_.hold(name);
+        for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host, key.manner}) names_.hold(name);
     }
     ++pools_[session.pool].holders;
 }
@@ -167,7 +193,7 @@ void Core::Impl::leave_pool(Index at) {
     if (pool == none || --pools_[pool].holders > 0) return;
     const PoolKey key = pools_[pool].name;
     pools_.remove(pool);
-    for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host}) names_.drop(name);
+    for (const NameId name : {key.bind, key.helo, key.remote, key.transport, key.host, key.manner}) names_.drop(name);
 }
 
 void Core::Impl::erase(Index at) {
@@ -180,6 +206,7 @@ void Core::Impl::erase(Index at) {
         names_.drop(local.address);
         names_.drop(local.helo);
     }
+    names_.drop(sessions_[at].manner);
     sessions_.remove(at);
 }
 

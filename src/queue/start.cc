@@ -24,7 +24,7 @@ void Core::Impl::run_lane(Index lane) {
 Core::Impl::Start Core::Impl::start_head(Index lane) {
     if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) return give_up_head(lane);
+    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
     choose_locals(lanes_[lane], paths_[plan.path], locals_);
     if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
@@ -44,16 +44,21 @@ bool Core::Impl::start_over(Index lane, const Plan& plan, Ways ways) {
     return false;
 }
 
-Core::Impl::Start Core::Impl::give_up_head(Index lane) {
+Core::Impl::Start Core::Impl::give_up_head(Index lane, const Plan& plan) {
     const Index item = lanes_[lane].items.head;
+    const bool never_tried = !is_under_way(items_[item]);
     leave_place(item);
-    conclude(item, Error(Errc::unreachable, "no host of the route is left that can be called from here"));
+    if (plan.wrong_family && never_tried) {
+        conclude(item, Error(Errc::not_found, "no host of the route has an address of the family that delivery.yaml asks for"));
+    } else {
+        conclude(item, Error(Errc::unreachable, "no host of the route is left that can be called from here"));
+    }
     return Start::started;
 }
 
 // The candidates to try next: of those not tried in this attempt, and of a family that the lane has addresses of, the best level that is
 // believed to be alive, or else the best level of the others. Those that are suspended count as if they were not there. False when none is left.
-bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group) const {
+bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group) {
     const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
     plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
@@ -67,8 +72,19 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vecto
         const Path::Hop& hop = hops[candidate];
         if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(profiles_[lane.name.profile].pool, hop.family)) continue;
         if (is_suspended(candidate, hop.family)) continue;
+        std::uint32_t level = hop.level;
+        if (deliveries_.choose_families()) {
+            const Path& path = paths_[plan.path];
+            const auto& family = deliveries_[how_to(lane, path, candidate, preferred_local(lane, path, hop.family))].family;
+            if (family && !permits(*family, hop.family)) {
+                plan.wrong_family = true;
+                continue;
+            }
+            if (family) level = hop.first_level + handicap(*family, hop.family);
+        }
         ++untried;
-        const std::uint64_t rank = hop.level | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 32 : 0);
+        const std::uint64_t order = std::uint64_t{hop.preference} << 32 | level;
+        const std::uint64_t rank = order | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 63 : 0);
         if (fixed || rank > best) continue;
         if (rank < best) group.clear();
         best = rank;
@@ -92,10 +108,14 @@ void Core::Impl::choose_locals(const Lane& lane, const Path& path, std::array<st
 }
 
 void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const {
-    const NameId demanded = family == Family::ipv6 ? path.bind6 : family == Family::ipv4 ? path.bind4 : Names::empty;
-    const Index pool = profiles_[lane.name.profile].pool;
-    if (demanded == Names::empty && all) return sources_.list(pool, family, lane.name.source, now_, locals);
-    locals.assign(1, demanded != Names::empty ? Local{demanded, Names::empty} : sources_.preferred(pool, family, lane.name.source, now_));
+    if (!all || path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, family));
+    sources_.list(profiles_[lane.name.profile].pool, family, lane.name.source, now_, locals);
+}
+
+Local Core::Impl::preferred_local(const Lane& lane, const Path& path, Family family) const {
+    const NameId demanded = path.demanded(family);
+    if (demanded != Names::empty) return {demanded, Names::empty};
+    return sources_.preferred(profiles_[lane.name.profile].pool, family, lane.name.source, now_);
 }
 
 bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
@@ -104,18 +124,21 @@ bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
     for (const std::uint32_t candidate : group_) {
         const Path::Hop& hop = path.hops[candidate];
         if (rank >= locals(hop.family).size() || is_suspended(candidate, rank)) continue;
-        const Index pool = pools_.find(pool_key(locals(hop.family)[rank], path, hop));
+        const Local& local = locals(hop.family)[rank];
+        const Deliveries::Place how = how_to(lanes_[lane], path, candidate, local);
+        const bool verified = path.route->transport.force_tls || deliveries_[how].verifies_tls();
+        const Index pool = pools_.find(pool_key(local, path, hop, verified, deliveries_.manner(how)));
         if (pool == none) continue;
         int looked_at = 0;
         for (Index at = pools_[pool].idle.head; at != none && looked_at < idle_looked_at_max; ++looked_at) {
-            if (start_on(at, lane, candidate, plan)) return true;
+            if (start_on(at, lane, candidate, how, plan)) return true;
             at = sessions_[at].pooled.next;
         }
     }
     return false;
 }
 
-bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const Plan& plan) {
+bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, Deliveries::Place how, const Plan& plan) {
     Session& session = sessions_[at];
     if (session.lane == lane && !buckets_.depends_on_candidate()) {
         if (!may_carry(at, lanes_[lane].buckets) || !may_take(lanes_[lane].buckets, at)) return false;
@@ -134,6 +157,7 @@ bool Core::Impl::start_on(Index at, Index lane, std::uint32_t candidate, const P
     session.candidate = candidate;
     session.group.assign(1, candidate);
     Deliver deliver;
+    deliver.how = deliveries_.share(how);
     deliver.last_resort = plan.last_resort && group_.size() == 1;
     begin_attempt(at, lane, plan, std::move(deliver));
     return true;
@@ -145,7 +169,9 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
         shuffle_group();
         BucketList buckets = lanes_[lane].buckets;
         for (const Index bucket : buckets) buckets_.hold(bucket);
-        open(lane, plan, rank, group_, std::move(buckets));
+        std::vector<std::uint32_t> candidates = group_;
+        share_settings(lane, paths_[plan.path], rank, candidates);
+        open(lane, plan, rank, std::move(candidates), std::move(buckets));
         return true;
     }
     // What has no room for calls from one address has none for calls from another.
@@ -164,6 +190,16 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
         drop_buckets(buckets);
     }
     return false;
+}
+
+// Leaves those that are to be delivered to like the first: a session is opened in one manner. The others have their turn after these.
+void Core::Impl::share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates) {
+    if (!deliveries_.by_candidate()) return;
+    const auto how = [&](std::uint32_t candidate) {
+        return how_to(lanes_[lane], path, candidate, locals(path.hops[candidate].family)[rank]);
+    };
+    const Deliveries::Place first = how(candidates.front());
+    std::erase_if(candidates, [&](std::uint32_t candidate) { return how(candidate) != first; });
 }
 
 // All or nothing: every bucket has a token and, unless `session` holds one there, a slot; a new session may be opened in all of them.
@@ -186,18 +222,23 @@ bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
 }
 
 void Core::Impl::open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
+    const Path& path = paths_[plan.path];
+    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front(), locals(path.hops[candidates.front()].family)[rank]);
     Session row;
     row.id = ++last_session_;
     row.shard = least_loaded_shard();
     row.group = candidates;
     row.local4 = hold_local(Family::ipv4, rank);
     row.local6 = hold_local(Family::ipv6, rank);
+    row.how = deliveries_.share(how);
+    row.manner = names_.hold(deliveries_.manner(how));
     ++shard_sessions_[row.shard];
     const Index at = sessions_.add(std::move(row));
     take_slots(at, std::move(buckets));
 
     Deliver deliver;
     deliver.open = true;
+    deliver.how = sessions_[at].how;
     deliver.last_resort = plan.last_resort && candidates.size() == group_.size();
     deliver.candidates = std::move(candidates);
     deliver.bind = names_.text(sessions_[at].local4.address);
@@ -254,9 +295,13 @@ void Core::Impl::count_source(const Session& session) {
     }
 }
 
-PoolKey Core::Impl::pool_key(const Local& local, const Path& path, const Path::Hop& hop) {
-    const NameId host = path.route->transport.force_tls ? hop.mx_host : Names::empty;
-    return {local.address, local.helo, hop.address, path.transport, host};
+PoolKey Core::Impl::pool_key(const Local& local, const Path& path, const Path::Hop& hop, bool verified, NameId manner) {
+    return {local.address, local.helo, hop.address, path.transport, verified ? hop.mx_host : Names::empty, manner};
+}
+
+Deliveries::Place Core::Impl::how_to(const Lane& lane, const Path& path, std::uint32_t candidate, const Local& local) {
+    if (!deliveries_.has_conditions()) return 0;
+    return deliveries_.of(deliveries_.by_candidate() ? values_of(lane, path, candidate, local.address) : values_of(lane));
 }
 
 // ---- lanes and buckets -----------------------------------------------------------------------------------------
@@ -277,7 +322,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, st
     values[policy::Field::localip] = number_of(local);
     values[policy::Field::remoteip] = number_of(hop.ip);
     values[policy::Field::remotemx] = number_of(hop.mx);
-    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping)) {
+    if (buckets_.uses_grouping() || suspensions_.use(policy::Field::grouping) || deliveries_.uses_grouping()) {
         const NameId domain = destinations_[lane.name.destination].name;
         values[policy::Field::grouping] = number_of(buckets_.grouping_of(hop.mx, hop.ip, domain));
     }
@@ -467,7 +512,7 @@ void Core::Impl::serve_all() {
 void Core::Impl::serve(Index bucket) {
     while (!options_.disabled && buckets_[bucket].waiting.count > 0) {
         if (!buckets_.has_token(bucket, now_)) return watch_time(bucket);
-        if (!buckets_.has_slot(bucket) && buckets_[bucket].idle.empty()) return;
+        if (!buckets_.has_slot(bucket) && !buckets_.has_idle(bucket)) return;
         const Index lane = waiters_[waiters_.first(buckets_[bucket].waiting)].lane;
         if (start_head(lane) == Start::blocked && waits_at(lane, bucket)) return;
     }

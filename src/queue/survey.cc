@@ -85,7 +85,7 @@ Index Core::Impl::path_of(const Item& item) const {
 // The lane in which it is, or would be; its route is known.
 Lane Core::Impl::lane_for(const Item& item) const {
     Lane lane;
-    lane.name = item.state() == ItemState::ready && item.where != none ? lanes_[item.where].name : lane_key(item, path_of(item));
+    lane.name = item.state() == ItemState::ready && item.where != none && item.where != consult_line ? lanes_[item.where].name : lane_key(item, path_of(item));
     return lane;
 }
 

@@ -191,6 +191,7 @@ void Core::Impl::audit() const {
 void Core::Impl::audit_items() const {
     std::uint64_t count[4] = {};
     std::size_t with_progress = 0;
+    std::uint32_t asking = 0;
     absl::flat_hash_map<std::uint64_t, std::uint32_t> fresh;
     for (Index at = 0; at < items_.end(); ++at) {
         if (!items_.contains(at)) continue;
@@ -203,6 +204,8 @@ void Core::Impl::audit_items() const {
         if (item.state() == ItemState::scheduled) ASSERT(item.timer.when == item.due && item.due > now_ && item.due <= item.deadline());
         if (item.state() == ItemState::sending && item.where != none) ASSERT(sessions_[item.where].item == at);
         ASSERT(item.state() == ItemState::sending || (!item.hold_requested && !item.remove_requested));
+        ASSERT(!item.asking || (item.state() == ItemState::sending && item.where == none));
+        if (item.asking) ++asking;
         if (item.progress != none) ++with_progress;
         if (item.is_fresh) ++fresh[item.message];
     }
@@ -210,6 +213,7 @@ void Core::Impl::audit_items() const {
     ASSERT(with_progress == progress_.size());
     for (const auto& [at, reason] : rejections_) ASSERT(items_.contains(at) && items_[at].state() == ItemState::sending);
     for (const auto& [at, changes] : changes_) ASSERT(items_.contains(at));
+    ASSERT(asking == consulting_);
     std::uint64_t bytes = 0;
     ASSERT(fresh.size() == fresh_.size());
     for (const auto& [message, kept] : fresh_) {
@@ -221,6 +225,13 @@ void Core::Impl::audit_items() const {
 
 void Core::Impl::audit_destinations() const {
     std::size_t items = 0;
+    absl::flat_hash_map<Index, std::uint32_t> to_consult;
+    for (Index i = to_consult_.head; i != none; i = items_[i].place.next) {
+        ASSERT(items_[i].state() == ItemState::ready && items_[i].where == consult_line);
+        ++to_consult[items_[i].destination];
+    }
+    // Somebody is being asked about, so the line moves on.
+    ASSERT(to_consult.empty() || options_.disabled || consulting_ >= options_.consulted_max);
     for (Index at = 0; at < destinations_.end(); ++at) {
         if (!destinations_.contains(at)) continue;
         const Destination& row = destinations_[at];
@@ -237,6 +248,7 @@ void Core::Impl::audit_destinations() const {
             ++ready;
         }
         ASSERT(ready == 0 || (row.path == none && (row.resolving || options_.disabled)));
+        ready += to_consult[at];
         for (Index lane = row.lanes.head; lane != none; lane = lanes_[lane].sibling.next) {
             ASSERT(lanes_[lane].name.destination == at);
             ready += lanes_[lane].length;
@@ -304,14 +316,14 @@ void Core::Impl::audit_sessions() const {
 }
 
 void Core::Impl::audit_buckets() const {
-    std::vector<std::uint32_t> used(buckets_.end()), closing(buckets_.end()), idle(buckets_.end());
+    std::vector<std::uint32_t> used(buckets_.end()), closing(buckets_.end()), idle(buckets_.end()), kept(buckets_.end());
     for (Index at = 0; at < slots_.end(); ++at) {
         if (!slots_.contains(at)) continue;
         const Index bucket = slots_[at].bucket;
         const SessionState state = sessions_[slots_[at].session].state;
         ++used[bucket];
         if (state == SessionState::closing) ++closing[bucket];
-        if (state == SessionState::idle) ++idle[bucket];
+        if (state == SessionState::idle) ++(is_evictable(sessions_[slots_[at].session]) ? idle : kept)[bucket];
     }
     for (Index at = 0; at < buckets_.end(); ++at) {
         if (!buckets_.contains(at)) continue;
@@ -319,7 +331,7 @@ void Core::Impl::audit_buckets() const {
         ASSERT(!bucket.in_turn);
         ASSERT(bucket.used == used[at] && bucket.closing == closing[at]);
         for (Index slot = bucket.idle.head; slot != none; slot = slots_[slot].idle.next) --idle[at];
-        ASSERT(idle[at] == 0);
+        ASSERT(idle[at] == 0 && bucket.kept == kept[at]);
         ASSERT(waiters_.recount(bucket.waiting) == bucket.waiting.count);
         ASSERT(bucket.holders >= bucket.used + bucket.waiting.count);
         ASSERT(bucket.holders > 0 || bucket.timer.is_set());
@@ -350,7 +362,7 @@ void Core::Impl::audit_conditions() const {
         const Bucket& bucket = buckets_[at];
         ASSERT(buckets_.is_settled(at));
         if (bucket.condition == none) continue;
-        ASSERT(bucket.limits == &conditions[bucket.condition].what->limits && conditions[bucket.condition].policy == bucket.name.policy);
+        ASSERT((bucket.adapting != nullptr || bucket.limits == &conditions[bucket.condition].what->limits) && conditions[bucket.condition].policy == bucket.name.policy);
         ++obey[bucket.condition];
     }
     for (Index at = 0; at < conditions.end(); ++at) {

@@ -5,6 +5,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
+#include "base/assert.h"
 #include "base/text.h"
 #include "mail/header.h"
 #include "policy/assignment.h"

@@ -53,6 +53,7 @@ public:
     void record(const event::Bounced&) override {}
     void record(const event::Expired&) override {}
     void record(const event::Removed&) override {}
+    void record(const event::PolicyChanged&) override {}
     void record(const event::PossibleDuplicate&) override {}
 
     int accepted = 0;

@@ -133,8 +133,12 @@ Session::Next Session::mail(const smtp::MailFrom& mail) {
     }
     ++transactions_;
     transaction_.emplace(mail, settings().connection.message_bytes_max);
-    // It was offered to who may still log in: of others it is taken for the usual one (RFC 6710 §4.2).
-    if (!relaying()) transaction_->forget_priority();
+    // It was offered to who may still log in; until then nobody is more urgent than others (MP-2).
+    if (!relaying() && mail.mt_priority.value_or(0) > 0) {
+        transaction_->lower_priority();
+        say(250, "2.3.6", "0 is the priority until you log in");
+        return Next::command;
+    }
     say(250, "2.1.0", "sender <" + mail.reverse_path.text() + "> OK");
     return Next::command;
 }

@@ -17,7 +17,8 @@ public:
 
     // Adds a recipient unless that mailbox is already there (S5321-19); false when it was.
     bool add(mail::Recipient recipient);
-    void forget_priority() { envelope_.mt_priority.reset(); }
+    // To the usual one.
+    void lower_priority() { envelope_.mt_priority = std::int8_t{0}; }
     const mail::Envelope& envelope() const { return envelope_; }
     mail::Envelope take_envelope() { return std::move(envelope_); }
     void give_back(mail::Envelope envelope) { envelope_ = std::move(envelope); }

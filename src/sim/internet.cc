@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/assert.h"
 #include "base/crc32c.h"
+#include "sim/policy_maker.h"
 #include "sim/world.h"
 
 namespace sluice::sim {
@@ -239,6 +241,7 @@ queue::Selection World::random_selection() {
 }
 
 void World::operate() {
+    if (random_.chance(0.4)) return intervene();
     const queue::Selection which = random_selection();
     switch (random_.below(4)) {
         case 0: return tell(queue::Hold{which});
@@ -248,6 +251,85 @@ void World::operate() {
     }
     judge_.removing(which);
     tell(queue::Remove{which});
+}
+
+// Adds, replaces or removes a condition or suspension.
+void World::intervene() {
+    if (healed_) return;
+    const std::string id = std::to_string(random_.below(6));
+    switch (random_.below(4)) {
+        case 0: return tell(queue::RemoveSuspension{id, "operator", ""});
+        case 1: return tell(queue::RemoveCondition{id, "operator", ""});
+        case 2: {
+            policy::Suspension suspension = random_suspension();
+            suspension.id = id;
+            return tell(queue::SetSuspension{std::move(suspension)});
+        }
+        default: break;
+    }
+    std::optional<policy::DynamicCondition> condition = random_condition();
+    if (!condition) return;
+    condition->id = id;
+    tell(queue::SetCondition{std::move(*condition)});
+}
+
+std::string World::random_value(policy::Field field) {
+    using policy::Field;
+    const std::string number = std::to_string(1 + random_.below(8));
+    switch (field) {
+        case Field::tenantid: return random_.chance(0.2) ? "''" : "tenant" + std::to_string(random_.below(3));
+        case Field::recipientdomain: return random_.chance(0.2) ? "'/[" + number + "5]/'" : "domain" + number + ".test";
+        case Field::priority: return random_.chance(0.5) ? number : "'>=" + number + "'";
+        case Field::localip: return random_.chance(0.3) ? "''" : "192.0.2." + number;
+        case Field::remotemx: return random_.chance(0.3) ? "'/[" + number + "2]$/'" : "host" + number;
+        case Field::grouping: return random_.chance(0.5) ? "host" + number : "'/h/'";
+        default: return "";
+    }
+}
+
+policy::Suspension World::random_suspension() {
+    using policy::Field;
+    std::string text = "{";
+    for (const Field field : {Field::tenantid, Field::recipientdomain, Field::priority, Field::localip, Field::remotemx, Field::grouping}) {
+        if (random_.chance(0.25)) text += std::string(policy::name_of(field)) + ": " + random_value(field) + ", ";
+    }
+    if (random_.chance(0.3)) text += "percent: " + std::to_string(1 + random_.below(99)) + ", ";
+    if (random_.chance(0.2)) text += "cron: '*/" + std::to_string(2 + random_.below(9)) + " * * * *', ";
+    if (random_.chance(0.2)) text += "new_connections_only: true, ";
+    text += "ttl: " + std::to_string(1 + random_.below(600)) + "}";
+    Problems problems;
+    std::optional<policy::Suspension> suspension = policy::parse_suspension(text, "random", policy::PolicySet{}, problems);
+    ASSERT(suspension);
+    return *suspension;
+}
+
+// About one of the policies in force, if there is one.
+std::optional<policy::DynamicCondition> World::random_condition() {
+    if (options_.policies == nullptr || options_.policies->policies.empty()) return std::nullopt;
+    const policy::Policy& policy = *options_.policies->policies[random_.below(options_.policies->policies.size())];
+    std::string text = "{policy: '" + policy.name + "', if: {";
+    for (const policy::Field field : policy.fields) {
+        const std::string value = random_.chance(0.7) ? random_value(field) : "";
+        if (!value.empty()) text += std::string(policy::name_of(field)) + ": " + value + ", ";
+    }
+    const char* const classes[] = {"ordinary", "warm_up", "back_off"};
+    text += std::string("}, class: ") + classes[random_.below(3)] + ", then: {concurrency: " + std::to_string(random_.below(6));
+    if (random_.chance(0.4)) text += ", rate: " + std::to_string(1 + random_.below(20)) + "/" + std::to_string(1 + random_.below(30));
+    if (random_.chance(0.2)) text += ", messages_per_connection: " + std::to_string(1 + random_.below(9));
+    text += "}, ttl: " + std::to_string(1 + random_.below(900)) + "}";
+    Problems problems;
+    std::optional<policy::DynamicCondition> condition = policy::parse_condition(text, "random", *options_.policies, problems);
+    ASSERT(condition);
+    return condition;
+}
+
+void World::lift_everything() {
+    std::vector<std::string> ids;
+    for (const auto& [id, suspension] : judge_.suspensions()) ids.push_back(id);
+    for (const std::string& id : ids) tell(queue::RemoveSuspension{id, "operator", ""});
+    ids.clear();
+    for (const auto& [id, condition] : judge_.conditions()) ids.push_back(id);
+    for (const std::string& id : ids) tell(queue::RemoveCondition{id, "operator", ""});
 }
 
 // The same counters with other limits.
@@ -275,6 +357,14 @@ void World::reconfigure() {
     if (random_.chance(0.2)) options_.policies = nullptr;
     if (random_.chance(0.3)) options_.policies = random_policies(random_);
     if (random_.chance(0.3)) options_.policies = tightened(options_.policies);
+    if (random_.chance(0.2)) options_.suspensions = nullptr;
+    if (random_.chance(0.2)) {
+        policy::Suspension suspension = random_suspension();
+        suspension.ttl = Duration(0);
+        auto file = std::make_shared<policy::SuspensionFile>();
+        file->suspensions.push_back(std::move(suspension));
+        options_.suspensions = std::move(file);
+    }
     judge_.configured(options_);
     tell(queue::Configure{options_});
 }

@@ -1,12 +1,20 @@
 #include "sim/judge.h"
 
 #include <algorithm>
+#include <array>
 
 #include "queue/sources.h"
 
 namespace sluice::sim {
 
 using queue::AttemptEnded;
+
+namespace {
+
+// A timer may be late, and with it the beginning of a window in which something is suspended.
+constexpr Duration late_at_most{100};
+
+}  // namespace
 
 void Judge::violate(const std::string& what) {
     if (!violation_) violation_ = what;
@@ -31,7 +39,7 @@ void Judge::delivering(const queue::Deliver& action, Instant now) {
     if (known != sessions_.end()) before = known->second;
     std::vector<std::uint32_t> candidates = action.candidates;
     if (!begin_session(action, entry, candidates)) return;
-    if (!check_candidates(action, entry, candidates) || !check_locals(action, entry)) return;
+    if (!check_candidates(action, entry, candidates, now) || !check_locals(action, entry)) return;
     if (!check_slots(action.session, before)) return;
     if (!check_rates(sessions_[action.session], entry.admit.size, action.open, now)) return;
     watch_fairness(entry, now);
@@ -92,7 +100,7 @@ bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std:
 }
 
 bool Judge::check_candidates(
-    const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates
+    const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates, Instant now
 ) {
     const std::string name = "item " + action.work.item.text();
     if (candidates.empty()) return violate(name + " has no candidate"), false;
@@ -101,21 +109,38 @@ bool Judge::check_candidates(
             return violate(name + " mixes levels"), false;
         }
         if (entry.tried.contains(candidate)) return violate(name + " repeats a candidate"), false;
+        if (is_stopped(sessions_[action.session], candidate, action.open, now, now - late_at_most)) return violate(name + " is suspended"), false;
     }
-    if (entry.only && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
+    // Once it was suspended, it need not be the same host any more.
+    if (entry.only && !suspended_ever_ && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
         return violate(name + " should have tried the same host on a new session"), false;
     }
-    std::size_t left = 0;
-    std::size_t perhaps_left = 0;
+    // From which address the others would have been called is not known.
+    const bool possible = suspends_addresses() || may_be_last_resort(action, entry, candidates, now, now) ||
+                          may_be_last_resort(action, entry, candidates, now, now - late_at_most);
+    if (!possible) return violate(name + ": last_resort is wrong"), false;
+    return true;
+}
+
+bool Judge::suspends_addresses() const {
+    const auto names_one = [](const policy::Suspension& suspension) { return suspension.match.fields().has(policy::Field::localip); };
+    const auto& of_file = options_.suspensions != nullptr ? options_.suspensions->suspensions : std::vector<policy::Suspension>();
+    return std::any_of(suspensions_.begin(), suspensions_.end(), [&](const auto& entry) { return names_one(*entry.second); }) ||
+           std::any_of(of_file.begin(), of_file.end(), names_one);
+}
+
+bool Judge::may_be_last_resort(
+    const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates, Instant now, Instant before
+) const {
+    std::size_t left = 0, perhaps_left = 0;
     for (std::uint32_t other = 0; other < action.route->candidates.size(); ++other) {
-        if (entry.tried.contains(other) || std::find(candidates.begin(), candidates.end(), other) != candidates.end()) continue;
-        if (!is_served(entry.admit, action.route->candidates[other])) continue;
+        const bool chosen = std::find(candidates.begin(), candidates.end(), other) != candidates.end();
+        if (chosen || entry.tried.contains(other) || !is_served(entry.admit, action.route->candidates[other])) continue;
+        if (is_stopped(sessions_.at(action.session), other, action.open, now, before)) continue;
         ++left;
         if (entry.perhaps_tried.contains(other)) ++perhaps_left;
     }
-    const bool possible = action.last_resort ? left == perhaps_left : left > 0;
-    if (!possible) return violate(name + ": last_resort is wrong"), false;
-    return true;
+    return action.last_resort ? left == perhaps_left : left > 0;
 }
 
 // The addresses of its transport; null: the usual ones.
@@ -166,9 +191,13 @@ std::vector<policy::PolicyPtr> Judge::policies() const {
 }
 
 std::string Judge::value_of(policy::Field field, const Session& session) const {
+    return value_of(field, session, session.candidate.value_or(session.group.front()));
+}
+
+std::string Judge::value_of(policy::Field field, const Session& session, std::uint32_t at) const {
     using policy::Field;
     const queue::Admit& served = session.served;
-    const queue::Candidate& candidate = session.route->candidates[session.candidate.value_or(session.group.front())];
+    const queue::Candidate& candidate = session.route->candidates[at];
     const std::string ip(queue::ip_of(candidate.remote));
     switch (field) {
         case Field::tenantid: return served.tenant;
@@ -181,7 +210,8 @@ std::string Judge::value_of(policy::Field field, const Session& session) const {
         case Field::localip: return candidate.remote.starts_with('[') ? session.bind6 : session.bind4;
         case Field::remoteip: return ip;
         case Field::remotemx: return candidate.mx_host;
-        case Field::grouping: return std::string(options_.policies->grouping.of(candidate.mx_host, ip, served.domain));
+        case Field::grouping:
+            return options_.policies == nullptr ? "" : std::string(options_.policies->grouping.of(candidate.mx_host, ip, served.domain));
     }
     for (const mail::Mark& mark : served.marks) {
         if (mark.field == options_.policies->fields.name_of(field)) return mark.value;
@@ -202,16 +232,51 @@ std::vector<Judge::Counted> Judge::counted(const Session& session) const {
         std::vector<std::string> values;
         for (const policy::Field field : policy.fields) values.push_back(value_of(field, session));
         std::string bucket = std::to_string(place);
+        Counted counted{"", policy.name, {}, policy.counts};
         for (std::size_t i = 0; i < policy.fields.size(); ++i) {
             const std::string& value = values[i];
             const std::uint32_t group = policy.roll_ups[i] != nullptr ? policy.roll_ups[i]->group_of(value) : policy::Matcher::nothing;
             texts.set(policy.fields[i], value, group);
             bucket += "|" + (group != policy::Matcher::nothing ? policy.group_text(i, group) : value);
+            counted.values.emplace_back(policy.fields[i], value);
+            counted.groups.push_back(group);
         }
-        found.push_back({std::move(bucket), policy.name, policy.limits_of(texts)});
-        stopped = stopped || found.back().limits.stop;
+        counted.bucket = std::move(bucket);
+        counted.limits = is_setting ? policy.limits_of(texts) : limits_of(policy, texts);
+        found.push_back(std::move(counted));
+        stopped = stopped || policy.limits_of(texts).stop;
     }
     return found;
+}
+
+// Of the condition that comes first, whatever order they came in, or else of the file. Of policies that count the same, the first is meant.
+const policy::Limits& Judge::limits_of(const policy::Policy& policy, const policy::FieldTexts& texts) const {
+    const auto same = [&](const policy::PolicyPtr& other) { return other->counts == policy.counts; };
+    const std::vector<policy::PolicyPtr>& all = options_.policies->policies;
+    const policy::DynamicCondition* best = nullptr;
+    if (std::find_if(all.begin(), all.end(), same)->get() != &policy) return policy.limits_of(texts);
+    for (const auto& [id, condition] : conditions_) {
+        if (condition->policy->counts != policy.counts || !condition->match.holds(texts)) continue;
+        if (best == nullptr || policy::comes_before(*condition, *best)) best = condition.get();
+    }
+    return best != nullptr ? best->limits : policy.limits_of(texts);
+}
+
+bool Judge::is_stopped(const Session& session, std::uint32_t at, bool opens, Instant now, Instant before) const {
+    if (nothing_suspended()) return false;
+    std::array<std::string, policy::named_field_count> values;
+    policy::FieldTexts texts;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = value_of(static_cast<policy::Field>(i), session, at);
+        texts.set(static_cast<policy::Field>(i), values[i]);
+    }
+    const std::uint64_t hash = policy::leak_hash(session.item->message.value);
+    const auto stops = [&](const policy::Suspension& suspension) {
+        return suspension.stops(texts, hash, opens, now) && suspension.stops(texts, hash, opens, before);
+    };
+    const auto& of_file = options_.suspensions != nullptr ? options_.suspensions->suspensions : std::vector<policy::Suspension>();
+    return std::any_of(suspensions_.begin(), suspensions_.end(), [&](const auto& entry) { return stops(*entry.second); }) ||
+           std::any_of(of_file.begin(), of_file.end(), stops);
 }
 
 bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& before) {
@@ -236,6 +301,7 @@ bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& befor
 bool Judge::check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now) {
     for (const Counted& counted : counted(session)) {
         Past& past = past_[counted.bucket];
+        past.what = counted;
         const policy::Limits& limits = counted.limits;
         if (limits.messages_per_connection != 0 && session.messages > limits.messages_per_connection) {
             return violate(counted.policy + ": too many messages on a session"), false;
@@ -386,7 +452,37 @@ void Judge::hold_changed(const queue::HoldChanged& action) {
     entry.permanent = true;
 }
 
+void Judge::changed(const queue::ConditionChanged& action) {
+    const bool known = conditions_.contains(action.condition->id);
+    const bool gone = action.change == queue::Change::removed || action.change == queue::Change::expired;
+    if (known != (action.change != queue::Change::added)) return violate("condition " + action.condition->id + " is confused");
+    if (known) forget_past(*conditions_[action.condition->id]);
+    if (gone) conditions_.erase(action.condition->id);
+    else conditions_[action.condition->id] = action.condition;
+    forget_past(*action.condition);
+}
+
+// What these buckets counted counts otherwise now.
+void Judge::forget_past(const policy::DynamicCondition& condition) {
+    std::erase_if(past_, [&](const auto& entry) {
+        const Counted& what = entry.second.what;
+        policy::FieldTexts texts;
+        for (std::size_t i = 0; i < what.values.size(); ++i) texts.set(what.values[i].first, what.values[i].second, what.groups[i]);
+        return what.counts == condition.policy->counts && condition.match.holds(texts);
+    });
+}
+
+void Judge::changed(const queue::SuspensionChanged& action) {
+    const bool known = suspensions_.contains(action.suspension->id);
+    const bool gone = action.change == queue::Change::removed || action.change == queue::Change::expired;
+    if (known != (action.change != queue::Change::added)) return violate("suspension " + action.suspension->id + " is confused");
+    suspended_ever_ = true;
+    if (gone) suspensions_.erase(action.suspension->id);
+    else suspensions_[action.suspension->id] = action.suspension;
+}
+
 void Judge::configured(const queue::Options& options) {
+    if (options.suspensions != nullptr) suspended_ever_ = true;
     const auto all = [](const queue::Options& some) { return some.policies == nullptr ? std::vector<policy::PolicyPtr>() : some.policies->policies; };
     // Where only the number of sessions changed, the engine must remember what it counted.
     const auto counts_alike = [](policy::Limits a, const policy::Limits& b) {

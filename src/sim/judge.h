@@ -20,7 +20,8 @@ enum class Fate : std::uint8_t { queued, delivered, failed, removed };
 //  · an attempt never repeats a candidate, stays within one level, and says truly whether others are left;
 //  · what belongs to a transport goes out from its addresses, and nothing is tried after its own time;
 //  · a session carries one message at a time, to a remote that is on the item's route;
-//  · no bucket of any policy ever has more sessions or starts more messages than it allows.
+//  · no bucket of any policy ever has more sessions or starts more messages than it allows, by the file or by a condition of run time;
+//  · nothing starts that is suspended.
 // The first violation is kept in words. It is also the model of the journal: survivors() is what a crash leaves.
 class Judge {
 public:
@@ -36,12 +37,18 @@ public:
     void flushing(const queue::Selection& which, Instant now);
     void removed(const queue::Removed& action);
     void hold_changed(const queue::HoldChanged& action);
+    void changed(const queue::ConditionChanged& action);
+    void changed(const queue::SuspensionChanged& action);
     void configured(const queue::Options& options);
     void crashed();
     void violate(const std::string& what);
 
     const std::optional<std::string>& violation() const { return violation_; }
     std::vector<queue::Admit> survivors() const;
+    const std::map<std::string, std::shared_ptr<const policy::DynamicCondition>>& conditions() const { return conditions_; }
+    const std::map<std::string, std::shared_ptr<const policy::Suspension>>& suspensions() const { return suspensions_; }
+    // Nothing is suspended, at run time or by the file.
+    bool nothing_suspended() const { return suspensions_.empty() && (options_.suspensions == nullptr || options_.suspensions->suspensions.empty()); }
     std::uint64_t count(Fate fate) const;
     std::uint64_t sessions() const { return sessions_.size(); }
     std::uint64_t sessions(const std::string& domain) const;
@@ -77,20 +84,31 @@ private:
     struct Counted {
         std::string bucket, policy;
         policy::Limits limits;
+        std::string counts{};
+        std::vector<std::pair<policy::Field, std::string>> values{};
+        std::vector<std::uint32_t> groups{};  // of the values
     };
     // Of one bucket.
     struct Past {
         std::vector<std::deque<Instant>> rates;
         std::optional<Instant> opened, owed_until;
+        Counted what;
     };
 
     template <class Visit>
     void each_queued(const queue::Selection& which, Visit visit);
+    // By what is in force at both instants.
+    bool is_stopped(const Session& session, std::uint32_t candidate, bool opens, Instant now, Instant before) const;
+    bool suspends_addresses() const;
+    bool may_be_last_resort(const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates, Instant now,
+                            Instant before) const;
+    const policy::Limits& limits_of(const policy::Policy& policy, const policy::FieldTexts& texts) const;
     bool check_item(const queue::Deliver& action, Entry& entry, Instant now);
-    bool check_candidates(const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates);
+    bool check_candidates(const queue::Deliver& action, const Entry& entry, const std::vector<std::uint32_t>& candidates, Instant now);
     bool begin_session(const queue::Deliver& action, const Entry& entry, std::vector<std::uint32_t>& candidates);
     bool check_slots(queue::SessionId id, const std::optional<Session>& before);
     bool check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now);
+    void forget_past(const policy::DynamicCondition& condition);
     static bool check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
@@ -98,10 +116,14 @@ private:
     const queue::LocalPool* pool_of(const queue::Admit& admit) const;
     bool is_served(const queue::Admit& admit, const queue::Candidate& candidate) const;
     std::string value_of(policy::Field field, const Session& session) const;
+    std::string value_of(policy::Field field, const Session& session, std::uint32_t candidate) const;
     std::vector<policy::PolicyPtr> policies() const;
     std::vector<Counted> counted(const Session& session) const;
 
     queue::Options options_;
+    std::map<std::string, std::shared_ptr<const policy::DynamicCondition>> conditions_;
+    std::map<std::string, std::shared_ptr<const policy::Suspension>> suspensions_;
+    bool suspended_ever_ = false;
     std::map<ItemId, Entry> entries_;
     std::map<queue::SessionId, Session> sessions_;
     std::map<queue::SessionId, Session> overtaken_;  // closed before the end of their attempt was told

@@ -84,6 +84,8 @@ void World::carry_out(queue::Action& action) {
     if (const auto* const close = std::get_if<queue::Close>(&action)) carry_out(*close);
     if (const auto* const removed = std::get_if<queue::Removed>(&action)) judge_.removed(*removed);
     if (const auto* const changed = std::get_if<queue::HoldChanged>(&action)) judge_.hold_changed(*changed);
+    if (const auto* const changed = std::get_if<queue::ConditionChanged>(&action)) judge_.changed(*changed);
+    if (const auto* const changed = std::get_if<queue::SuspensionChanged>(&action)) judge_.changed(*changed);
 }
 
 void World::carry_out(const queue::Resolve& action) {
@@ -129,6 +131,7 @@ void World::check_books() {
     const queue::Stats stats = core_->stats();
     if (stats.sessions < judge_.sessions()) judge_.violate("the core forgot a session");
     if (stats.items != judge_.items().size()) judge_.violate("the core does not have the items that are queued");
+    if (!judge_.nothing_suspended() || stats.suspensions > 0) return;
     if ((options_.policies != nullptr && !options_.policies->policies.empty()) || options_.disabled || judge_.sessions() >= options_.concurrency_max) return;
     core_->each_domain([&](const queue::DomainStats& domain) {
         const std::string name(domain.domain);
@@ -149,6 +152,8 @@ void World::crash() {
     tick_ = Instant::max();
     now_ += within(Duration(5'000));
     restarting_ = true;
+    for (const auto& [id, suspension] : judge_.suspensions()) tell(queue::SetSuspension{*suspension, true});
+    for (const auto& [id, condition] : judge_.conditions()) tell(queue::SetCondition{*condition, true});
     for (const queue::Admit& admit : judge_.survivors()) tell(admit);
     restarting_ = false;
 }
@@ -163,13 +168,14 @@ void World::heal() {
         judge_.configured(options_);
         tell(queue::Configure{options_});
         tell(queue::Release{});
+        lift_everything();
     }
     check_books();
 }
 
 void World::check_expectations(Report& report) {
     const queue::Stats stats = core_->stats();
-    if (stats.items + stats.sessions + stats.lanes + stats.buckets + stats.routes + stats.fresh_bytes != 0) {
+    if (stats.items + stats.sessions + stats.lanes + stats.buckets + stats.routes + stats.fresh_bytes + stats.conditions + stats.suspensions != 0) {
         judge_.violate("something is left although everything has ended");
     }
     const auto expect = [&](const char* what, const std::optional<std::uint64_t>& wanted, std::uint64_t got) {

@@ -74,6 +74,11 @@ private:
     void plan_trouble(double per_hour, const Step& step);
     void submit(const Stream& stream);
     void operate();
+    void intervene();
+    policy::Suspension random_suspension();
+    std::optional<policy::DynamicCondition> random_condition();
+    std::string random_value(policy::Field field);
+    void lift_everything();
     policy::PolicySetPtr tightened(const policy::PolicySetPtr& set);
     void reconfigure();
     queue::Selection random_selection();

@@ -224,14 +224,14 @@ TEST_F(JournalSpoolTest, PoliciesAreKeptByKeyAndErasedByAnEmptyValue) {
         ASSERT_TRUE(world.append({policy("a", "1"), policy("b", "2"), policy("c", "3")}));
         ASSERT_TRUE(world.append(policy("a", "4")));
         ASSERT_TRUE(world.append(MessageRecord{test_message(1, 10)}));  // keeps the first segment
-        // Hot mail makes the journal reclaim what held them.
+        // Hot mail of many sizes, so that some outcomes stand in other segments than their messages, makes the journal reclaim what held them.
         for (std::uint64_t id = 2; id < 150; ++id) {
-            ASSERT_TRUE(world.append(MessageRecord{test_message(id, 4000)}));
+            ASSERT_TRUE(world.append(MessageRecord{test_message(id, 3000 + id % 7 * 400)}));
             ASSERT_TRUE(world.append(delivered(id)));
         }
         ASSERT_TRUE(world.append(policy("b", "")));
         for (std::uint64_t id = 150; id < 300; ++id) {
-            ASSERT_TRUE(world.append(MessageRecord{test_message(id, 4000)}));
+            ASSERT_TRUE(world.append(MessageRecord{test_message(id, 3000 + id % 7 * 400)}));
             ASSERT_TRUE(world.append(delivered(id)));
         }
         EXPECT_GT(world.spool->status().rewritten_bytes, 0u);

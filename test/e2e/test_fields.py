@@ -138,7 +138,7 @@ class Fields(EndToEnd):
         item = self.engine.api("GET", "/v1/queue")[1]["items"][0]
         self.assertEqual({key: item[key] for key in ("tenant", "job", "transport", "priority", "lifetime")},
                          {"tenant": "acme", "job": "spring", "transport": "bulk", "priority": 7, "lifetime": 7200})
-        dump = self.engine.cli("journal", "dump", self.engine.directory / "queue").stdout
+        dump = self.engine.cli("journal", "dump", self.engine.directory).stdout
         self.assertIn('"marks":{"header.x-list":"news"}', dump)
 
     def test_a_message_ends_with_its_own_time(self):

@@ -8,7 +8,7 @@ import threading
 import time
 
 from peers import Knot, shared_port
-from world import SLUICE, EndToEnd, wait_for
+from world import ROOT, SLUICE, EndToEnd, wait_for
 
 SOURCES = ["127.0.0.41", "127.0.0.42"]
 GOOGLE = {"aspmx.l.google.com": ["127.0.0.51", "127.0.0.52"], "alt1.aspmx.l.google.com": ["127.0.0.53"],
@@ -18,36 +18,7 @@ MICROSOFT = {"a-example.mail.protection.outlook.com": ["127.0.0.61", "127.0.0.62
 PLAIN = {"mx1.plain.test": ["127.0.0.71"], "mx2.plain.test": ["127.0.0.72"]}
 
 # The two examples of the announcement of Halon 5.2, as they stand there.
-GSUITE = """- fields:
-  - localip
-  - remotemx:
-      gsuite:
-        - '*.google.com'
-        - '*.googlemail.com'
-        - '*.smtp.goog'
-  conditions:
-  - if:
-      remotemx: '#gsuite'
-    then:
-      concurrency: 10
-      rate: 50
-  default:
-    concurrency: 5
-    rate: 10
-"""
-O365 = """- fields:
-  - localip
-  - remotemx:
-      o365:
-       - '*.protection.outlook.com'
-  - remoteip
-  conditions:
-  - if:
-      remotemx: '#o365'
-    then:
-      concurrency: 10
-      rate: 30
-"""
+GSUITE, O365 = ((ROOT / "test" / "config" / "policy" / "good" / f"{name}.yaml").read_text() for name in ("gsuite", "o365"))
 
 
 class Receivers:

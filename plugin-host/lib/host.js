@@ -1,0 +1,154 @@
+'use strict'
+// Everything together: the plugins on one side, the engine's socket on the other.
+
+const { PassThrough } = require('node:stream')
+const config = require('haraka-config')
+const constants = require('haraka-constants')
+const netUtils = require('haraka-net-utils')
+const Notes = require('haraka-notes')
+const { addressMaker, chooseGeneration } = require('./addresses')
+const { runHook } = require('./chain')
+const { Items } = require('./items')
+const { Logger, textOf } = require('./logger')
+const { CONSTANTS } = require('./plugin')
+const { CALLED, OWN, POINTS } = require('./points')
+const { Registry } = require('./registry')
+
+class Host {
+    constructor(wire) {
+        this.wire = wire
+        this.reads = new Map() // request -> stream
+        this.lastRead = 0
+        this.logger = new Logger((line) => wire.send({ t: 'log', ...line }))
+        wire.on('message', (message) => this.take(message))
+        wire.on('octets', (request, octets, last) => this.takeOctets(request, octets, last))
+    }
+
+    take(message) {
+        switch (message.t) {
+            case 'hello': return void this.start(message)
+            case 'hook': return void this.answer(message)
+            case 'ended': return message.items.forEach((id) => this.items.ended(id))
+            case 'ping': return this.wire.send({ t: 'pong', n: message.n })
+            case 'unread': return this.endRead(message.id, new Error(message.reason))
+            case 'shutdown': return void this.shutdown()
+        }
+    }
+
+    async start(hello) {
+        this.directory = hello.directory
+        this.logger.level = hello.log_level
+        this.makeAddress = addressMaker(chooseGeneration(hello.addresses, hello.directory))
+        this.items = new Items(this)
+        this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
+        this.core = this.coreModules()
+        this.registry = new Registry(this)
+        // Packages use them without asking.
+        Object.assign(globalThis, CONSTANTS, { server: this.server })
+        await this.registry.loadAll(hello.native)
+        const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
+        if (begun.code !== constants.cont && begun.code !== constants.ok) {
+            this.logger.logcrit(`${begun.plugin} refuses to start: ${textOf(begun.msg)}`)
+        }
+        this.wire.send(this.ready())
+    }
+
+    ready() {
+        const hooks = {}
+        const uncalled = []
+        for (const hook of this.registry.listeners.keys()) {
+            if (!this.registry.has(hook) || OWN.includes(hook)) continue
+            if (CALLED.includes(hook)) {
+                hooks[hook] = this.registry.patience(hook)
+            } else {
+                for (const { plugin } of this.registry.of(hook)) uncalled.push({ hook, plugin: plugin.name })
+            }
+        }
+        const { plugins, failed, broken } = this.registry
+        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, uncalled, failed, broken }
+    }
+
+    async answer({ id, point, item: given, ...told }) {
+        let answer
+        let image
+        try {
+            const item = this.items.get(given)
+            noteDsn(item, given)
+            if (told.of && point !== 'delivered') item.show(told.of, given)
+            answer = await POINTS[point](this, item, told)
+            image = item.changedImage()
+        } catch (error) {
+            this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
+            answer = { what: 'failed', text: String(error.message) }
+        }
+        if (id !== undefined) this.wire.send({ t: 'answer', id, ...answer, image })
+    }
+
+    readMessage(itemId) {
+        const stream = new PassThrough()
+        const id = ++this.lastRead
+        this.reads.set(id, stream)
+        this.wire.send({ t: 'read', id, item: itemId })
+        return stream
+    }
+
+    takeOctets(request, octets, last) {
+        const stream = this.reads.get(request)
+        if (!stream) return
+        stream.write(octets)
+        if (last) this.endRead(request)
+    }
+
+    endRead(request, error) {
+        const stream = this.reads.get(request)
+        this.reads.delete(request)
+        if (stream && error) stream.destroy(error)
+        else if (stream) stream.end()
+    }
+
+    coreModules() {
+        const modules = { logger: this.logger, server: this.server, config, constants, net_utils: netUtils }
+        return {
+            has: (name) => Object.hasOwn(modules, name),
+            get: (name) => {
+                if (Object.hasOwn(modules, name)) return modules[name]
+                throw new Error(`Haraka's core module \`${name}\` is not available here`)
+            },
+        }
+    }
+
+    async shutdown() {
+        for (const plugin of this.registry ? this.registry.plugins : []) {
+            try {
+                if (typeof plugin.shutdown === 'function') await plugin.shutdown()
+            } catch (error) {
+                this.logger.log(this.logger.LOGERROR, [`shutdown failed: ${textOf(error)}`], { origin: plugin.name })
+            }
+        }
+        this.wire.flush()
+        this.wire.socket.end(() => process.exit(0))
+    }
+}
+
+// What decided each recipient in the last attempt, under the names that Haraka gives it.
+function noteDsn(item, given) {
+    if (!given.dsn) return
+    given.dsn.forEach((dsn, at) => {
+        if (!dsn) return
+        const address = item.todo.rcpt_to[at]
+        address.dsn_action = dsn.action
+        address.dsn_status = dsn.status
+        if (dsn.local) {
+            address.dsn_code = dsn.code
+            address.dsn_msg = dsn.response
+        } else {
+            address.dsn_smtp_code = dsn.code
+            address.dsn_smtp_extc = dsn.status
+            address.dsn_smtp_response = dsn.response
+            address.dsn_remote_mta = dsn.mta
+        }
+        if (dsn.action !== 'delivered') address.reason = `${dsn.code} ${dsn.status} ${dsn.response}`
+    })
+}
+
+module.exports = { Host }

@@ -1,0 +1,179 @@
+'use strict'
+// Items (Haraka's hmail) and the messages that they belong to, as plugins see them.
+
+const { EventEmitter } = require('node:events')
+const path = require('node:path')
+const Notes = require('haraka-notes')
+const { extrasOf } = require('./addresses')
+
+const IMAGE_CHARS_MAX = 64 * 1024
+// Messages of which no item is under way are kept for items that come later; so many at most.
+const WAITING_MESSAGES_MAX = 10_000
+
+class HMailItem extends EventEmitter {
+    constructor(given, host) {
+        super()
+        Object.defineProperty(this, 'is_hmail', { value: true })
+        Object.defineProperty(this, 'host', { value: host, enumerable: false })
+        this.filename = given.id
+        this.path = path.join(host.directory, 'queue', given.id)
+        this.file_size = given.size
+        this.data_start = 0
+        this.pid = process.pid
+        this.refcount = 1
+        this.hook = null
+        this.force_tls = false
+        host.logger.addTo(this, () => ({ origin: 'outbound', session: this.filename }))
+    }
+
+    // What the engine says about the item now. Changes that plugins made to the todo earlier stay.
+    update(given) {
+        this.num_failures = given.attempts
+        this.next_process = given.now
+        const isNew = !this.todo
+        if (isNew) this.begin(given)
+        this.show(given.rcpt_to.map((_, place) => place), given)
+        if (isNew) this.lastImage = this.image()
+    }
+
+    begin(given) {
+        const { makeAddress } = this.host
+        const image = given.image ? JSON.parse(given.image) : {}
+        this.recipients = new Map() // by place in the envelope
+        this.todo = {
+            queue_time: given.arrival, domain: given.domain, rcpt_to: [], mail_from: makeAddress(given.mail_from),
+            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.id,
+            force_tls: image.force_tls === true,
+        }
+        this.restored = image.rcpt || {}
+        // Names that plugins use although Haraka dropped them.
+        for (const [alias, read] of [
+            ['domain', () => this.todo.domain], ['uuid', () => this.todo.uuid], ['rcpt_to', () => this.todo.rcpt_to],
+            ['file', () => this.filename],
+        ]) {
+            Object.defineProperty(this, alias, { get: read, enumerable: false, configurable: true })
+        }
+    }
+
+    // Lets rcpt_to name those recipients of `given` that stand at `places`.
+    show(places, given) {
+        this.todo.rcpt_to = places.map((place) => this.recipient(given.rcpt_to[place], given.places[place]))
+    }
+
+    recipient(original, place) {
+        let address = this.recipients.get(place)
+        if (!address) {
+            address = this.host.makeAddress(original)
+            Object.assign(address, this.restored[place])
+            this.recipients.set(place, address)
+        }
+        return address
+    }
+
+    // What survives a restart, as JSON text.
+    image() {
+        const parts = { notes: this.todo.notes, live: this.notes }
+        const rcpt = {}
+        for (const [place, address] of this.recipients) {
+            const extras = extrasOf(address)
+            if (Object.keys(extras).length > 0) rcpt[place] = extras
+        }
+        if (Object.keys(rcpt).length > 0) parts.rcpt = rcpt
+        if (this.todo.force_tls === true) parts.force_tls = true
+        return imageText(parts)
+    }
+
+    // The image when plugins changed something since the last call.
+    changedImage() {
+        const text = this.image()
+        if (text === this.lastImage) return undefined
+        this.lastImage = text
+        if (text.length > IMAGE_CHARS_MAX) {
+            this.logwarn(`notes of ${text.length} characters are not kept for a restart; ${IMAGE_CHARS_MAX} is the most`)
+            return undefined
+        }
+        return text
+    }
+
+    // The stored message as a stream of octets, fetched when somebody reads.
+    data_stream() {
+        return this.host.readMessage(this.filename)
+    }
+}
+
+// Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
+function imageText(parts) {
+    try {
+        return JSON.stringify(parts)
+    } catch {
+        return JSON.stringify(Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, withoutLoops(value)])))
+    }
+}
+
+function withoutLoops(value) {
+    if (value === null || typeof value !== 'object') return value
+    const kept = {}
+    for (const [key, member] of Object.entries(value)) {
+        try {
+            if (JSON.stringify(member) !== undefined) kept[key] = member
+        } catch {
+            // Not for a restart then.
+        }
+    }
+    return kept
+}
+
+// All items that the engine has told of and not yet ended, with the live notes of their messages.
+class Items {
+    constructor(host) {
+        this.host = host
+        this.items = new Map() // by item id
+        this.messages = new Map() // by message id: { notes, alive, ended, total }
+    }
+
+    get(given) {
+        let item = this.items.get(given.id)
+        if (!item) {
+            item = new HMailItem(given, this.host)
+            const message = this.message(given)
+            message.alive += 1
+            item.notes = message.notes
+            this.items.set(given.id, item)
+        }
+        item.update(given)
+        return item
+    }
+
+    message(given) {
+        let message = this.messages.get(given.message)
+        if (!message) {
+            const notes = (given.image && JSON.parse(given.image).live) || given.notes || {}
+            message = { notes: new Notes(structuredClone(notes)), alive: 0, ended: 0, total: given.items }
+        }
+        // The most recently used last, so that the oldest of those that only wait are forgotten first.
+        this.messages.delete(given.message)
+        this.messages.set(given.message, message)
+        if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
+        return message
+    }
+
+    forgetWaiting() {
+        for (const [id, message] of this.messages) {
+            if (this.messages.size <= WAITING_MESSAGES_MAX) return
+            if (message.alive === 0) this.messages.delete(id)
+        }
+    }
+
+    ended(id) {
+        const messageId = id.slice(0, id.indexOf('.'))
+        const message = this.messages.get(messageId)
+        if (message) {
+            message.ended += 1
+            if (this.items.has(id)) message.alive -= 1
+            if (message.ended >= message.total) this.messages.delete(messageId)
+        }
+        this.items.delete(id)
+    }
+}
+
+module.exports = { Items, HMailItem, imageText }

@@ -1,0 +1,103 @@
+'use strict'
+// One plugin: a legacy .js file or an npm package, with what plugins expect to find on `this`.
+
+const fs = require('node:fs')
+const path = require('node:path')
+const vm = require('node:vm')
+const { createRequire } = require('node:module')
+const config = require('haraka-config')
+const constants = require('haraka-constants')
+
+const CONSTANTS = {}
+constants.import(CONSTANTS)
+
+class PluginNotFound extends Error {}
+
+class Plugin {
+    // `home` is where it was found: { file } of a legacy plugin or { folder } of a package.
+    constructor(name, home, runtime) {
+        this.name = name
+        this.base = {}
+        this.hooks = {}
+        this.timeout = timeoutOf(name)
+        this.plugin_path = home.file || home.folder
+        this.hasPackageJson = home.folder !== undefined
+        const defaults = home.folder || path.resolve(path.dirname(home.file), '..')
+        hide(this, 'is_plugin', true)
+        hide(this, 'runtime', runtime)
+        hide(this, 'config', config.module_config(defaults, runtime.directory))
+        runtime.logger.addTo(this, () => ({ origin: this.name }))
+        if (home.folder !== undefined) {
+            Object.assign(this, require(home.folder))
+        } else {
+            this.compile(home.file)
+        }
+    }
+
+    // As Haraka does it: strict mode, a realm of its own, `exports` is the plugin.
+    compile(file) {
+        const source = fs.readFileSync(file, 'utf8')
+        const sandbox = {
+            ...CONSTANTS,
+            require: this.requireFrom(file), exports: this, module: { exports: this },
+            __filename: file, __dirname: path.dirname(file), server: this.runtime.server,
+            process, Buffer, Math, console, URL, URLSearchParams, AbortController, AbortSignal, TextEncoder, TextDecoder,
+            fetch: globalThis.fetch, structuredClone, queueMicrotask,
+            setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate,
+        }
+        // On the same line, so that line numbers in errors are the file's.
+        vm.runInNewContext(`'use strict';${source}`, sandbox, { filename: file })
+    }
+
+    // `require('./config')` is this plugin's view of the configuration, other names of Haraka's core are our modules.
+    requireFrom(file) {
+        const plain = createRequire(file)
+        return (name) => {
+            if (name === './config') return this.config
+            if (name.startsWith('./') && this.runtime.core.has(name.slice(2))) return this.runtime.core.get(name.slice(2))
+            return plain(name)
+        }
+    }
+
+    haraka_require(name) {
+        return this.runtime.core.get(name)
+    }
+
+    register_hook(hook, method, priority = 0) {
+        priority = Number(priority) || 0
+        if (priority < -100 || priority > 100) throw new Error(`priority ${priority} of ${hook} is not between -100 and 100`)
+        this.runtime.registry.add(hook, { plugin: this, method, priority })
+        this.hooks[hook] = this.hooks[hook] || []
+        this.hooks[hook].push(method)
+    }
+
+    // Everything that the parent has and this plugin has not; the parent registers its hooks as ours.
+    inherits(parentName) {
+        const parent = this.runtime.registry.compile(parentName)
+        for (const member in parent) {
+            if (!this[member]) this[member] = parent[member]
+        }
+        if (parent.register) parent.register.call(this)
+        this.base[parentName] = parent
+    }
+
+    async start() {
+        if (typeof this.register === 'function') await this.register()
+        for (const member in this) {
+            const hook = /^hook_(\w+)$/.exec(member)
+            if (hook && typeof this[member] === 'function') this.register_hook(hook[1], member)
+        }
+    }
+}
+
+function hide(object, name, value) {
+    Object.defineProperty(object, name, { value, enumerable: false, writable: true, configurable: true })
+}
+
+// Seconds; 0: none.
+function timeoutOf(name) {
+    const number = (value) => (value === null || value === undefined || isNaN(parseFloat(value)) ? undefined : parseFloat(value))
+    return number(config.get(`${name}.timeout`)) ?? number(config.get('plugin_timeout')) ?? 30
+}
+
+module.exports = { Plugin, PluginNotFound, CONSTANTS }

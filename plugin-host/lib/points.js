@@ -1,0 +1,100 @@
+'use strict'
+// The hook points of outbound mail: what each gets, what its answers mean, and what happens when there is none.
+
+const constants = require('haraka-constants')
+const { runHook } = require('./chain')
+const { normaliseMx } = require('./mx')
+const { textOf } = require('./logger')
+
+const DENY = new Set([constants.deny, constants.denydisconnect])
+const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
+
+// Before each attempt: may it begin, and where does it go? Without an answer it begins; without an answer about the
+// route it is a temporary failure, because mail that plugins route must not go elsewhere.
+async function attempt({ registry, logger }, item) {
+    const sent = await runHook(registry, logger, 'send_email', item, [])
+    if (sent.code === constants.delay) {
+        const seconds = Number(sent.msg)
+        if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
+        item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
+    }
+    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft')
+    if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
+    if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
+    const answer = { what: 'go', terms: termsOf(item) }
+    if (routed.code !== constants.ok) return answer
+    try {
+        answer.mx = normaliseMx(routed.msg)
+    } catch (error) {
+        item.logerror(`get_mx of ${routed.plugin}: ${error.message}`)
+        return { what: 'denysoft', text: error.message, by: routed.plugin }
+    }
+    item.mxlist = answer.mx
+    return answer
+}
+
+// What plugins ask of this attempt by way of the todo.
+function termsOf(item) {
+    const { notes } = item.todo
+    const terms = {}
+    if (item.todo.force_tls === true || item.force_tls === true) terms.force_tls = true
+    if (typeof notes.outbound_ip === 'string') terms.bind = notes.outbound_ip
+    if (typeof notes.outbound_helo === 'string') terms.helo = notes.outbound_helo
+    return terms
+}
+
+// A temporary failure. Without a usable answer the retry schedule decides.
+async function deferred({ registry, logger }, item, told) {
+    const params = { delay: told.delay, err: told.reason }
+    if (told.partial) {
+        params.fail_recips = item.todo.rcpt_to
+        params.mx = told.mx
+    }
+    const answer = await runHook(registry, logger, 'deferred', item, params)
+    if (answer.code === constants.cont) return { what: 'default' }
+    if (!DENYSOFT.has(answer.code)) return { what: 'drop', by: answer.plugin }
+    const seconds = Number(answer.msg)
+    if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: answer.plugin }
+    item.logwarn(`${answer.plugin} answered deferred with DENYSOFT and no number of seconds: the usual delay is used`)
+    return { what: 'default' }
+}
+
+// A permanent failure. Without a usable answer the sender is told.
+async function bounce({ registry, logger }, item, told) {
+    const error = new Error(told.reason)
+    error.mx = told.mx
+    error.bounced_rcpt = item.todo.rcpt_to
+    item.bounce_error = error
+    const answer = await runHook(registry, logger, 'bounce', item, error)
+    return answer.code === constants.cont ? { what: 'default' } : { what: 'silent', by: answer.plugin }
+}
+
+// Nobody waits for what plugins say here.
+async function delivered({ registry, logger }, item, told) {
+    const params = [
+        told.host, told.ip, told.response, told.delay, told.port, told.mode, told.of.map((at) => item.todo.rcpt_to[at]),
+        told.secured, told.authenticated,
+    ]
+    const answer = await runHook(registry, logger, 'delivered', item, params)
+    if (answer.code !== constants.cont && answer.code !== constants.ok) {
+        item.logwarn(`${answer.plugin} answered delivered with ${constants.translate(answer.code)}, which changes nothing`)
+    }
+    return undefined
+}
+
+// Texts, arrays of them, Errors and DSN objects of haraka-dsn.
+function reason(msg, otherwise) {
+    if (msg === undefined || msg === null || msg === '') return otherwise
+    if (Array.isArray(msg)) return msg.map(String).join(' ')
+    if (typeof msg === 'object' && typeof msg.reply === 'string') return msg.reply
+    if (typeof msg === 'object' && typeof msg.message === 'string') return msg.message
+    return typeof msg === 'string' ? msg : textOf(msg)
+}
+
+const POINTS = { attempt, deferred, bounce, delivered }
+// The hooks of Haraka's that the engine calls, each by one of the points.
+const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered']
+// Hooks that the host itself calls.
+const OWN = ['init_master', 'deny']
+
+module.exports = { POINTS, CALLED, OWN }

@@ -1,0 +1,111 @@
+'use strict'
+// config/plugins, and who listens to which hook.
+
+const fs = require('node:fs')
+const path = require('node:path')
+const config = require('haraka-config')
+const { Plugin, PluginNotFound } = require('./plugin')
+
+const RENAMED = {
+    'auth/auth_ldap': 'auth-ldap', backscatterer: 'dns-list', 'connect.asn': 'asn', 'connect.fcrdns': 'fcrdns',
+    'connect.geoip': 'geoip', 'connect.p0f': 'p0f', 'connect.rdns_access': 'access', 'data.headers': 'headers',
+    'data.nomsgid': 'headers', 'data.noreceived': 'headers', 'data.rfc5322_header_checks': 'headers',
+    'data.uribl': 'uribl', dkim_sign: 'dkim', dkim_verify: 'dkim', dnsbl: 'dns-list', dnswl: 'dns-list',
+    'log.syslog': 'syslog', 'mail_from.access': 'access', 'mail_from.blocklist': 'access',
+    'mail_from.nobounces': 'bounce', max_unrecognized_commands: 'limit', rate_limit: 'limit',
+    'rcpt_to.access': 'access', 'rcpt_to.blocklist': 'access', 'rcpt_to.ldap': 'rcpt-ldap',
+    'rcpt_to.max_count': 'limit', 'rcpt_to.qmail_deliverable': 'qmail-deliverable', 'rdns.regexp': 'access',
+    relay_acl: 'relay', relay_all: 'relay', relay_dest_domains: 'relay', relay_force_routing: 'relay',
+}
+
+function currentName(listed) {
+    const name = listed.replace(/^haraka-plugin-/, '')
+    return Object.hasOwn(RENAMED, name) ? RENAMED[name] : name
+}
+
+class Registry {
+    constructor(runtime) {
+        this.runtime = runtime
+        this.plugins = []
+        this.listeners = new Map() // hook -> [{ plugin, method, priority }] in run order
+        this.failed = [] // [{ name, reason }]: not installed, or broken and to be ignored
+        this.broken = [] // [{ name, reason }]
+        this.ignoreBroken = config.get('smtp.ini', { booleans: ['-main.ignore_bad_plugins'] }).main.ignore_bad_plugins
+    }
+
+    // In the order of the list, each name once; those that the engine does itself are left to it.
+    async loadAll(native = []) {
+        const seen = new Set(native)
+        for (const listed of config.get('plugins', 'list')) {
+            const name = currentName(listed)
+            if (seen.has(name)) continue
+            seen.add(name)
+            await this.load(name)
+        }
+    }
+
+    // A plugin that does not load is left out, with all that it registered until then. One that is installed and broken
+    // is the engine's business: mail that it would have decided about must not go without it.
+    async load(name) {
+        let installed = false
+        try {
+            this.find(name)
+            installed = true
+            const plugin = this.compile(name)
+            this.plugins.push(plugin)
+            await plugin.start()
+        } catch (error) {
+            this.plugins = this.plugins.filter((plugin) => plugin.name !== name)
+            for (const [hook, list] of this.listeners) {
+                this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
+            }
+            const reason = error instanceof PluginNotFound ? error.message : String(error.stack || error)
+            const list = installed && !this.ignoreBroken ? this.broken : this.failed
+            list.push({ name, reason })
+        }
+    }
+
+    compile(listed) {
+        const name = listed.replace(/^haraka-plugin-/, '')
+        return new Plugin(name, this.find(name), this.runtime)
+    }
+
+    // The first hit wins, in Haraka's order.
+    find(name) {
+        const home = this.runtime.directory
+        const core = path.join(home, 'node_modules', 'Haraka')
+        const legacy = (base) => ({ file: path.join(base, 'plugins', `${name}.js`) })
+        const packaged = (...parts) => ({ folder: path.join(...parts) })
+        const places = [
+            legacy(home), packaged(home, 'node_modules', `haraka-plugin-${name}`), packaged(home, '..', `haraka-plugin-${name}`),
+            packaged(home, 'plugins', name), packaged(home, 'node_modules', name),
+            legacy(core), packaged(core, 'node_modules', `haraka-plugin-${name}`), packaged(core, '..', `haraka-plugin-${name}`),
+        ]
+        const found = places.find((place) => fs.existsSync(place.file || path.join(place.folder, 'package.json')))
+        if (!found) throw new PluginNotFound(`plugin \`${name}\` is neither in plugins/ nor in node_modules/`)
+        return found
+    }
+
+    add(hook, listener) {
+        const list = this.listeners.get(hook) || []
+        const place = list.findIndex((other) => other.priority > listener.priority)
+        list.splice(place === -1 ? list.length : place, 0, listener)
+        this.listeners.set(hook, list)
+    }
+
+    of(hook) {
+        return this.listeners.get(hook) || []
+    }
+
+    has(hook) {
+        return this.of(hook).length > 0
+    }
+
+    // What the engine must allow for: the sum of the timeouts, in ms; null when some plugin may take for ever.
+    patience(hook) {
+        const timeouts = this.of(hook).map((listener) => listener.plugin.timeout)
+        return timeouts.some((timeout) => timeout === 0) ? null : timeouts.reduce((sum, timeout) => sum + timeout * 1000, 0)
+    }
+}
+
+module.exports = { Registry, currentName }

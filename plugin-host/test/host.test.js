@@ -1,0 +1,243 @@
+'use strict'
+// Loading plugins, what they find there, and how the host lives and dies.
+
+const assert = require('node:assert')
+const fs = require('node:fs')
+const path = require('node:path')
+const { test } = require('node:test')
+const { Engine } = require('./support')
+
+const ROUTE = 'exports.hook_get_mx = function (next) { next(OK, "mx.test") }'
+const TELL = (expression) => `exports.hook_send_email = async function (next, hmail) {
+    hmail.todo.notes.told = await (${expression})
+    next()
+}`
+const told = (answer) => JSON.parse(answer.image).notes.told
+
+test('the list is followed: order, renames, native plugins, each once', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('one', ROUTE).plugin('limit', ROUTE).plugin('tls', ROUTE)
+    engine.list = ['# a comment', 'haraka-plugin-one', 'tls', 'rate_limit', 'limit']
+    await engine.start({ native: ['tls', 'relay'] })
+    assert.deepStrictEqual(engine.ready.plugins, ['one', 'limit'])
+})
+
+test('what does not load is left out and reported', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('bad/syntax', 'exports.x = {')
+    engine.plugin('bad/register', 'exports.register = function () { this.register_hook("get_mx", "x"); throw new Error("not today") }')
+    engine.plugin('good', ROUTE)
+    engine.list.push('absent')
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.plugins, ['good'])
+    assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['absent'])
+    assert.deepStrictEqual(engine.ready.broken.map(({ name }) => name), ['bad/syntax', 'bad/register'])
+    const reasons = Object.fromEntries([...engine.ready.failed, ...engine.ready.broken].map(({ name, reason }) => [name, reason]))
+    assert.match(reasons['bad/syntax'], /syntax\.js:1/)
+    assert.match(reasons['bad/register'], /not today[\s\S]*register\.js:1/)
+    assert.match(reasons.absent, /neither in plugins\/ nor in node_modules\//)
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'mx.test')
+})
+
+test('broken plugins may be ignored', async (t) => {
+    const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
+    engine.plugin('bad', 'exports.register = function () { this.inherits("absent") }').plugin('good', ROUTE)
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.broken, [])
+    assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['bad'])
+})
+
+test('hooks that the engine does not call yet are named', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('mixed', `${ROUTE}; exports.hook_rcpt = function (next) { next() }`).start()
+    assert.deepStrictEqual(engine.ready.uncalled, [{ hook: 'rcpt', plugin: 'mixed' }])
+    assert.deepStrictEqual(Object.keys(engine.ready.hooks), ['get_mx'])
+})
+
+test('packages find constants and server without asking', async (t) => {
+    const engine = new Engine(t)
+    engine.package('packed', `exports.register = function () { server.notes.seen = 'yes'; this.register_hook('get_mx', 'route') }
+        exports.route = (next) => next(OK, server.notes.seen + '.test')`)
+    await engine.start()
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'yes.test')
+})
+
+test('legacy plugins inherit, require and find their globals', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('parent', `exports.register = function () { this.register_hook('get_mx', 'route') }
+        exports.route = function (next) { next(OK, this.prefix() + '.test') }
+        exports.prefix = () => 'parent'`)
+    engine.list = []
+    engine.plugin('child', `exports.register = function () { this.inherits('parent') }
+        exports.prefix = function () {
+            const fs = require('fs'), path = require('node:path'), local = require('./local')
+            if (!fs.existsSync(__filename) || path.dirname(__filename) !== __dirname) throw new Error('where am I?')
+            if (this.haraka_require('logger').LOGINFO !== 6 || require('./config') !== this.config) throw new Error('core')
+            return 'child-of-' + Object.keys(this.base) + '-' + local
+        }`)
+    fs.writeFileSync(path.join(engine.directory, 'plugins', 'local.js'), 'module.exports = "x"')
+    await engine.start()
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'child-of-parent-x.test')
+})
+
+test('configuration of every type, read again when a file changes', async (t) => {
+    const engine = new Engine(t)
+    engine.config('thing.ini', 'n=1\n[sub]\nyes=true\n').config('thing.json', '{"a":[1]}').config('list', 'a\n# no\nb\n').config('value', '17\n')
+    engine.config('thing.yaml', 'b: 2\n')
+    engine.plugin('reader', `exports.register = function () {
+            this.load = () => { this.cfg = this.config.get('thing.ini', { booleans: ['-sub.yes', '+sub.no'] }, () => this.load()) }
+            this.load()
+        }
+        exports.hook_send_email = function (next, hmail) {
+            const c = this.config
+            hmail.todo.notes.told = [this.cfg.main.n, this.cfg.sub.yes, this.cfg.sub.no, c.get('thing.json').a[0], c.get('thing.yaml').b,
+                c.get('list', 'list').length, c.get('value'), c.get('absent')]
+            next()
+        }`)
+    await engine.start()
+    assert.deepStrictEqual(told(await engine.call('attempt')), [1, true, true, 1, 2, 2, 17, null])
+    engine.config('thing.ini', 'n=2\n')
+    for (let answer; ;) {
+        answer = await engine.call('attempt', { id: `0ABCDEFGHJKMN.${engine.lastCall + 2}` })
+        if (told(answer)[0] === 2) break
+        await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+})
+
+test('live notes are shared by the items of a message until the last one has ended', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('count', `exports.hook_send_email = function (next, hmail) {
+        hmail.notes.calls = (hmail.notes.calls || []).concat(() => 1)
+        hmail.todo.notes.told = [hmail.notes.calls.length, hmail.todo.notes.mine || 0]
+        hmail.todo.notes.mine = (hmail.todo.notes.mine || 0) + 1
+        next()
+    }`).start()
+    const ask = async (id) => told(await engine.call('attempt', { id, items: 2 }))
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.1'), [1, 0])
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2'), [2, 0])
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.1'), [3, 1])
+    assert.deepStrictEqual(await ask('0BBCDEFGHJKMN.1'), [1, 0])
+    engine.wire.send({ t: 'ended', items: ['0ABCDEFGHJKMN.1'] })
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2'), [4, 1])
+    engine.wire.send({ t: 'ended', items: ['0ABCDEFGHJKMN.2'] })
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2'), [1, 0])
+})
+
+test('the image brings notes and the todo back into another host', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('keeper', `exports.hook_get_mx = function (next, hmail) {
+        const rcpt = hmail.todo.rcpt_to[0]
+        const seen = [hmail.todo.notes.get('a.b'), hmail.notes.live, rcpt.mark, hmail.todo.force_tls, hmail.todo.notes.given]
+        hmail.todo.notes.set('a.b', 'kept')
+        hmail.notes.live = 'too'
+        hmail.notes.self = hmail.notes
+        rcpt.mark = 7
+        hmail.todo.force_tls = true
+        next(OK, seen.map(String).join('.') + '.test')
+    }`).start()
+    const first = await engine.call('attempt', { notes: { given: 'yes' } })
+    assert.strictEqual(first.mx[0].host, 'undefined.undefined.undefined.false.yes.test')
+    await engine.restart()
+    const second = await engine.call('attempt', { image: first.image })
+    assert.strictEqual(second.mx[0].host, 'kept.too.7.true.yes.test')
+    assert.strictEqual(second.terms.force_tls, true)
+})
+
+test('an item whose notes nobody changed has no image', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('route', ROUTE).start()
+    assert.strictEqual((await engine.call('attempt', { notes: { x: 1 } })).image, undefined)
+})
+
+test('notes without measure are not kept, and said to be', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('big', TELL('"x".repeat(100000)')).start()
+    assert.strictEqual((await engine.call('attempt')).image, undefined)
+    await engine.logged(/are not kept for a restart/)
+})
+
+for (const [generation, expression, expected] of [
+    ['3.1', 'rcpt.address() + rcpt.format() + rcpt.isNull()', 'One@There.test<One@There.test>false'],
+    ['3.2', 'rcpt.address + rcpt.format() + rcpt.isNull()', 'One@There.test<One@There.test>false'],
+    ['both', 'rcpt.address() + rcpt.address.toLowerCase()', 'One@There.testone@there.test'],
+]) {
+    test(`addresses as of Haraka ${generation}`, async (t) => {
+        const engine = new Engine(t)
+        await engine.plugin('tell', `exports.hook_send_email = function (next, hmail) {
+            const rcpt = hmail.todo.rcpt_to[0]
+            hmail.todo.notes.told = ${expression}
+            next()
+        }`).start({ addresses: generation })
+        assert.strictEqual(told(await engine.call('attempt', { rcpt_to: ['<One@There.test>'] })), expected)
+    })
+}
+
+test('what Haraka is installed decides about addresses', async (t) => {
+    const engine = new Engine(t)
+    const folder = path.join(engine.directory, 'node_modules', 'Haraka')
+    fs.mkdirSync(folder, { recursive: true })
+    fs.writeFileSync(path.join(folder, 'package.json'), '{"version":"3.1.6"}')
+    await engine.plugin('tell', TELL('typeof hmail.todo.rcpt_to[0].address')).start()
+    assert.strictEqual(told(await engine.call('attempt')), 'function')
+})
+
+test('the message is fetched when somebody reads it', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('read', TELL(`new Promise((resolve, reject) => {
+        let text = ''
+        hmail.data_stream().on('data', (d) => { text += d }).on('end', () => resolve(text)).on('error', (e) => resolve('no: ' + e.message))
+    })`)).start()
+    const answer = engine.call('attempt')
+    const asked = await engine.expect((message) => message.t === 'read')
+    assert.strictEqual(asked.item, '0ABCDEFGHJKMN.1')
+    engine.wire.sendOctets(asked.id, Buffer.from('Subject: x\r\n'), false)
+    engine.wire.sendOctets(asked.id, Buffer.from('\r\nbody\r\n'), true)
+    assert.strictEqual(told(await answer), 'Subject: x\r\n\r\nbody\r\n')
+    const second = engine.call('attempt', { id: '0BBCDEFGHJKMN.1' })
+    const again = await engine.expect((message) => message.t === 'read')
+    engine.wire.send({ t: 'unread', id: again.id, reason: 'gone' })
+    assert.strictEqual(told(await second), 'no: gone')
+})
+
+test('what plugins throw outside of hooks is contained', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('loose', `exports.hook_get_mx = function (next) {
+        setTimeout(() => { throw new Error('thrown later') }, 1)
+        setTimeout(() => { Promise.reject(new Error('rejected later')) }, 1)
+        setTimeout(() => next(OK, 'mx.test'), 20)
+    }`).start()
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'mx.test')
+    assert.match((await engine.logged(/thrown later/)).text, /loose\.js:2/)
+    await engine.logged(/rejected later/)
+    engine.wire.send({ t: 'ping', n: 5 })
+    assert.strictEqual((await engine.expect((message) => message.t === 'pong')).n, 5)
+})
+
+test('loggers name the plugin and the item', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('talk', `exports.hook_get_mx = function (next, hmail) {
+        this.logwarn('about', { a: 1 }, hmail)
+        next()
+    }`).start()
+    await engine.call('attempt')
+    const line = await engine.logged(/^about/)
+    assert.deepStrictEqual(line, { t: 'log', level: 4, session: '0ABCDEFGHJKMN.1', origin: 'talk', text: 'about { a: 1 }' })
+})
+
+test('shutdown lets plugins finish; without an engine the host ends', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('end', `exports.shutdown = async function () { require('fs').writeFileSync(process.env.HARAKA + '/bye', 'x') }`).start()
+    engine.wire.send({ t: 'shutdown' })
+    assert.deepStrictEqual(await engine.exited, { code: 0, signal: null })
+    assert.ok(fs.existsSync(path.join(engine.directory, 'bye')))
+    await engine.start()
+    engine.wire.socket.destroy()
+    assert.strictEqual((await engine.exited).code, 0)
+})
+
+test('nonsense on the socket ends the host', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('route', ROUTE).start()
+    engine.wire.socket.write(Buffer.from([0, 0, 0, 0, 0]))
+    assert.strictEqual((await engine.exited).code, 1)
+})

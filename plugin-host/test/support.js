@@ -1,0 +1,120 @@
+'use strict'
+// A mock of the engine: the other end of a real host's socket, with an instance of its own.
+
+const { spawn } = require('node:child_process')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const { Wire } = require('../lib/wire')
+
+class Engine {
+    constructor(test) {
+        this.directory = fs.mkdtempSync(path.join(os.tmpdir(), 'sluice-plugins-'))
+        fs.mkdirSync(path.join(this.directory, 'config'))
+        fs.mkdirSync(path.join(this.directory, 'plugins'))
+        this.list = []
+        this.logs = []
+        this.other = []
+        this.waiting = new Map()
+        this.wakers = []
+        this.lastCall = 0
+        test.after(() => {
+            if (this.child) this.child.kill('SIGKILL')
+            fs.rmSync(this.directory, { recursive: true, force: true })
+        })
+    }
+
+    config(name, text) {
+        fs.writeFileSync(path.join(this.directory, 'config', name), text)
+        return this
+    }
+
+    // A legacy plugin of the instance, which is also listed.
+    plugin(name, source) {
+        const file = path.join(this.directory, 'plugins', `${name}.js`)
+        fs.mkdirSync(path.dirname(file), { recursive: true })
+        fs.writeFileSync(file, source)
+        this.list.push(name)
+        return this
+    }
+
+    package(name, source) {
+        const folder = path.join(this.directory, 'node_modules', `haraka-plugin-${name}`)
+        fs.mkdirSync(folder, { recursive: true })
+        fs.writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ name: `haraka-plugin-${name}`, main: 'index.js' }))
+        fs.writeFileSync(path.join(folder, 'index.js'), source)
+        this.list.push(name)
+        return this
+    }
+
+    async start(hello = {}) {
+        this.config('plugins', this.list.join('\n') + '\n')
+        const host = path.join(__dirname, '..', 'index.js')
+        this.child = spawn(process.execPath, [host, this.directory], { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] })
+        this.exited = new Promise((resolve) => this.child.on('exit', (code, signal) => resolve({ code, signal })))
+        this.wire = new Wire(this.child.stdio[3])
+        this.wire.on('message', (message) => this.take(message))
+        this.wire.on('closed', () => this.wake())
+        this.wire.send({ t: 'hello', directory: this.directory, native: [], addresses: 'auto', log_level: 7, ...hello })
+        this.ready = await this.expect((message) => message.t === 'ready')
+        return this
+    }
+
+    async restart() {
+        this.child.kill('SIGKILL')
+        await this.exited
+        return this.start()
+    }
+
+    take(message) {
+        if (message.t === 'answer') this.waiting.get(message.id)(message)
+        else if (message.t === 'log') this.logs.push(message)
+        else this.other.push(message)
+        this.wake()
+    }
+
+    wake() {
+        for (const waker of this.wakers.splice(0)) waker()
+    }
+
+    // The first message, other than answers and log lines, that `wanted` accepts.
+    async expect(wanted) {
+        for (;;) {
+            const at = this.other.findIndex(wanted)
+            if (at !== -1) return this.other.splice(at, 1)[0]
+            if (this.wire.socket.destroyed) throw new Error('the host has gone')
+            await this.change()
+        }
+    }
+
+    async logged(pattern) {
+        for (;;) {
+            const line = this.logs.find(({ text }) => pattern.test(text))
+            if (line) return line
+            await this.change()
+        }
+    }
+
+    change() {
+        return new Promise((resolve) => this.wakers.push(resolve))
+    }
+
+    call(point, item = {}, told = {}) {
+        const id = ++this.lastCall
+        return new Promise((resolve) => {
+            this.waiting.set(id, resolve)
+            this.wire.send({ t: 'hook', id, point, item: itemOf(item), ...told })
+        })
+    }
+}
+
+function itemOf(changes) {
+    const id = changes.id || '0ABCDEFGHJKMN.1'
+    return {
+        id, message: id.slice(0, id.indexOf('.')), items: 1, attempts: 0, arrival: 1_795_000_000_000, now: 1_795_000_001_000,
+        size: 1000, domain: 'there.test', mail_from: '<from@here.test>', rcpt_to: ['<one@there.test>'], places: [0],
+        notes: {}, ...changes,
+    }
+}
+
+module.exports = { Engine }

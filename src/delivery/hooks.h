@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/task.h"
+#include "queue/core.h"
+#include "spool/spool.h"
+
+namespace sluice::delivery {
+
+struct Attempted;
+
+// The hooks of mail out, in the order of an attempt. `before_attempt` stands for Haraka's send_email and get_mx.
+enum class Hook : std::uint8_t { before_attempt, deferred, bounce, delivered };
+inline constexpr std::size_t hook_count = 4;
+
+// What plugins say before an attempt. Value.
+struct Before {
+    enum class What : std::uint8_t { go, later, defer, fail, cancelled } what = What::go;
+    queue::RoutePtr route;  // go: null is the route of the domain
+    Duration delay{0};      // later: nothing has failed, but it is too early
+    std::string text;       // defer, fail: the reason
+    std::string by;         // the plugin
+};
+
+// What becomes of the deferred recipients of an attempt. Value.
+struct AfterDeferral {
+    enum class What : std::uint8_t { usual, later, drop } what = What::usual;
+    Duration delay{0};
+    std::string by;
+};
+
+// Who is to be heard after an attempt, and about whom. Views live until the answer.
+struct Hearing {
+    const Attempted& attempted;
+    std::span<const std::size_t> places;  // in attempted.recipients and verdicts
+    Duration delay{0};                    // deferred: until the next attempt
+    Duration since_arrival{0};
+};
+
+// What plugins may decide about mail out. Shard-owned, except wants().
+//
+// A hook that nobody registered must not be called: wants() tells at the cost of one load. Whatever plugins do instead of
+// answering, an answer comes in bounded time, with a safe meaning: an attempt that cannot be asked about is deferred, and
+// everything else is as if no plugin had been asked.
+class Hooks {
+public:
+    virtual ~Hooks() = default;
+
+    virtual bool wants(Hook hook) const = 0;
+    virtual Task<Before> before_attempt(const queue::Work& work, mail::MessagePtr message) = 0;
+    virtual Task<AfterDeferral> deferred(const Hearing& about) = 0;
+    // The name of the plugin that wants no notification; nothing: it is sent as usual.
+    virtual Task<std::optional<std::string>> bounce(const Hearing& about) = 0;
+    virtual void delivered(const Hearing& about) = 0;
+    // The outcome of an attempt is being recorded: adds what plugins noted on the item, or forgets it with the item.
+    virtual void record(ItemId item, bool decided, spool::Batch& batch) = 0;
+    // After everything else about the item: it has left the queue.
+    virtual void ended(ItemId item) = 0;
+};
+
+}  // namespace sluice::delivery

@@ -1,0 +1,200 @@
+#include <gmock/gmock.h>
+
+#include <set>
+
+#include "delivery/courier_test_support.h"
+#include "delivery/settlement.h"
+
+// What plugins may say before and after an attempt, and what becomes of the item then.
+
+namespace sluice::delivery {
+namespace {
+
+using std::chrono::minutes;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::StartsWith;
+
+// Plugins that answer at once, and remember what they were asked.
+class FakeHooks final : public Hooks {
+public:
+    bool wants(Hook hook) const override { return listens.contains(hook); }
+    Task<Before> before_attempt(const queue::Work&, mail::MessagePtr message) override {
+        asked.push_back("before " + message->envelope.recipients.front().address.text());
+        co_return before;
+    }
+    Task<AfterDeferral> deferred(const Hearing& about) override {
+        asked.push_back("deferred " + std::to_string(about.places.size()));
+        co_return after;
+    }
+    Task<std::optional<std::string>> bounce(const Hearing& about) override {
+        asked.push_back("bounce " + std::to_string(about.places.size()));
+        co_return silenced_by;
+    }
+    void delivered(const Hearing& about) override { asked.push_back("delivered " + std::to_string(about.places.size())); }
+    void record(ItemId item, bool decided, spool::Batch& batch) override {
+        batch.emplace_back(spool::PolicyRecord{item.text(), decided ? "" : "kept"});
+    }
+    void ended(ItemId item) override { asked.push_back("ended " + std::to_string(item.index)); }
+
+    std::set<Hook> listens{Hook::before_attempt, Hook::deferred, Hook::bounce, Hook::delivered};
+    Before before;
+    AfterDeferral after;
+    std::optional<std::string> silenced_by;
+    std::vector<std::string> asked;
+};
+
+class HooksTest : public CourierTest {
+protected:
+    HooksTest() {
+        CourierTest::hooks_ = &plugins_;
+        settings_.outbound.retry_jitter = false;
+    }
+
+    queue::Consult consult(Instant arrival) {
+        auto message = make_message({"b@example.test"});
+        queue::Consult consult{0, {}};
+        consult.work.item = ItemId{message->id, 0};
+        consult.work.arrival = arrival;
+        consult.work.attempts = 2;
+        consult.work.message = std::move(message);
+        return consult;
+    }
+    template <class Record>
+    std::vector<Record> recorded() {
+        std::vector<Record> found;
+        for (const spool::Batch& batch : spool_.batches) {
+            for (const spool::Record& record : batch) {
+                if (const auto* one = std::get_if<Record>(&record)) found.push_back(*one);
+            }
+        }
+        return found;
+    }
+
+    FakeHooks plugins_;
+};
+
+TEST_F(HooksTest, AnAttemptBeginsWithTheRouteOfPlugins) {
+    plugins_.before.route = std::make_shared<queue::Route>();
+    courier().carry_out(consult(clock_.now()));
+    run_until([&] { return !inbox_.all<queue::Consulted>().empty(); });
+    EXPECT_EQ(inbox_.all<queue::Consulted>().front().route, plugins_.before.route);
+    EXPECT_THAT(plugins_.asked, ElementsAre("before b@example.test"));
+    EXPECT_THAT(spool_.batches, IsEmpty());
+}
+
+TEST_F(HooksTest, NobodyIsAskedWhoDoesNotListen) {
+    plugins_.listens.clear();
+    courier().carry_out(consult(clock_.now()));
+    run_until([&] { return !inbox_.all<queue::Consulted>().empty(); });
+    EXPECT_THAT(plugins_.asked, IsEmpty());
+}
+
+TEST_F(HooksTest, PutOffIsNoFailureAndDurable) {
+    plugins_.before.what = Before::What::later;
+    plugins_.before.delay = minutes(3);
+    courier().carry_out(consult(clock_.now()));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::deferred);
+    EXPECT_FALSE(end.counts);
+    EXPECT_EQ(end.next, clock_.now() + minutes(3));
+    const auto schedules = recorded<spool::ScheduleRecord>();
+    ASSERT_THAT(schedules, SizeIs(1));
+    EXPECT_EQ(schedules[0].attempts, 2);
+    EXPECT_EQ(schedules[0].next, end.next);
+    EXPECT_THAT(recorded<spool::PolicyRecord>(), SizeIs(1));
+    EXPECT_THAT(events_.facts, IsEmpty());
+}
+
+TEST_F(HooksTest, PutOffEndsWithTheLifetimeOfTheMessage) {
+    plugins_.before.what = Before::What::later;
+    plugins_.before.delay = Duration::max();
+    const Instant arrival = clock_.now() - settings_.outbound.queue_lifetime + minutes(1);
+    courier().carry_out(consult(arrival));
+    EXPECT_EQ(ended().next, arrival + settings_.outbound.queue_lifetime);
+    clock_.advance(minutes(1));
+    courier().carry_out(consult(arrival));
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+    EXPECT_THAT(events_.facts.back(), StartsWith("expired+dsn"));
+}
+
+TEST_F(HooksTest, DenialsBounceAndSoftDenialsDefer) {
+    plugins_.before.what = Before::What::fail;
+    plugins_.before.text = "never";
+    courier().carry_out(consult(clock_.now()));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(events_.facts.back(), StartsWith("bounced+dsn dns 5.1.2"));
+    plugins_.before.what = Before::What::defer;
+    courier().carry_out(consult(clock_.now()));
+    const auto end = ended(2);
+    EXPECT_EQ(end.verdict, Ended::deferred);
+    EXPECT_TRUE(end.counts);
+    EXPECT_THAT(events_.facts.back(), StartsWith("deferred dns 4.1.2"));
+    EXPECT_THAT(plugins_.asked, ElementsAre("before b@example.test", "bounce 1", "ended 0", "before b@example.test", "deferred 1"));
+}
+
+TEST_F(HooksTest, WhileClosingTheItemStaysAsItIs) {
+    plugins_.before.what = Before::What::cancelled;
+    courier().carry_out(consult(clock_.now()));
+    finish();
+    EXPECT_THAT(inbox_.all<queue::Consulted>(), IsEmpty());
+    EXPECT_THAT(inbox_.all<queue::AttemptEnded>(), IsEmpty());
+    EXPECT_THAT(spool_.batches, IsEmpty());
+}
+
+constexpr const char* three_fates =
+    "C: MAIL *\nC: RCPT *\nC: RCPT *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 550 5.1.1 no\nS: 450 4.2.1 later\n"
+    "S: 354 go\n! body\nS: 250 2.0.0 queued\n";
+
+TEST_F(HooksTest, EveryFateIsHeardOnce) {
+    host({hello + three_fates + bye});
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::deferred);
+    EXPECT_THAT(plugins_.asked, ElementsAre("deferred 1", "bounce 1", "delivered 1"));
+    EXPECT_EQ(recorded<spool::ScheduleRecord>()[0].next, end.next) << "the delay that plugins were told";
+    EXPECT_EQ(recorded<spool::PolicyRecord>()[0].value, "kept");
+    EXPECT_THAT(recorded<spool::MessageRecord>(), SizeIs(1)) << "the notification";
+}
+
+TEST_F(HooksTest, PluginsChooseTheDelayAndSilenceNotifications) {
+    host({hello + three_fates + bye});
+    plugins_.after.what = AfterDeferral::What::later;
+    plugins_.after.delay = minutes(7);
+    plugins_.silenced_by = "quiet";
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    EXPECT_EQ(ended().next, clock_.now() + minutes(7));
+    EXPECT_THAT(recorded<spool::MessageRecord>(), IsEmpty());
+    const auto outcomes = recorded<spool::OutcomeRecord>();
+    ASSERT_THAT(outcomes, SizeIs(2));
+    EXPECT_EQ(outcomes[1].outcome, spool::Outcome::bounced);
+}
+
+TEST_F(HooksTest, DroppedMailIsRemovedInTheNameOfThePlugin) {
+    host({hello + three_fates + bye});
+    plugins_.after.what = AfterDeferral::What::drop;
+    plugins_.after.by = "dropper";
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    const auto outcomes = recorded<spool::OutcomeRecord>();
+    ASSERT_THAT(outcomes, SizeIs(3));
+    EXPECT_EQ(outcomes[2].outcome, spool::Outcome::removed);
+    EXPECT_EQ(outcomes[2].by, "plugin dropper");
+    EXPECT_THAT(outcomes[2].recipients, ElementsAre(2U));
+    EXPECT_EQ(recorded<spool::PolicyRecord>()[0].value, "");
+    EXPECT_EQ(plugins_.asked.back(), "ended 0");
+}
+
+TEST_F(HooksTest, NothingIsHeardWhileTheAttemptGoesOn) {
+    host({"S: 421 4.3.2 not now\n"});
+    queue::Deliver order = deliver(make_message({"b@example.test"}));
+    order.last_resort = false;
+    courier().carry_out(std::move(order));
+    EXPECT_EQ(ended().verdict, Ended::next_candidate);
+    closed();
+    EXPECT_THAT(plugins_.asked, IsEmpty());
+}
+
+}  // namespace
+}  // namespace sluice::delivery

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "net/socket.h"
+
+namespace sluice::plugin {
+
+// A process of our own with a socket to it as its descriptor 3. It inherits the environment and our standard error, for
+// both of its outputs, and nothing else that is open; it dies with the thread that started it. Ended when destroyed.
+class Child {
+public:
+    // `arguments[0]` is the program, a path or a name in PATH. Errors: not_found, out_of_resources.
+    static Result<Child> start(const std::vector<std::string>& arguments);
+    Child(Child&& other) noexcept;
+    Child& operator=(Child&& other) noexcept;
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+    ~Child() { end(); }
+
+    // Our end, in non-blocking mode; once.
+    net::Descriptor take_socket() { return std::move(socket_); }
+    pid_t id() const { return pid_; }
+    void kill();
+    // Kills it unless it has gone already, and waits. Says how it ended: "exit code 1", "signal 9".
+    std::string end();
+    // 0 when it cannot be known.
+    std::uint64_t resident_bytes() const;
+
+private:
+    Child(pid_t pid, net::Descriptor socket) : pid_(pid), socket_(std::move(socket)) {}
+
+    pid_t pid_ = -1;
+    net::Descriptor socket_;
+};
+
+}  // namespace sluice::plugin

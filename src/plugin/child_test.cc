@@ -1,0 +1,70 @@
+#include "plugin/child.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <unistd.h>
+
+namespace sluice::plugin {
+namespace {
+
+std::string read_all(const net::Descriptor& socket) {
+    std::string text;
+    for (;;) {
+        pollfd ready{socket.get(), POLLIN, 0};
+        if (::poll(&ready, 1, 10'000) <= 0) return text + " (nothing came)";
+        char bytes[256];
+        const ssize_t size = ::read(socket.get(), bytes, sizeof bytes);
+        if (size <= 0) return text;
+        text.append(bytes, static_cast<std::size_t>(size));
+    }
+}
+
+TEST(Child, HasTheSocketAsItsDescriptorThreeAndNothingElse) {
+    const int inheritable = ::open("/dev/null", O_RDONLY);
+    auto child = Child::start({"sh", "-c", "exec ls /proc/self/fd >&3"});
+    ASSERT_TRUE(child) << child.error().text();
+    const net::Descriptor socket = child->take_socket();
+    const std::string said = read_all(socket);
+    // The last one is the folder that is being listed.
+    ::close(inheritable);
+    EXPECT_EQ(said, "0\n1\n2\n3\n4\n");
+}
+
+TEST(Child, TheEndIsToldAsItWas) {
+    auto child = Child::start({"sh", "-c", "exit 7"});
+    ASSERT_TRUE(child);
+    read_all(child->take_socket());  // until it has gone
+    for (std::string end; end.empty();) {
+        const std::string state = "/proc/" + std::to_string(child->id()) + "/stat";
+        std::FILE* file = std::fopen(state.c_str(), "re");
+        char letter = 'Z';
+        if (file != nullptr && std::fscanf(file, "%*d %*s %c", &letter) != 1) letter = 'Z';
+        if (file != nullptr) std::fclose(file);
+        if (letter == 'Z') end = child->end();
+        if (!end.empty()) {
+            EXPECT_EQ(end, "exit code 7");
+        }
+    }
+}
+
+TEST(Child, IsKilledWhenItGoesOutOfScope) {
+    pid_t pid = 0;
+    {
+        auto child = Child::start({"sleep", "1000"});
+        ASSERT_TRUE(child);
+        pid = child->id();
+        EXPECT_GT(child->resident_bytes(), 0U);
+    }
+    EXPECT_NE(::kill(pid, 0), 0);
+}
+
+TEST(Child, AProgramThatIsNotThereIsNamed) {
+    const auto child = Child::start({"/no/such/program"});
+    ASSERT_FALSE(child);
+    EXPECT_EQ(child.error().code, Errc::not_found);
+    EXPECT_NE(child.error().detail.find("/no/such/program"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sluice::plugin

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "async/guarded.h"
+#include "base/ids.h"
+#include "spool/spool.h"
+
+namespace sluice::plugin {
+
+// What plugins noted on queued items, as the JSON text that the plugin host made of it: kept here for a host that is
+// started again, and in the spool for an engine that is. Thread-safe.
+class Images {
+public:
+    // At start: takes what is ours from what the spool recovered; whether there was something.
+    bool recover(const std::vector<spool::PolicyRecord>& records);
+    // After that: forgets those of items that are not queued any more; the batch erases them.
+    template <class IsQueued>
+    void prune(const IsQueued& is_queued, spool::Batch& batch) {
+        images_.with([&](auto& images) {
+            for (auto at = images.begin(); at != images.end();) {
+                const auto here = at++;
+                if (is_queued(here->first)) continue;
+                batch.emplace_back(spool::PolicyRecord{key_of(here->first), {}});
+                images.erase(here);
+            }
+        });
+    }
+
+    std::string get(ItemId item) const;  // empty: none
+    void set(ItemId item, std::string text);
+    // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
+    void record(ItemId item, bool decided, spool::Batch& batch);
+
+private:
+    struct Image {
+        std::string text;
+        bool recorded = false;     // this text is in the spool
+        bool ever_recorded = false;
+    };
+    static std::string key_of(ItemId item);
+
+    async::Guarded<absl::flat_hash_map<ItemId, Image>> images_;
+};
+
+}  // namespace sluice::plugin

@@ -1,0 +1,69 @@
+#include "plugin/images.h"
+
+#include <gtest/gtest.h>
+
+namespace sluice::plugin {
+namespace {
+
+const ItemId one{MessageId{1}, 0}, two{MessageId{1}, 1};
+
+std::vector<spool::PolicyRecord> policies(const spool::Batch& batch) {
+    std::vector<spool::PolicyRecord> found;
+    for (const spool::Record& record : batch) found.push_back(std::get<spool::PolicyRecord>(record));
+    return found;
+}
+
+TEST(Images, AreRecordedWhenTheyChangedAndErasedWithTheItem) {
+    Images images;
+    images.set(one, "{}");
+    spool::Batch batch;
+    images.record(two, false, batch);
+    EXPECT_TRUE(batch.empty());
+    images.record(one, false, batch);
+    images.record(one, false, batch);
+    ASSERT_EQ(batch.size(), 1U);
+    EXPECT_EQ(policies(batch)[0].value, "{}");
+
+    batch.clear();
+    images.set(one, "{\"a\":1}");
+    images.record(one, true, batch);
+    ASSERT_EQ(batch.size(), 1U);
+    EXPECT_EQ(policies(batch)[0].value, "");
+    EXPECT_EQ(images.get(one), "");
+}
+
+TEST(Images, OfItemsThatAreDecidedAtOnceNeverTouchTheDisk) {
+    Images images;
+    images.set(one, "{}");
+    spool::Batch batch;
+    images.record(one, true, batch);
+    EXPECT_TRUE(batch.empty());
+}
+
+TEST(Images, SurviveAndThoseOfForgottenItemsGo) {
+    Images before;
+    before.set(one, "1");
+    before.set(two, "2");
+    spool::Batch batch;
+    before.record(one, false, batch);
+    before.record(two, false, batch);
+    std::vector<spool::PolicyRecord> recovered = policies(batch);
+    recovered.push_back({"somebody else's", "x"});
+    recovered.push_back({"plugin image nonsense", "x"});
+
+    Images after;
+    after.recover(recovered);
+    EXPECT_EQ(after.get(one), "1");
+    batch.clear();
+    after.prune([](ItemId item) { return item == one; }, batch);
+    ASSERT_EQ(batch.size(), 1U);
+    EXPECT_EQ(policies(batch)[0].key, "plugin image " + two.text());
+    EXPECT_EQ(policies(batch)[0].value, "");
+    EXPECT_EQ(after.get(two), "");
+    batch.clear();
+    after.record(one, false, batch);
+    EXPECT_TRUE(batch.empty());
+}
+
+}  // namespace
+}  // namespace sluice::plugin

@@ -1,0 +1,156 @@
+#pragma once
+
+#include <boost/json/object.hpp>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <latch>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/mailbox.h"
+#include "async/shard.h"
+#include "async/task_group.h"
+#include "async/workers.h"
+#include "config/settings.h"
+#include "delivery/hooks.h"
+#include "event/log.h"
+#include "mail/message.h"
+#include "net/stream.h"
+#include "plugin/child.h"
+#include "plugin/frames.h"
+
+namespace sluice::plugin {
+
+// One question to plugins. The coroutine that asks owns it and waits for `done`.
+struct Question {
+    Question(delivery::Hook hook_, std::string text_, async::Executor executor)
+        : hook(hook_), text(std::move(text_)), done(executor) {}
+
+    const delivery::Hook hook;
+    const std::string text;  // members of the message, without braces
+    Result<boost::json::object> answer = fail(Errc::cancelled, "no answer");
+    async::Signal done;
+    async::Mailbox<Question*>* back = nullptr;  // takes it to where it is waited for
+
+    std::chrono::steady_clock::time_point deadline;  // of the host's own
+};
+
+// Runs the plugin host, a Node process, and asks it. Starts it again, with growing pauses, when it ends, hangs or uses too
+// much memory.
+//
+// Promise: every question is answered exactly once and in bounded time: by plugins; timed_out; link_closed when the host
+// died with it; unreachable when there is no host; cancelled while closing. Questions wait for a host that is being started.
+// Thread: ask(), tell(), wants() and the like from any thread; the rest lives on a shard of its own.
+class NodeHost {
+public:
+    using LoadMessage = std::function<Result<mail::MessagePtr>(MessageId)>;
+    using Clock = std::chrono::steady_clock;
+
+    NodeHost(
+        const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load,
+        std::function<void()> on_hooks);
+    ~NodeHost();
+
+    void start();
+    // Items that are asked about from now on, or wait for that, are left as they are; the other questions may be
+    // answered until the deadline.
+    void begin_closing(Clock::time_point deadline);
+    // After the last question: lets plugins finish, ends the host and the shard.
+    void end();
+
+    void ask(Question& question);
+    // Nobody waits for an answer. Dropped, and counted, when the host is slow or down.
+    void tell(std::string text);
+    // The item has left the queue.
+    void forget(ItemId item);
+
+    // Until a host has told what its plugins listen to, everything is wanted.
+    bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
+    // Some plugin decides about routes.
+    bool routes() const { return (hooks_ & routes_bit) != 0; }
+
+private:
+    struct Note {
+        Question* question = nullptr;
+        std::string text;        // without a question: a message
+        std::string ended_item;  // or this
+    };
+    enum class State : std::uint8_t { down, starting, ready };
+
+    static constexpr unsigned routes_bit = 1u << delivery::hook_count;
+    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
+
+    void take(std::vector<Note>& notes);
+    void put(Question& question);
+    void send_question(Question& question);
+    void send(std::string_view message);
+    void answer(Question& question, Result<boost::json::object> answer);
+    void refuse_waiting(const Error& error);
+    Task<> finish(std::latch& ended);
+    Task<> run();
+    Task<> live();
+    Result<> begin();
+    Task<> read();
+    Task<> write();
+    Task<> tick();
+    Task<> send_message(std::uint32_t request, ItemId item);
+    void check_questions(Clock::time_point now);
+    void check_health(Clock::time_point now);
+    void end_host(const std::string& why);
+    void bury();
+    std::chrono::milliseconds pause() const;
+    bool understand(const Frame& frame);
+    void handle(boost::json::object& message);
+    void handle_ready(const boost::json::object& message);
+    void give_up(const boost::json::array& broken);
+    void handle_log(const boost::json::object& message);
+    std::string hello() const;
+
+    const config::PluginHostSettings settings_;
+    const std::string directory_;
+    const int log_level_;
+    event::Log& log_;
+    async::Workers& disk_pool_;
+    const LoadMessage load_;
+    const std::function<void()> on_hooks_;
+    std::atomic<unsigned> hooks_ = ~0u;
+
+    async::Shard shard_;
+    async::Mailbox<Note> notes_;
+    async::TaskGroup tasks_;
+    async::TaskGroup closing_tasks_;
+    async::Signal written_;  // there is something to write, or no more will come
+    State state_ = State::down;
+    std::optional<Child> child_;
+    net::StreamPtr stream_;
+    FrameReader reader_;
+    std::string outgoing_;   // JSON messages of the next frame, without brackets
+    std::string octets_;     // whole frames
+    std::uint64_t last_question_ = 0;
+    std::map<std::uint64_t, Question*> asked_;
+    std::deque<Question*> waiting_;  // for a host
+    std::array<std::optional<std::chrono::milliseconds>, delivery::hook_count> patience_{};  // nothing: for ever
+    Clock::time_point started_at_, pinged_at_, told_dropped_at_;
+    bool pinged_ = false;
+    bool ever_ponged_ = false;   // this host
+    bool unfit_ = false;         // this host: a plugin does not load
+    std::string end_reason_;
+    int quick_ends_ = 0;
+    std::uint64_t dropped_ = 0;
+    std::optional<Clock::time_point> closing_;  // questions may be answered until then
+    bool ending_ = false;
+    Clock::time_point end_by_;
+    bool started_ = false;
+};
+
+// The folder of the package sluice-plugin-host for this instance; empty when it is nowhere.
+std::string find_plugin_host(const config::Settings& settings);
+
+}  // namespace sluice::plugin

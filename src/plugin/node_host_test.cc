@@ -1,0 +1,186 @@
+#include "plugin/node_host.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <list>
+
+#include "async/guarded.h"
+
+// The engine's side of the plugin host, against a host that does what each question says.
+
+namespace sluice::plugin {
+namespace {
+
+using delivery::Hook;
+using Answer = Result<boost::json::object>;
+
+constexpr const char* script = R"(#!/usr/bin/env python3
+import json, os, socket, struct, sys, time
+link = socket.socket(fileno=3)
+def send(*messages):
+    text = json.dumps(messages).encode()
+    link.sendall(struct.pack("<IB", len(text) + 1, 1) + text)
+def receive(size):
+    data = b""
+    while len(data) < size:
+        part = link.recv(size - len(data))
+        if not part: os._exit(0)
+        data += part
+    return data
+while True:
+    length, kind = struct.unpack("<IB", receive(5))
+    for message in json.loads(receive(length - 1)):
+        what = message.get("do", message["t"])
+        if what == "hello":
+            send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
+                  "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
+        if what == "ping": send({"t": "pong"})
+        if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
+        if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
+        if what == "die": os._exit(3)
+        if what == "hang": time.sleep(1000)
+        if what == "garbage": link.sendall(b"\xff" * 16)
+        if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
+        if what == "shutdown": os._exit(0)
+)";
+
+class RememberingLog final : public event::Log {
+public:
+    bool enabled(event::Level) const override { return true; }
+    void write(
+        event::Level, std::string_view, std::string_view, std::string_view sentence, std::initializer_list<event::Field> fields) override {
+        std::string line(sentence);
+        for (const event::Field& field : fields) line += " " + std::string(field.key) + "=" + field.value;
+        lines_.with([&](auto& lines) { lines += line + "\n"; });
+    }
+    std::string text() const {
+        return lines_.with([](const auto& lines) { return lines; });
+    }
+
+private:
+    async::Guarded<std::string> lines_;
+};
+
+Task<> put(NodeHost& host, async::Mailbox<Question*>& back, async::Executor executor, Hook hook, std::string what, std::promise<Answer>& out) {
+    Question question(hook, R"("do":")" + what + "\"", executor);
+    question.back = &back;
+    host.ask(question);
+    co_await question.done.wait();
+    out.set_value(std::move(question.answer));
+}
+
+class NodeHostTest : public testing::Test {
+protected:
+    NodeHostTest() {
+        std::string pattern = testing::TempDir() + "node_host_XXXXXX";
+        folder_ = ::mkdtemp(pattern.data());
+        std::ofstream(folder_ + "/index.js") << "";
+        std::ofstream(folder_ + "/node") << script;
+        std::filesystem::permissions(folder_ + "/node", std::filesystem::perms::owner_all);
+        settings_.directory = folder_;
+        settings_.plugin_host.node = folder_ + "/node";
+        settings_.plugin_host.folder = folder_;
+        settings_.plugin_host.hang_timeout = std::chrono::seconds(1);
+    }
+    ~NodeHostTest() override {
+        host_.reset();
+        asker_.stop();
+        std::filesystem::remove_all(folder_);
+    }
+
+    NodeHost& host() {
+        if (!host_) {
+            const auto load = [](MessageId) -> Result<mail::MessagePtr> { return fail(Errc::not_found, "none"); };
+            host_ = std::make_unique<NodeHost>(settings_, log_, workers_, load, [this] { ++hook_changes_; });
+            host_->start();
+            asker_.start();
+        }
+        return *host_;
+    }
+    std::future<Answer> ask(const std::string& what, Hook hook = Hook::before_attempt) {
+        std::promise<Answer>& promise = promises_.emplace_back();
+        NodeHost& asked = host();
+        asker_.post([this, what, hook, &asked, &promise] {
+            tasks_.spawn(put(asked, back_, asker_.executor(), hook, what, promise));
+        });
+        return promise.get_future();
+    }
+    static std::string outcome(std::future<Answer> future) {
+        if (future.wait_for(std::chrono::seconds(60)) != std::future_status::ready) return "nothing";
+        const Answer answer = future.get();
+        return answer ? "answered" : name_of(answer.error().code);
+    }
+
+    std::string folder_;
+    config::Settings settings_;
+    RememberingLog log_;
+    async::Workers workers_{1};
+    async::Shard asker_{"asker"};
+    async::Mailbox<Question*> back_{asker_.executor(), [](std::vector<Question*>& questions) {
+                                        for (Question* question : questions) question->done.set();
+                                    }};
+    async::TaskGroup tasks_{asker_.executor()};
+    std::list<std::promise<Answer>> promises_;
+    std::atomic<int> hook_changes_ = 0;
+    std::unique_ptr<NodeHost> host_;
+};
+
+TEST_F(NodeHostTest, AsksAndKnowsWhoListens) {
+    EXPECT_TRUE(host().wants(Hook::delivered)) << "before a host has told, everything is wanted";
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    EXPECT_TRUE(host().wants(Hook::before_attempt));
+    EXPECT_TRUE(host().routes());
+    EXPECT_TRUE(host().wants(Hook::bounce));
+    EXPECT_FALSE(host().wants(Hook::deferred));
+    EXPECT_FALSE(host().wants(Hook::delivered));
+    EXPECT_EQ(hook_changes_, 1);
+    EXPECT_NE(log_.text().find("hook that is not called plugin=a hook=rcpt"), std::string::npos) << log_.text();
+    EXPECT_EQ(outcome(ask("twice")), "answered");
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+}
+
+TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
+    for (const char* what : {"die", "hang", "garbage", "no array"}) {
+        auto same_fate = ask("ignore");
+        EXPECT_EQ(outcome(ask(what)), "link_closed") << what;
+        EXPECT_EQ(outcome(std::move(same_fate)), "link_closed") << what;
+        EXPECT_EQ(outcome(ask("answer")), "answered") << what;
+    }
+    for (const char* reason : {"exit code 3", "it hangs", "it broke the protocol"}) {
+        EXPECT_NE(log_.text().find(reason), std::string::npos) << reason << "\n" << log_.text();
+    }
+}
+
+TEST_F(NodeHostTest, AQuestionThatIsIgnoredTimesOut) { EXPECT_EQ(outcome(ask("ignore")), "timed_out"); }
+
+TEST_F(NodeHostTest, WhileClosingAttemptsAreLeftAndOthersMayFinish) {
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    auto attempt = ask("ignore");
+    auto bounce = ask("ignore", Hook::bounce);
+    host().begin_closing(NodeHost::Clock::now() + std::chrono::milliseconds(300));
+    EXPECT_EQ(outcome(std::move(attempt)), "cancelled");
+    EXPECT_EQ(outcome(std::move(bounce)), "cancelled");
+    EXPECT_EQ(outcome(ask("answer")), "cancelled");
+    host().end();
+}
+
+TEST_F(NodeHostTest, WithoutNodeQuestionsAreRefusedAfterAWhile) {
+    settings_.plugin_host.node = "/no/such/node";
+    EXPECT_EQ(outcome(ask("answer")), "unreachable");
+    EXPECT_NE(log_.text().find("/no/such/node"), std::string::npos);
+}
+
+TEST_F(NodeHostTest, EndsInTheMiddleOfAnything) {
+    auto forgotten = ask("hang");
+    EXPECT_EQ(outcome(ask("answer", Hook::bounce)), "link_closed");
+    auto starting = ask("answer");
+    host().end();
+    EXPECT_NE(outcome(std::move(forgotten)), "nothing");
+    EXPECT_NE(outcome(std::move(starting)), "nothing");
+}
+
+}  // namespace
+}  // namespace sluice::plugin

@@ -1,0 +1,77 @@
+"""Where plugins come from in tests: the packages of the plugin host and unmodified plugins, installed once by npm."""
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+import unittest
+
+from world import ROOT
+
+HOST = ROOT / "plugin-host"
+# Unmodified, as npm gives them.
+PLUGINS = {"haraka-plugin-recipient-routes": "1.4.0"}
+
+
+def node_modules():
+    """The folder with all of it; skips the test where there is no Node, no npm or no registry."""
+    if not shutil.which("node"):
+        raise unittest.SkipTest("node is not installed")
+    wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS
+    package = json.dumps({"name": "sluice-plugin-tests", "private": True, "dependencies": wanted}, sort_keys=True)
+    folder = ROOT / "build" / "node" / hashlib.sha256(package.encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "done"
+        if not done.exists():
+            if not shutil.which("npm"):
+                raise unittest.SkipTest("npm is not installed")
+            (folder / "package.json").write_text(package)
+            npm = subprocess.run(
+                ["npm", "install", "--omit=optional", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"],
+                cwd=folder, capture_output=True, text=True, check=False)
+            if npm.returncode != 0:
+                raise unittest.SkipTest("npm install failed: " + npm.stderr.strip()[-300:])
+            done.write_text("")
+    return folder / "node_modules"
+
+
+class PluginEngine:
+    """Adds plugins to an engine of the world."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.modules = node_modules()
+        engine.set("plugin_host.ini", folder=HOST)
+
+    def add(self, name, source=None):
+        """A legacy plugin with this source; without one, the npm package."""
+        if source is None:
+            folder = self.engine.directory / "node_modules"
+            folder.mkdir(exist_ok=True)
+            for package in self.modules.glob("haraka-plugin-*"):  # those that it inherits from as well
+                (folder / package.name).symlink_to(package)
+        else:
+            file = self.engine.directory / "plugins" / f"{name}.js"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(source)
+        self.engine.files["plugins"] += f"{name}\n"
+        return self
+
+    def start(self):
+        self.engine.start(env={"NODE_PATH": str(self.modules)})
+        return self
+
+    def host(self):
+        """The process id of the plugin host; nothing while there is none."""
+        for child in ROOT.__class__("/proc").glob("[0-9]*"):
+            try:
+                # "pid (name) state ppid"; the name may contain blanks.
+                stat = (child / "stat").read_text()
+                if int(stat.rpartition(")")[2].split()[1]) == self.engine.process.pid:
+                    return int(child.name)
+            except (OSError, ValueError):
+                continue
+        return None
