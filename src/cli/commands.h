@@ -32,10 +32,17 @@ boost::json::object problem_json(const Problem& problem);
 
 // Which items `queue list` shows; empty fields match all. Value.
 struct ListOptions {
-    std::string domain, sender, recipient, state;
+    std::string domain, sender, recipient, state, where;
     std::string cursor;  // where a list ended
     std::size_t limit = 100;  // 0: none
 };
+
+inline constexpr const char* where_help = "only items that a filter selects, as 'domain=*.example.org age>2h attempts>=3'";
+// Counts, shape, buckets; what is done to many; jobs; why.
+void add_queue_views(CLI::App& queue, Session& session);
+void add_queue_command(CLI::App& queue, Session& session, const char* name, const char* description);
+void add_job_commands(CLI::App& queue, Session& session);
+void add_explain_command(CLI::App& app, Session& session);
 
 // Shared by both spellings.
 void print_queue_list(Session& session, ListOptions options, bool haraka_style);

@@ -56,7 +56,7 @@ void show_item(Session& session, const std::string& id) {
     const json::object& all = item->as_object();
     std::vector<std::vector<std::string>> rows;
     for (const char* key : {"id", "state", "domain", "sender", "recipients", "subject", "arrival", "next", "attempts", "size",
-                            "priority", "tenant", "job", "transport", "lifetime", "problem"}) {
+                             "priority", "tenant", "job", "transport", "lifetime", "via", "reply", "problem"}) {
         if (all.contains(key)) rows.push_back({key, member(all, key)});
     }
     print_table(rows);
@@ -75,6 +75,7 @@ std::string query_of(const ListOptions& options, std::size_t count_max) {
     add("sender", options.sender);
     add("recipient", options.recipient);
     add("state", options.state);
+    add("where", options.where);
     add("cursor", options.cursor);
     return query;
 }
@@ -135,23 +136,6 @@ void inject(Session& session, const InjectOptions& options) {
     std::printf("%s %s\n", repeated ? "already queued as" : "queued as", member(queued->as_object(), "id").c_str());
 }
 
-void add_queue_command(CLI::App& queue, Session& session, const char* name, const char* description) {
-    struct Options {
-        std::string item, domain;
-        bool all = false;
-    };
-    const auto options = std::make_shared<Options>();
-    CLI::App* command = queue.add_subcommand(name, description);
-    command->add_option("WHICH", options->item, "an item id, or a domain");
-    command->add_flag("--all", options->all, "everything that is queued");
-    command->callback([options, &session, name] {
-        const bool is_item = ItemId::parse(options->item).has_value();
-        send_queue_command(
-            session, name, is_item ? options->item : "", is_item ? "" : options->item,
-            options->all || (options->item.empty() && std::string_view(name) == "flush"));
-    });
-}
-
 void add_queue_commands(CLI::App& app, Session& session) {
     CLI::App* queue = app.add_subcommand("queue", "look at and change what is queued");
     queue->require_subcommand(1);
@@ -163,6 +147,7 @@ void add_queue_commands(CLI::App& app, Session& session) {
     list->add_option("--sender", options->sender, "part of the reverse-path");
     list->add_option("--recipient", options->recipient, "part of a forward-path");
     list->add_option("--state", options->state, "scheduled, ready, sending or held");
+    list->add_option("--where", options->where, where_help);
     list->add_option("--limit", options->limit, "at most this many; 0: all")->capture_default_str();
     list->add_option("--cursor", options->cursor, "go on where a list ended");
     list->callback([options, &session] { print_queue_list(session, *options, false); });
@@ -176,10 +161,14 @@ void add_queue_commands(CLI::App& app, Session& session) {
     show->add_option("ID", *id, "item id")->required();
     show->callback([id, &session] { show_item(session, *id); });
 
+    add_queue_views(*queue, session);
     add_queue_command(*queue, session, "flush", "try scheduled items now (all, when nothing is named)");
     add_queue_command(*queue, session, "hold", "stop trying items until they are released");
     add_queue_command(*queue, session, "release", "release held items");
     add_queue_command(*queue, session, "delete", "remove items for good, without a notification");
+    add_queue_command(*queue, session, "bounce", "give items up; their senders are told");
+    add_queue_command(*queue, session, "change", "give items another tenant, job, transport, next hop or priority");
+    add_job_commands(*queue, session);
 }
 
 }  // namespace
@@ -252,6 +241,7 @@ void add_engine_commands(CLI::App& app, Session& session) {
         }
     });
     add_queue_commands(app, session);
+    add_explain_command(app, session);
 
     const auto options = std::make_shared<InjectOptions>();
     CLI::App* command = app.add_subcommand("inject", "queue a message; exit code 0 means that it is durable");

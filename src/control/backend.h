@@ -11,6 +11,7 @@
 #include "policy/dynamic.h"
 #include "policy/suspension.h"
 #include "queue/core.h"
+#include "queue/views.h"
 #include "spool/spool.h"
 
 namespace sluice::control {
@@ -28,11 +29,14 @@ struct ItemDetail {
     std::string subject;  // show only
     std::string headers;  // show only: the header section
     std::string problem;  // why the message cannot be read; then only what the queue knows is here
+    std::string reply;    // what the last attempt came to
+    std::string via;      // the next hop that an operator chose
 };
 
 // Which items; empty fields match all. Value.
 struct ItemFilter {
     std::string domain, sender, recipient, state;
+    std::string where;  // as queue::Filter reads it
     std::size_t limit = 100;
     std::string cursor;  // of the page before; empty: from the beginning
 };
@@ -45,6 +49,7 @@ struct ItemPage {
 
 struct DomainCount {
     std::string domain;
+    std::string via;  // of mail with a next hop of its own
     std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
 };
 
@@ -82,6 +87,76 @@ struct ReloadReport {
     std::vector<std::string> problems;  // one sentence each, with file and line
 };
 
+enum class Command { flush, hold, release, remove, bounce, change };
+// As the API calls it: "flush", ..., "delete", ...
+const char* name_of(Command command);
+std::optional<Command> command_of(std::string_view name);
+
+// ---- questions about the whole queue ---------------------------------------------------------------------------
+
+// Engine time to the wall clock's, at the moment of an answer. Value.
+struct WallTime {
+    Instant now;
+    std::int64_t now_ms = 0;
+    std::int64_t ms(Instant at) const { return now_ms + (at - now).count(); }
+};
+
+struct SurveyRequest {
+    std::string where;
+    std::vector<std::string> by;
+    std::size_t limit = 1'000;  // groups
+};
+// Groups by size, the largest first. Value.
+struct SurveyReport {
+    WallTime time;
+    queue::Group total;
+    std::vector<queue::Group> groups;
+    std::uint64_t groups_more = 0;  // smaller ones that were left out
+};
+
+struct BucketFilter {
+    std::string policy, part;  // its name; a part of the bucket's name. Empty: all
+    bool waiting = false;      // only where somebody waits
+    std::size_t limit = 100;
+    std::string cursor;
+};
+struct BucketPage {
+    WallTime time;
+    std::vector<queue::BucketView> buckets;
+    std::string cursor;
+};
+
+// An answer to "why": one of `bucket` and `place` is there. Value.
+struct Explained {
+    WallTime time;
+    std::optional<queue::BucketView> bucket;
+    std::optional<queue::Explanation> place;
+    std::optional<ItemDetail> item;      // that `place` is of; otherwise it is a domain's
+    std::vector<Instant> tries;          // of the item: when it would be tried again, should every attempt fail
+    Instant expires;                     // of the item
+};
+
+// ---- commands for many -----------------------------------------------------------------------------------------
+
+struct BulkRequest {
+    Command command = Command::flush;
+    std::string where;
+    std::string reason;         // bounce: what the sender is told
+    queue::ItemChanges changes; // change
+};
+// A command that is being carried out on all items that a filter selects. Value.
+struct Job {
+    enum class State { running, done, cancelled, failed };
+    std::uint64_t id = 0;
+    Command command = Command::flush;
+    std::string where;
+    State state = State::running;
+    std::uint64_t matched = 0;  // when it began
+    std::uint64_t done = 0;     // durable
+    std::int64_t started_ms = 0, ended_ms = 0;
+    std::string problem;        // failed: why
+};
+
 // A condition that was added at run time.
 struct ConditionDetail {
     policy::DynamicCondition what;
@@ -114,7 +189,6 @@ struct PolicyRemoval {
     std::string id, author, reason;
 };
 
-enum class Command { flush, hold, release, remove };
 
 // What the API can ask of the engine. Called on the control shard.
 class Backend {
@@ -127,6 +201,18 @@ public:
     virtual Task<Result<ItemDetail>> show(ItemId id) = 0;
     // Carries out the command on one item, on a domain, or on everything (both empty); returns how many items it concerned.
     virtual Task<Result<std::uint64_t>> command(Command command, queue::Selection which) = 0;
+    // bad_input of these: "NAME: sentence".
+    virtual Task<Result<SurveyReport>> survey(SurveyRequest request) = 0;
+    virtual Task<Result<BucketPage>> buckets(BucketFilter filter) = 0;
+    // `what`: an item, a message, a domain, or a bucket's name. not_found: it is none that is known.
+    virtual Task<Result<std::vector<Explained>>> explain(std::string what) = 0;
+    // How many items a command would concern.
+    virtual Task<Result<std::uint64_t>> count(BulkRequest request) = 0;
+    // Begins a command for all that the filter selects.
+    virtual Task<Result<Job>> start(BulkRequest request) = 0;
+    virtual std::vector<Job> jobs() = 0;
+    // What is done stays done.
+    virtual Result<Job> cancel(std::uint64_t job) = 0;
     virtual Task<Result<InjectReply>> inject(InjectRequest request) = 0;
     // Conditions and suspensions of run time, as JSON says them. What was done is durable when they return; with `dry_run` nothing is done.
     virtual Task<Result<PolicyReply>> set_condition(std::string json, bool dry_run) = 0;

@@ -29,6 +29,35 @@ public:
         asked = "command " + which.domain;
         co_return std::uint64_t{3};
     }
+    Task<Result<SurveyReport>> survey(SurveyRequest request) override {
+        asked = "survey " + request.where + " by " + std::to_string(request.by.size());
+        if (request.where == "x") co_return fail(Errc::bad_input, "x: no field is called so");
+        co_return SurveyReport{};
+    }
+    Task<Result<BucketPage>> buckets(BucketFilter filter) override {
+        asked = "buckets " + filter.policy + (filter.waiting ? " waiting" : "");
+        co_return BucketPage{};
+    }
+    Task<Result<std::vector<Explained>>> explain(std::string what) override {
+        asked = "explain " + what;
+        co_return std::vector<Explained>(1);
+    }
+    Task<Result<std::uint64_t>> count(BulkRequest request) override {
+        asked = std::string("count ") + name_of(request.command) + " " + request.where;
+        co_return std::uint64_t{5};
+    }
+    Task<Result<Job>> start(BulkRequest request) override {
+        asked = std::string("start ") + name_of(request.command) + " " + request.where + request.changes.format() + request.reason;
+        Job job;
+        job.id = 4;
+        co_return job;
+    }
+    std::vector<Job> jobs() override { return {Job{4, Command::hold, "age>1h", Job::State::running, 9, 3, 0, 0, ""}}; }
+    Result<Job> cancel(std::uint64_t job) override {
+        asked = "cancel " + std::to_string(job);
+        if (job != 4) return fail(Errc::not_found, "no such job is running");
+        return jobs().front();
+    }
     Task<Result<InjectReply>> inject(InjectRequest request) override {
         asked = "inject " + request.from + " " + std::to_string(request.to.size()) + " " + request.idempotency_key;
         if (request.to.empty()) co_return fail(Errc::bad_input, "to: at least one is expected");
@@ -92,6 +121,77 @@ TEST(Routes, CommandsNameExactlyOneThing) {
     }
     EXPECT_EQ(ask(backend, post("/v1/queue/delete", "{")).status, 400);
     EXPECT_EQ(ask(backend, post("/v1/queue/delete", "[]")).status, 400);
+}
+
+HttpRequest get(std::string path, std::vector<std::pair<std::string, std::string>> query = {}) {
+    HttpRequest request;
+    request.method = "GET";
+    request.path = std::move(path);
+    request.query = std::move(query);
+    return request;
+}
+
+TEST(Routes, CommandsForManyNeedAFilterOrAll) {
+    FakeBackend backend;
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs", R"({"action":"delete","where":"age>2h"})")).status, 202);
+    EXPECT_EQ(backend.asked, "start delete age>2h");
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs", R"({"action":"hold","all":true,"dry_run":true})")).body, "{\"matched\":5}\n");
+    EXPECT_EQ(backend.asked, "count hold ");
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs", R"({"action":"change","where":"x=1","tenant":"t","priority":7})")).status, 202);
+    EXPECT_EQ(backend.asked, "start change x=1t1:tp1:7");
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs", R"({"action":"bounce","where":"x=1","reason":"why"})")).status, 202);
+    EXPECT_EQ(backend.asked, "start bounce x=1why");
+    backend.asked.clear();
+    const struct {
+        const char* body;
+        const char* field;
+    } rows[] = {
+        {R"({})", "action"},
+        {R"({"action":"delete"})", "where"},
+        {R"({"action":"delete","where":" "})", "where"},
+        {R"({"action":"delete","where":"x","all":true})", "where"},
+        {R"({"action":"delete","where":7})", "where"},
+        {R"({"action":"delete","where":"x","reason":"y"})", "reason"},
+        {R"({"action":"delete","where":"x","tenant":"y"})", "tenant"},
+        {R"({"action":"change","where":"x"})", "action"},
+        {R"({"action":"change","where":"x","priority":8})", "priority"},
+        {R"({"action":"change","where":"x","colour":"y"})", "colour"},
+        {R"({"action":"bounce","where":"x","reason":"a\nb"})", "reason"},
+        {R"({"action":"delte","where":"x"})", "action"},
+    };
+    for (const auto& row : rows) {
+        const HttpReply refused = ask(backend, post("/v1/queue/jobs", row.body));
+        EXPECT_EQ(refused.status, 422) << row.body;
+        EXPECT_EQ(boost::json::parse(refused.body).at("field").as_string(), row.field) << row.body;
+    }
+    EXPECT_EQ(backend.asked, "");
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs", R"({"action":"delete","all":true})", "text/plain")).status, 415);
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs/4/cancel", "{}", "text/plain")).status, 415);
+}
+
+TEST(Routes, JobsAreListedShownAndCancelled) {
+    FakeBackend backend;
+    EXPECT_THAT(ask(backend, get("/v1/queue/jobs")).body, HasSubstr(R"("job":4,"action":"hold","where":"age>1h","state":"running","matched":9,"done":3)"));
+    EXPECT_EQ(ask(backend, get("/v1/queue/jobs/4")).status, 200);
+    for (const char* none : {"5", "x", "", "-4", "99999999999999999999999"}) EXPECT_EQ(ask(backend, get(std::string("/v1/queue/jobs/") + none)).status, 404);
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs/4/cancel", "{}")).status, 200);
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs/5/cancel", "{}")).status, 404);
+    EXPECT_EQ(ask(backend, post("/v1/queue/jobs/x/cancel", "{}")).status, 404);
+}
+
+TEST(Routes, QuestionsAboutTheWholeQueue) {
+    FakeBackend backend;
+    EXPECT_EQ(ask(backend, get("/v1/queue/groups", {{"by", "domain, tenant"}, {"where", "age>1h"}})).status, 200);
+    EXPECT_EQ(backend.asked, "survey age>1h by 2");
+    EXPECT_EQ(boost::json::parse(ask(backend, get("/v1/queue/groups", {{"where", "x"}})).body).at("field").as_string(), "x");
+    EXPECT_EQ(ask(backend, get("/v1/queue/groups", {{"limit", "0"}})).status, 422);
+    EXPECT_EQ(ask(backend, get("/v1/queue/groups", {{"colour", "0"}})).status, 422);
+    EXPECT_EQ(ask(backend, get("/v1/buckets", {{"policy", "p"}, {"waiting", "true"}})).status, 200);
+    EXPECT_EQ(backend.asked, "buckets p waiting");
+    EXPECT_EQ(ask(backend, get("/v1/buckets", {{"waiting", "maybe"}})).status, 422);
+    EXPECT_EQ(ask(backend, get("/v1/explain", {{"what", "a.test"}})).status, 200);
+    EXPECT_EQ(backend.asked, "explain a.test");
+    EXPECT_EQ(ask(backend, get("/v1/explain")).status, 422);
 }
 
 TEST(Routes, APageNamesTheNextOne) {
@@ -175,8 +275,9 @@ TEST(Routes, ConditionsAndSuspensions) {
 
 TEST(Routes, TheDescriptionIsJsonAndNamesEveryRoute) {
     const auto document = boost::json::parse(openapi_document());
-    for (const char* path : {"/v1/status", "/v1/queue", "/v1/messages", "/v1/queue/delete", "/metrics", "/health", "/v1/policy/conditions", "/v1/policy/conditions/delete",
-                             "/v1/suspensions", "/v1/suspensions/delete", "/v1/suspensions/resume"}) {
+    for (const char* path : {"/v1/status", "/v1/queue", "/v1/messages", "/v1/queue/delete", "/v1/queue/groups", "/v1/queue/jobs", "/v1/queue/jobs/{job}",
+                             "/v1/queue/jobs/{job}/cancel", "/v1/buckets", "/v1/explain", "/metrics", "/health", "/v1/policy/conditions",
+                             "/v1/policy/conditions/delete", "/v1/suspensions", "/v1/suspensions/delete", "/v1/suspensions/resume"}) {
         EXPECT_TRUE(document.at("paths").as_object().contains(path)) << path;
     }
 }

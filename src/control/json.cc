@@ -7,6 +7,8 @@
 #include "base/assert.h"
 #include "base/text.h"
 
+#include "base/assert.h"
+
 namespace sluice::control {
 namespace {
 
@@ -40,6 +42,30 @@ json::object spool_json(const spool::Status& status) {
             {"waiting_bytes", status.waiting_bytes}};
 }
 
+json::object group_json(const queue::Group& group, const WallTime& time) {
+    json::object out{{"items", group.items},
+                     {"recipients", group.recipients},
+                     {"octets", group.octets},
+                     {"scheduled", group.states[0]},
+                     {"ready", group.states[1]},
+                     {"sending", group.states[2]},
+                     {"held", group.states[3]}};
+    if (group.items > 0) out["oldest"] = rfc3339(time.ms(group.oldest));
+    out["ages"] = json::array(group.ages.begin(), group.ages.end());
+    out["nexts"] = json::array(group.nexts.begin(), group.nexts.end());
+    return out;
+}
+
+const char* name_of(Job::State state) {
+    switch (state) {
+        case Job::State::running: return "running";
+        case Job::State::done: return "done";
+        case Job::State::cancelled: return "cancelled";
+        case Job::State::failed: return "failed";
+    }
+    UNREACHABLE();
+}
+
 // What this program wrote itself.
 json::value parsed(const std::string& text) {
     json::error_code error;
@@ -55,6 +81,39 @@ void add_remarks(json::object& out, const std::string& author, const std::string
 }
 
 }  // namespace
+
+json::value to_json(const SurveyReport& report, const std::vector<std::string>& by) {
+    json::object out{{"by", texts(by)}, {"total", group_json(report.total, report.time)}};
+    json::array ages, nexts, groups;
+    for (std::size_t i = 0; i < report.total.ages.size(); ++i) ages.emplace_back(queue::age_where(i));
+    for (std::size_t i = 0; i < report.total.nexts.size(); ++i) nexts.emplace_back(queue::next_where(i));
+    out["age_intervals"] = std::move(ages);
+    out["next_intervals"] = std::move(nexts);
+    for (const queue::Group& group : report.groups) {
+        json::object row = group_json(group, report.time);
+        row["key"] = texts(group.key);
+        std::string where;
+        for (const std::string& term : group.where) where += (where.empty() || term.empty() ? "" : " ") + term;
+        row["where"] = where;
+        groups.push_back(std::move(row));
+    }
+    out["groups"] = std::move(groups);
+    out["groups_more"] = report.groups_more;
+    return out;
+}
+
+json::value to_json(const Job& job) {
+    json::object out{{"job", job.id},
+                     {"action", name_of(job.command)},
+                     {"where", job.where},
+                     {"state", name_of(job.state)},
+                     {"matched", job.matched},
+                     {"done", job.done},
+                     {"started", rfc3339(job.started_ms)}};
+    if (job.state != Job::State::running) out["ended"] = rfc3339(job.ended_ms);
+    if (!job.problem.empty()) out["problem"] = job.problem;
+    return out;
+}
 
 json::value to_json(const EngineStatus& status) {
     return json::object{{"version", status.version},
@@ -72,8 +131,10 @@ json::value to_json(const EngineStatus& status) {
 }
 
 json::value to_json(const DomainCount& count) {
-    return json::object{{"domain", count.domain},   {"scheduled", count.scheduled}, {"ready", count.ready},
-                        {"sending", count.sending}, {"held", count.held},           {"sessions", count.sessions}};
+    json::object out{{"domain", count.domain},   {"scheduled", count.scheduled}, {"ready", count.ready},
+                     {"sending", count.sending}, {"held", count.held},           {"sessions", count.sessions}};
+    if (!count.via.empty()) out["via"] = count.via;
+    return out;
 }
 
 json::value to_json(const ItemDetail& item) {
@@ -92,6 +153,8 @@ json::value to_json(const ItemDetail& item) {
     if (!item.job.empty()) out["job"] = item.job;
     if (!item.transport.empty()) out["transport"] = item.transport;
     if (item.lifetime_s != 0) out["lifetime"] = item.lifetime_s;
+    if (!item.via.empty()) out["via"] = item.via;
+    if (!item.reply.empty()) out["reply"] = item.reply;
     if (!item.subject.empty()) out["subject"] = item.subject;
     if (!item.problem.empty()) out["problem"] = item.problem;
     if (!item.headers.empty()) out["headers"] = item.headers;

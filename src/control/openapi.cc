@@ -58,6 +58,7 @@ std::string_view openapi_document() {
           {"name": "sender", "in": "query", "schema": {"type": "string"}, "description": "part of the reverse-path"},
           {"name": "recipient", "in": "query", "schema": {"type": "string"}, "description": "part of a forward-path"},
           {"name": "state", "in": "query", "schema": {"enum": ["scheduled", "ready", "sending", "held"]}},
+          {"$ref": "#/components/parameters/where"},
           {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}},
           {"name": "cursor", "in": "query", "schema": {"type": "string"}, "description": "of the answer before: goes on after it"}
         ],
@@ -89,6 +90,58 @@ std::string_view openapi_document() {
     "/v1/suspensions/delete": {"post": {"summary": "Remove a suspension that is not in suspend.yaml", "requestBody": {"$ref": "#/components/requestBodies/Removal"}, "responses": {"200": {"description": "its id"}, "404": {"description": "no such suspension"}, "422": {"description": "it stands in suspend.yaml"}}}},
     "/v1/suspensions/resume": {"post": {"summary": "End what start_suspended began", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "properties": {"author": {"type": "string"}, "reason": {"type": "string"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "deliveries begin"}, "404": {"description": "the engine did not start suspended, or was resumed"}}}},
     "/v1/queue/stats": {"get": {"summary": "Counts in all and by domain", "responses": {"200": {"description": "counts"}}}},
+    "/v1/queue/groups": {
+      "get": {
+        "summary": "Items counted in groups, with their ages and the times until their next try",
+        "parameters": [
+          {"name": "by", "in": "query", "schema": {"type": "string"}, "description": "up to four fields with commas between them; none: all together"},
+          {"$ref": "#/components/parameters/where"},
+          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 1000}, "description": "groups, the largest first"}
+        ],
+        "responses": {
+          "200": {"description": "total, groups with the filter that selects their items, age_intervals and next_intervals"},
+          "422": {"description": "a field or the filter is wrong; error names it"}
+        }
+      }
+    },
+    "/v1/queue/jobs": {
+      "get": {"summary": "Commands on many items, the newest first", "responses": {"200": {"description": "jobs"}}},
+      "post": {
+        "summary": "Begin a command on all items that a filter selects",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Bulk"}}}},
+        "responses": {
+          "200": {"description": "dry_run: matched, how many items would be concerned"},
+          "202": {"description": "the job; what it counts as done is durable"},
+          "422": {"description": "a member or the filter is wrong; error names it"}
+        }
+      }
+    },
+    "/v1/queue/jobs/{job}": {"get": {"summary": "One job", "parameters": [{"$ref": "#/components/parameters/job"}], "responses": {"200": {"description": "the job"}, "404": {"description": "no such job"}}}},
+    "/v1/queue/jobs/{job}/cancel": {"post": {"summary": "End a job; what is done stays done", "parameters": [{"$ref": "#/components/parameters/job"}], "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "the job"}, "404": {"description": "no such job is running"}}}},
+    "/v1/buckets": {
+      "get": {
+        "summary": "Live policy counters",
+        "parameters": [
+          {"name": "policy", "in": "query", "schema": {"type": "string"}},
+          {"name": "part", "in": "query", "schema": {"type": "string"}, "description": "part of the bucket's name"},
+          {"name": "waiting", "in": "query", "schema": {"type": "boolean"}, "description": "only where somebody waits"},
+          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}},
+          {"name": "cursor", "in": "query", "schema": {"type": "string"}}
+        ],
+        "responses": {"200": {"description": "buckets with their values, limits and where these come from, fill, waiting lanes and what blocks; a cursor while there may be more"}}
+      }
+    },
+    "/v1/explain": {
+      "get": {
+        "summary": "Why something stands where it does",
+        "parameters": [{"name": "what", "in": "query", "required": true, "schema": {"type": "string"}, "description": "an item, a message, a domain, or the name of a bucket"}],
+        "responses": {
+          "200": {"description": "explanations: sentences, and what they say as values"},
+          "404": {"description": "nothing of this name is queued"},
+          "422": {"description": "not the name of a bucket; error says why"}
+        }
+      }
+    },
     "/v1/queue/items/{id}": {"get": {"summary": "One item with its header section", "parameters": [{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}], "responses": {"200": {"description": "the item"}, "404": {"description": "no such item"}}}},
     "/v1/queue/flush": {"post": {"summary": "Make scheduled items due now", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}},
     "/v1/queue/hold": {"post": {"summary": "Hold items", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}},
@@ -96,6 +149,10 @@ std::string_view openapi_document() {
     "/v1/queue/delete": {"post": {"summary": "Remove items for good, without a notification", "requestBody": {"$ref": "#/components/requestBodies/Selection"}, "responses": {"200": {"description": "how many items"}}}}
   },
   "components": {
+    "parameters": {
+      "where": {"name": "where", "in": "query", "schema": {"type": "string"}, "description": "filter, as 'domain=*.example.org age>2h attempts>=3 reply~greylist'"},
+      "job": {"name": "job", "in": "path", "required": true, "schema": {"type": "integer"}}
+    },
     "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
     "requestBodies": {"Removal": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Removal"}}}}, "Selection": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Selection"}}}}},
     "schemas": {
@@ -103,6 +160,24 @@ std::string_view openapi_document() {
         "description": "exactly one of the three",
         "type": "object",
         "properties": {"item": {"type": "string"}, "domain": {"type": "string"}, "all": {"const": true}},
+        "additionalProperties": false
+      },
+      "Bulk": {
+        "description": "exactly one of where and all",
+        "type": "object",
+        "required": ["action"],
+        "properties": {
+          "action": {"enum": ["flush", "hold", "release", "delete", "bounce", "change"]},
+          "where": {"type": "string", "description": "filter"},
+          "all": {"const": true},
+          "dry_run": {"type": "boolean", "description": "only count"},
+          "reason": {"type": "string", "maxLength": 500, "description": "bounce: what senders are told"},
+          "tenant": {"type": "string", "maxLength": 255, "description": "change: the new one"},
+          "job": {"type": "string", "maxLength": 255, "description": "change: the new one"},
+          "transport": {"type": "string", "maxLength": 255, "description": "change: the new one, and with it the local addresses"},
+          "next_hop": {"type": "string", "maxLength": 255, "description": "change: where to, as a nexthop of relay_dest_domains.ini, without credentials; empty: as configured again"},
+          "priority": {"type": "integer", "minimum": 0, "maximum": 7, "description": "change: the new one"}
+        },
         "additionalProperties": false
       },
       "Removal": {

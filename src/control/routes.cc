@@ -6,7 +6,9 @@
 #include <boost/json/serialize.hpp>
 
 #include "base/text.h"
+#include "control/answers.h"
 #include "control/json.h"
+#include "control/queue_routes.h"
 
 namespace sluice::control {
 namespace {
@@ -16,39 +18,6 @@ namespace json = boost::json;
 constexpr std::size_t list_max = 10'000;
 constexpr std::size_t key_bytes_max = 255;
 constexpr std::string_view from_missing = "from: a reverse-path is expected; an empty one is the null path";
-
-HttpReply reply(const json::value& value, int status = 200) {
-    HttpReply out;
-    out.status = status;
-    // Subjects, header fields and what a client wrote may hold any octets; JSON is UTF-8 (RFC 8259 §8.1).
-    out.body = with_valid_utf8(json::serialize(value)) + "\n";
-    return out;
-}
-
-HttpReply refuse(int status, std::string_view sentence, std::string_view field = {}) {
-    json::object body{{"error", sentence}};
-    if (!field.empty()) body["field"] = field;
-    return reply(body, status);
-}
-
-HttpReply refuse(const Error& error) {
-    switch (error.code) {
-        case Errc::not_found: return refuse(404, error.detail);
-        case Errc::bad_input: return refuse(422, error.detail);
-        case Errc::too_large: return refuse(413, error.detail);
-        case Errc::disk_full:
-        case Errc::disk_failed: return refuse(503, error.detail);
-        default: return refuse(500, error.text());
-    }
-}
-
-// Bad input names its field: "to[1]: Malformed domain".
-HttpReply refuse_field(const Error& error) {
-    if (error.code != Errc::bad_input) return refuse(error);
-    const std::size_t colon = error.detail.find(": ");
-    if (colon == std::string::npos) return refuse(400, error.detail);
-    return refuse(422, error.detail, error.detail.substr(0, colon));
-}
 
 // The word that is to blame stands first: "rate: expected ...".
 HttpReply refuse_policy(const Error& error) {
@@ -81,6 +50,7 @@ Task<HttpReply> get_list(Backend& backend, const HttpRequest& request) {
         else if (key == "sender") filter.sender = value;
         else if (key == "recipient") filter.recipient = value;
         else if (key == "state") filter.state = value;
+        else if (key == "where") filter.where = value;
         else if (key == "cursor") filter.cursor = value;
         else if (key == "limit") {
             const auto limit = parse_number<std::size_t>(value);
@@ -110,25 +80,9 @@ Task<HttpReply> get_item(Backend& backend, std::string_view text) {
     co_return reply(to_json(*item));
 }
 
-bool is_type(const HttpRequest& request, std::string_view type) {
-    return iequals(trim(std::string_view(request.content_type).substr(0, request.content_type.find(';'))), type);
-}
-
 // A condition or suspension: what it says is for the engine to understand.
 using SetPolicy = Task<Result<PolicyReply>> (Backend::*)(std::string json, bool dry_run);
 using RemovePolicy = Task<Result<>> (Backend::*)(PolicyRemoval removal);
-
-// The body as a JSON object, or the reply that says why not.
-Result<json::object> object_of(const HttpRequest& request) {
-    if (!is_type(request, "application/json")) return fail(Errc::unsupported, "Content-Type: application/json is expected");
-    json::error_code error;
-    json::value value = json::parse(request.body, error);
-    if (error) return fail(Errc::bad_input, "the body is not JSON (" + error.message() + ")");
-    if (!value.is_object()) return fail(Errc::bad_input, "the body is not a JSON object");
-    return std::move(value.as_object());
-}
-
-HttpReply refuse_body(const Error& error) { return refuse(error.code == Errc::unsupported ? 415 : 400, error.detail); }
 
 Task<HttpReply> post_command(Backend& backend, Command command, const HttpRequest& request) {
     const Result<json::object> body = object_of(request);
@@ -323,6 +277,8 @@ Task<HttpReply> answer_get(Backend& backend, const HttpRequest& request) {
     if (request.path == "/v1/suspensions") co_return co_await get_suspensions(backend);
     if (request.path == "/v1/queue/stats") co_return co_await get_stats(backend);
     if (request.path.starts_with(items)) co_return co_await get_item(backend, std::string_view(request.path).substr(items.size()));
+    std::optional<HttpReply> answered = co_await answer_queue_get(backend, request);
+    if (answered) co_return std::move(*answered);
     HttpReply out;
     if (request.path == "/v1/openapi.json") {
         out.body = openapi_document();
@@ -347,6 +303,8 @@ Task<HttpReply> answer_post(Backend& backend, const HttpRequest& request) {
     if (request.path == "/v1/queue/hold") co_return co_await post_command(backend, Command::hold, request);
     if (request.path == "/v1/queue/release") co_return co_await post_command(backend, Command::release, request);
     if (request.path == "/v1/queue/delete") co_return co_await post_command(backend, Command::remove, request);
+    std::optional<HttpReply> answered = co_await answer_queue_post(backend, request);
+    if (answered) co_return std::move(*answered);
     if (request.path == "/v1/policy/conditions") co_return co_await post_policy(backend, &Backend::set_condition, request);
     if (request.path == "/v1/suspensions") co_return co_await post_policy(backend, &Backend::set_suspension, request);
     if (request.path == "/v1/policy/conditions/delete") co_return co_await post_removal(backend, &Backend::remove_condition, request, {});

@@ -1,6 +1,7 @@
 #include "daemon/api.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/text.h"
@@ -8,6 +9,8 @@
 #include "config/load.h"
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
+#include "daemon/filtering.h"
+#include "dns/nexthop.h"
 #include "reception/injection.h"
 
 namespace sluice::daemon {
@@ -22,6 +25,15 @@ std::string api_name(const std::string& field) {
     return field == "content" ? "message" : field;
 }
 
+// Credentials have no place in a journal record.
+Result<> check_next_hop(const queue::ItemChanges& changes) {
+    if (!changes.next_hop || changes.next_hop->empty()) return {};
+    const Result<dns::Nexthop> next_hop = dns::parse_nexthop(*changes.next_hop);
+    if (!next_hop) return fail(Errc::bad_input, "next_hop: " + next_hop.error().detail);
+    if (!next_hop->transport.auth_user.empty()) return fail(Errc::bad_input, "next_hop: user and password cannot stand there; see relay_dest_domains.ini");
+    return {};
+}
+
 }  // namespace
 
 Api::Api(Engine& engine, async::Executor executor)
@@ -29,6 +41,8 @@ Api::Api(Engine& engine, async::Executor executor)
       executor_(executor),
       acceptance_(executor, engine.machinery_->spool(), engine.machinery_->core(), engine.machinery_->pressure()),
       desk_(engine, executor, acceptance_),
+      survey_desk_(*engine.machinery_, executor),
+      bulk_desk_(*engine.machinery_, executor, acceptance_),
       policy_desk_(engine, executor, acceptance_),
       tasks_(executor) {
     recover_keys();
@@ -60,7 +74,7 @@ Task<std::vector<control::DomainCount>> Api::domains() {
         Counts counts;
         core.each_domain([&](const queue::DomainStats& domain) {
             counts.push_back(
-                {std::string(domain.domain), domain.scheduled, domain.ready, domain.sending, domain.held, domain.sessions});
+                {std::string(domain.domain), std::string(domain.via), domain.scheduled, domain.ready, domain.sending, domain.held, domain.sessions});
             return true;
         });
         return counts;
@@ -68,7 +82,7 @@ Task<std::vector<control::DomainCount>> Api::domains() {
     Counts counts = co_await ask<Counts>(engine_.machinery_->core(), executor_, std::move(question));
     std::sort(counts.begin(), counts.end(), [](const auto& a, const auto& b) {
         const auto total = [](const control::DomainCount& c) { return c.scheduled + c.ready + c.sending + c.held; };
-        return std::pair(total(b), a.domain) < std::pair(total(a), b.domain);
+        return std::tuple(total(b), a.domain, a.via) < std::tuple(total(a), b.domain, b.via);
     });
     co_return counts;
 }
@@ -79,6 +93,23 @@ Task<Result<control::ItemDetail>> Api::show(ItemId id) { co_return co_await desk
 
 Task<Result<std::uint64_t>> Api::command(control::Command command, queue::Selection which) {
     co_return co_await desk_.command(command, std::move(which));
+}
+
+Task<Result<control::SurveyReport>> Api::survey(control::SurveyRequest request) { co_return co_await survey_desk_.survey(std::move(request)); }
+
+Task<Result<control::BucketPage>> Api::buckets(control::BucketFilter filter) { co_return co_await survey_desk_.buckets(std::move(filter)); }
+
+Task<Result<std::vector<control::Explained>>> Api::explain(std::string what) {
+    co_return co_await survey_desk_.explain(std::move(what), engine_.settings());
+}
+
+Task<Result<std::uint64_t>> Api::count(control::BulkRequest request) { co_return co_await survey_desk_.count(std::move(request)); }
+
+Task<Result<control::Job>> Api::start(control::BulkRequest request) {
+    CO_TRY_VOID(check_next_hop(request.changes));
+    CO_TRY(queue::Filter filter, co_await read_filter(*engine_.machinery_, executor_, request.where));
+    CO_TRY(const std::uint64_t matched, co_await survey_desk_.count(request));
+    co_return bulk_desk_.start(std::move(request), std::move(filter), matched);
 }
 
 Task<Result<control::PolicyReply>> Api::set_condition(std::string json, bool dry_run) {
@@ -259,10 +290,12 @@ Task<std::string> Api::metrics() {
 
 void Api::close(control::Server& server, std::function<void()> closed) {
     desk_.close();
+    survey_desk_.close();
     tasks_.spawn(close_server(server, std::move(closed)));
 }
 
 Task<> Api::close_server(control::Server& server, std::function<void()> closed) {
+    co_await bulk_desk_.close();
     co_await server.close();
     closed();
 }

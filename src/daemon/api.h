@@ -14,8 +14,10 @@
 #include "control/backend.h"
 #include "control/server.h"
 #include "daemon/acceptance.h"
+#include "daemon/bulk_desk.h"
 #include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
+#include "daemon/survey_desk.h"
 
 namespace sluice::daemon {
 
@@ -32,6 +34,13 @@ public:
     Task<Result<control::ItemPage>> list(control::ItemFilter filter) override;
     Task<Result<control::ItemDetail>> show(ItemId id) override;
     Task<Result<std::uint64_t>> command(control::Command command, queue::Selection which) override;
+    Task<Result<control::SurveyReport>> survey(control::SurveyRequest request) override;
+    Task<Result<control::BucketPage>> buckets(control::BucketFilter filter) override;
+    Task<Result<std::vector<control::Explained>>> explain(std::string what) override;
+    Task<Result<std::uint64_t>> count(control::BulkRequest request) override;
+    Task<Result<control::Job>> start(control::BulkRequest request) override;
+    std::vector<control::Job> jobs() override { return bulk_desk_.jobs(); }
+    Result<control::Job> cancel(std::uint64_t job) override { return bulk_desk_.cancel(job); }
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
     Task<Result<control::PolicyReply>> set_condition(std::string json, bool dry_run) override;
     Task<Result<control::PolicyReply>> set_suspension(std::string json, bool dry_run) override;
@@ -74,6 +83,8 @@ private:
     async::Executor executor_;
     SpoolAcceptance acceptance_;
     QueueDesk desk_;
+    SurveyDesk survey_desk_;
+    BulkDesk bulk_desk_;
     PolicyDesk policy_desk_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first

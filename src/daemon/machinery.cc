@@ -36,6 +36,8 @@ queue::Admit admit_of(const spool::RecoveredItem& item) {
     admit.priority = item.priority;
     admit.held = item.held;
     admit.delay_notified = item.delay_notified;
+    admit.last_reply = item.last_reply;
+    admit.changes = item.changes;
     if (item.pending.size() != item.recipient_count) admit.pending.assign(item.pending.begin(), item.pending.end());
     return admit;
 }
@@ -110,11 +112,13 @@ Result<> Machinery::recover(const config::Settings& settings) {
     // A message that crashed us again and again is queued, but held.
     crash_guard_ = std::make_unique<CrashGuard>(ground_.remembers ? settings.spool.directory + "/crashes" : "");
     std::vector<ItemId> suspects;
-    std::vector<ItemId> newly_held;
+    std::vector<spool::HoldRecord> newly_held;
     const auto on_item = [&](const spool::RecoveredItem& item) {
         queue::Admit admit = admit_of(item);
         if (crash_guard_->crashed_on(item.id.message)) suspects.push_back(item.id);
-        if (crash_guard_->quarantined(item.id.message) && !std::exchange(admit.held, true)) newly_held.push_back(item.id);
+        if (crash_guard_->quarantined(item.id.message) && !std::exchange(admit.held, true)) {
+            newly_held.push_back({item.id, true, "crash guard", std::string(item.changes)});
+        }
         core_->recover(std::move(admit));
     };
     spool::Options options = spool_options(settings.spool);
@@ -160,7 +164,7 @@ void Machinery::make_plugin_host(const config::Settings& settings) {
     plugins_ = std::make_unique<plugin::NodeHost>(settings, log_, workers_, load, on_hooks);
 }
 
-void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const ItemId> newly_held) {
+void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held) {
     std::vector<MessageId> queued;
     for (const ItemId item : suspects) queued.push_back(item.message);
     if (const Result<> armed = crash_guard_->arm(queued); !armed) {
@@ -168,11 +172,11 @@ void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<con
     }
     MessageId told;
     spool::Batch holds;
-    for (const ItemId item : newly_held) {
-        if (std::exchange(told, item.message) != item.message) {
+    for (const spool::HoldRecord& hold : newly_held) {
+        if (std::exchange(told, hold.item.message) != hold.item.message) {
             log_.error("core", "a message is held", {{"message", told.text()}, {"reason", CrashGuard::reason()}});
         }
-        holds.emplace_back(spool::HoldRecord{item, true, "crash guard"});
+        holds.emplace_back(hold);
     }
     if (!holds.empty()) spool_->append(std::move(holds), nullptr, 0);
 }
@@ -251,13 +255,13 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
             per_shard_[close->shard].push_back(std::move(action));
         } else if (auto* resolve = std::get_if<queue::Resolve>(&action)) {
             // The same name always asks the same resolver, whose cache then knows it.
-            const std::size_t shard = std::hash<std::string>()(resolve->key) % per_shard_.size();
+            const std::size_t shard = std::hash<std::string>()(resolve->key + resolve->via) % per_shard_.size();
             per_shard_[shard].push_back(std::move(action));
         } else if (auto* removed = std::get_if<queue::Removed>(&action)) {
             if (plugins_) plugins_->forget(removed->item);
             record_removal(std::move(*removed));
         } else if (auto* hold = std::get_if<queue::HoldChanged>(&action)) {
-            records.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator"});
+            records.emplace_back(spool::HoldRecord{hold->item, hold->held, "operator", hold->changes});
             forget_crashes(*hold);
         } else if (auto* reacted = std::get_if<queue::Reacted>(&action)) {
             tell(reacted->what);

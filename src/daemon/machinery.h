@@ -84,7 +84,7 @@ private:
     void forget_crashes(const queue::HoldChanged& change);
     void make_plugin_host(const config::Settings& settings);
     void prune_images();
-    void begin_quarantine(std::span<const ItemId> suspects, std::span<const ItemId> newly_held);
+    void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
     const Ground ground_;
     event::Recorder& events_;

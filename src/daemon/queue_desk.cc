@@ -9,6 +9,7 @@
 #include "base/working_on.h"
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
+#include "daemon/filtering.h"
 #include "mail/header.h"
 
 namespace sluice::daemon {
@@ -16,64 +17,13 @@ namespace {
 
 constexpr std::chrono::milliseconds removal_poll{2};
 // What the core does in one go: look at so many places, or carry out a command on so many items. A few milliseconds.
-constexpr std::uint32_t places_at_once = 50'000;
 constexpr std::size_t commands_at_once = 1'000;
-// Messages are read from disk so many in one go, and for one page of a list that selects by address at most so many.
-constexpr std::size_t loaded_at_once = 64;
+// For one page of a list that selects by what messages say at most so many are read.
 constexpr std::size_t loaded_max = 20'000;
-
-const char* name_of(queue::ItemState state) {
-    switch (state) {
-        case queue::ItemState::scheduled: return "scheduled";
-        case queue::ItemState::ready: return "ready";
-        case queue::ItemState::sending: return "sending";
-        case queue::ItemState::held: return "held";
-    }
-    UNREACHABLE();
-}
-
-control::ItemDetail detail_of(const queue::ItemView& view, const Clock& clock) {
-    control::ItemDetail item;
-    item.id = view.id;
-    item.state = name_of(view.state);
-    item.domain = view.domain;
-    item.tenant = view.tenant;
-    item.job = view.job;
-    item.transport = view.transport;
-    item.lifetime_s = view.lifetime.count();
-    item.arrival_ms = clock.wall_ms(view.arrival);
-    item.next_ms = clock.wall_ms(view.due);
-    item.attempts = view.attempts;
-    item.size = view.size;
-    item.priority = view.priority;
-    return item;
-}
-
-bool concerned(const queue::ItemView& item, control::Command command) {
-    switch (command) {
-        case control::Command::flush: return item.state == queue::ItemState::scheduled;
-        case control::Command::hold: return item.state != queue::ItemState::held;
-        case control::Command::release: return item.state == queue::ItemState::held;
-        case control::Command::remove: return true;
-    }
-    UNREACHABLE();
-}
-
-queue::Event event_of(control::Command command, queue::Selection which) {
-    switch (command) {
-        case control::Command::flush: return queue::Flush{std::move(which)};
-        case control::Command::hold: return queue::Hold{std::move(which)};
-        case control::Command::release: return queue::Release{std::move(which)};
-        case control::Command::remove: return queue::Remove{std::move(which)};
-    }
-    UNREACHABLE();
-}
 
 bool mentions(const std::string& text, const std::string& wanted) {
     return to_lower(text).find(to_lower(wanted)) != std::string::npos;
 }
-
-bool selects_by_address(const control::ItemFilter& filter) { return !filter.sender.empty() || !filter.recipient.empty(); }
 
 bool passes(const mail::Message& message, ItemId id, const control::ItemFilter& filter) {
     const mail::Envelope& envelope = message.envelope;
@@ -106,26 +56,29 @@ QueueDesk::QueueDesk(Engine& engine, async::Executor executor, SpoolAcceptance& 
 // ---- looking ---------------------------------------------------------------------------------------------------
 
 Task<Result<control::ItemPage>> QueueDesk::list(control::ItemFilter filter) {
-    CO_TRY(const Place from, place_of(filter.cursor));
+    CO_TRY(const Place from, place_of(filter.cursor, *engine_.machinery_));
+    CO_TRY(queue::Filter where, co_await read_filter(*engine_.machinery_, executor_, filter.where));
+    const Wanted wanted{std::move(filter), std::move(where)};
     control::ItemPage page;
     std::optional<Place> next = from;
     std::size_t read = 0;
-    while (next && page.items.size() < filter.limit && read < loaded_max && !closing_) {
-        Stretch stretch = co_await known_items(filter, *next, filter.limit - page.items.size());
+    while (next && page.items.size() < wanted.filter.limit && read < loaded_max && !closing_) {
+        Stretch stretch = co_await known_items(wanted, *next, wanted.filter.limit - page.items.size());
         next = stretch.next;
-        if (selects_by_address(filter)) read += stretch.items.size();
-        co_await read_messages(std::move(stretch.items), filter, page.items);
+        if (wanted.asks_messages()) read += stretch.items.size();
+        co_await read_messages(std::move(stretch.items), wanted, page.items);
     }
-    if (next) page.cursor = cursor_of(*next);
+    if (next) page.cursor = cursor_of(*next, *engine_.machinery_);
     std::sort(page.items.begin(), page.items.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
     co_return page;
 }
 
-// The next items, at most so many, that domain and state select.
-Task<QueueDesk::Stretch> QueueDesk::known_items(const control::ItemFilter& filter, Place from, std::size_t count_max) {
-    std::function<Stretch(const queue::Core&)> question = [this, &filter, from, count_max](const queue::Core& core) {
+// The next items, at most so many, that are wanted for what the core knows.
+Task<QueueDesk::Stretch> QueueDesk::known_items(const Wanted& wanted, Place from, std::size_t count_max) {
+    std::function<Stretch(const queue::Core&)> question = [this, &wanted, from, count_max](const queue::Core& core) {
         Stretch stretch;
-        stretch.next = core.each_from(from, places_at_once, [&](const queue::ItemView& view) {
+        const control::ItemFilter& filter = wanted.filter;
+        stretch.next = core.select(wanted.where, from, places_at_once, [&](const queue::ItemView& view) {
             const bool selected = (filter.domain.empty() || filter.domain == view.domain) &&
                                   (filter.state.empty() || filter.state == name_of(view.state));
             if (selected) stretch.items.push_back(Known{detail_of(view, engine_.machinery_->clock()), core.pending(view.id)});
@@ -137,14 +90,14 @@ Task<QueueDesk::Stretch> QueueDesk::known_items(const control::ItemFilter& filte
 }
 
 Task<> QueueDesk::read_messages(
-    std::vector<Known> known, const control::ItemFilter& filter, std::vector<control::ItemDetail>& into) {
+    std::vector<Known> known, const Wanted& wanted, std::vector<control::ItemDetail>& into) {
     for (std::size_t from = 0; from < known.size() && !closing_; from += loaded_at_once) {
         const std::span<Known> some(&known[from], std::min(loaded_at_once, known.size() - from));
-        const auto read = [this, some, &filter] {
+        const auto read = [this, some, &wanted] {
             std::vector<control::ItemDetail> found;
             for (Known& one : some) {
                 if (engine_.machinery_->crash_guard().quarantined(one.item.id.message)) {
-                    if (selects_by_address(filter)) continue;
+                    if (wanted.asks_messages()) continue;
                     one.item.problem = CrashGuard::reason();
                     found.push_back(std::move(one.item));
                     continue;
@@ -152,9 +105,9 @@ Task<> QueueDesk::read_messages(
                 const Result<mail::MessagePtr> message = engine_.machinery_->spool().load(one.item.id.message);
                 if (!message) {
                     // A damaged message is shown too: the operator has to find it. A missing one was decided meanwhile.
-                    if (message.error().code == Errc::not_found || selects_by_address(filter)) continue;
+                    if (message.error().code == Errc::not_found || wanted.asks_messages()) continue;
                     one.item.problem = message.error().text();
-                } else if (passes(**message, one.item.id, filter)) {
+                } else if (passes(**message, one.item.id, wanted.filter) && message_passes(**message, one.item.id, wanted.where)) {
                     describe(one.item, **message, std::move(one.pending));
                 } else {
                     continue;
@@ -194,23 +147,6 @@ Task<Result<control::ItemDetail>> QueueDesk::show(ItemId id) {
     co_return item;
 }
 
-// Places mean something to the running engine only: a cursor names its start.
-std::string QueueDesk::cursor_of(Place place) const {
-    return std::to_string(to_ms(engine_.machinery_->started())) + "-" + std::to_string(place);
-}
-
-Result<QueueDesk::Place> QueueDesk::place_of(const std::string& cursor) const {
-    if (cursor.empty()) return Place{0};
-    const auto parts = split(cursor, '-');
-    const auto started = parts.size() == 2 ? parse_number<std::int64_t>(parts[0]) : std::nullopt;
-    const auto place = parts.size() == 2 ? parse_number<Place>(parts[1]) : std::nullopt;
-    if (!started || !place) return fail(Errc::bad_input, "cursor: the one of an earlier answer is expected");
-    if (*started != to_ms(engine_.machinery_->started())) {
-        return fail(Errc::bad_input, "cursor: the engine was started again since; begin without one");
-    }
-    return *place;
-}
-
 // ---- doing -----------------------------------------------------------------------------------------------------
 
 Task<Result<std::uint64_t>> QueueDesk::command(control::Command command, queue::Selection which) {
@@ -225,7 +161,7 @@ Task<Result<std::uint64_t>> QueueDesk::command(control::Command command, queue::
             ids.second = core.each_from(from, places_at_once, [&](const queue::ItemView& view) {
                 const bool selected = which.domain.empty() || which.domain == view.domain;
                 if (selected && concerned(view, command)) {
-                    ids.first.push_back(event_of(command, queue::Selection{view.id, ""}));
+                    ids.first.push_back(event_of(command, view.id));
                 }
                 return ids.first.size() < commands_at_once;
             });
@@ -248,7 +184,7 @@ Task<Result<std::uint64_t>> QueueDesk::command_one(control::Command command, que
     };
     const bool known = co_await ask<bool>(engine_.machinery_->core(), executor_, std::move(question));
     if (!known) co_return fail(Errc::not_found, "no such item in a state that this concerns");
-    queue::Event event = event_of(command, std::move(which));
+    queue::Event event = event_of(command, *which.item);
     engine_.machinery_->core().push(std::move(event));
     CO_TRY_VOID(co_await done());
     co_return std::uint64_t{1};

@@ -7,6 +7,7 @@
 
 #include "control/backend.h"
 #include "daemon/acceptance.h"
+#include "queue/filter.h"
 
 namespace sluice::daemon {
 
@@ -41,13 +42,18 @@ private:
         std::optional<Place> next;
     };
 
-    Task<Stretch> known_items(const control::ItemFilter& filter, Place from, std::size_t count_max);
-    // Adds what the messages say and leaves out what the filter's addresses do not select. Ends with the first ones.
-    Task<> read_messages(std::vector<Known> known, const control::ItemFilter& filter, std::vector<control::ItemDetail>& into);
+    // What a list shows.
+    struct Wanted {
+        control::ItemFilter filter;
+        queue::Filter where;
+        bool asks_messages() const { return !filter.sender.empty() || !filter.recipient.empty() || where.needs_message(); }
+    };
+
+    Task<Stretch> known_items(const Wanted& wanted, Place from, std::size_t count_max);
+    // Adds what the messages say and leaves out those that are not wanted for what they say. Ends with the first ones.
+    Task<> read_messages(std::vector<Known> known, const Wanted& wanted, std::vector<control::ItemDetail>& into);
     Task<Result<std::uint64_t>> command_one(control::Command command, queue::Selection which);
     Task<Result<>> done();
-    Result<Place> place_of(const std::string& cursor) const;
-    std::string cursor_of(Place place) const;
 
     Engine& engine_;
     async::Executor executor_;

@@ -44,17 +44,17 @@ void ShardUnit::start() {
 void ShardUnit::take(std::vector<queue::Action>& actions) {
     for (queue::Action& action : actions) {
         if (auto* wanted = std::get_if<queue::Resolve>(&action)) {
-            if (!resolving_.closing()) resolving_.spawn(resolve(std::move(wanted->key)));
+            if (!resolving_.closing()) resolving_.spawn(resolve(std::move(*wanted)));
         } else {
             courier_->carry_out(std::move(action));
         }
     }
 }
 
-Task<> ShardUnit::resolve(std::string key) {
-    auto route = co_await router_.resolve(key);
+Task<> ShardUnit::resolve(queue::Resolve wanted) {
+    auto route = co_await router_.resolve(wanted.key, wanted.via);
     if (!route && route.error().code == Errc::cancelled) co_return;
-    queue::RouteResolved resolved{std::move(key), std::move(route)};
+    queue::RouteResolved resolved{std::move(wanted.key), std::move(route), std::move(wanted.via)};
     inbox_.push(std::move(resolved));
 }
 

@@ -77,7 +77,7 @@ public:
 private:
     void apply(config::SettingsPtr settings);
     void take(std::vector<queue::Action>& actions);
-    Task<> resolve(std::string key);
+    Task<> resolve(queue::Resolve wanted);
     Task<> close_all(std::chrono::steady_clock::time_point deadline, std::function<void()> stopped);
 
     const std::uint32_t index_;

@@ -30,7 +30,7 @@ public:
         if (auto* deliver = std::get_if<queue::Deliver>(&action)) return take(std::move(*deliver));
         if (auto* conclude = std::get_if<queue::Conclude>(&action)) {
             ++concluding_;
-            const Verdict verdict = Verdict::of_error(Stage::route, conclude->error);
+            const Verdict verdict = verdict_of(*conclude);
             tasks_.spawn(this->conclude(std::move(conclude->work), verdict, std::move(conclude->how)));
             return;
         }
@@ -80,6 +80,16 @@ private:
         sessions_.erase(id);
         surroundings_.core.push(queue::SessionClosed{id});
         note_end();
+    }
+
+    // What somebody gave up is refused by us, as a server would.
+    static Verdict verdict_of(const queue::Conclude& concluded) {
+        if (!concluded.rejected) return Verdict::of_error(Stage::route, concluded.error);
+        Verdict verdict;
+        verdict.code = 554;
+        verdict.status = "5.7.1";
+        verdict.text = concluded.error.detail;
+        return verdict;
     }
 
     // Decides an item that has nowhere to go. Counted in concluding_.

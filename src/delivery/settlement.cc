@@ -278,6 +278,7 @@ queue::AttemptEnded Settlement::settle(
     if (hooks_ != nullptr && sorted.decided_all()) hooks_->ended(attempted.work.item);
     ended.verdict = sorted.decided_all() ? Ended::done : Ended::deferred;
     ended.next = sorted.next;
+    if (!sorted.deferred.empty()) ended.reply = attempted.verdicts[sorted.deferred.front()]->reply_text();
     ended.delay_notified = delay_told;
     const bool some_left = !sorted.decided_all() && sorted.deferred.size() < attempted.recipients.size();
     if (some_left) ended.pending = recipients_at(attempted, sorted.deferred);
@@ -308,6 +309,7 @@ queue::AttemptEnded Settlement::settle_lost(
     log_.warn(
         "outbound", "the message of an item cannot be read now", {{"item", work.item.text()}, {"reason", error.text()}});
     ended.next = next->when;
+    ended.reply = error.text();
     spool::Batch batch;
     batch.emplace_back(spool::ScheduleRecord{
         work.item, static_cast<std::uint16_t>(work.attempts + 1), next->when, work.delay_notified, error.text()});

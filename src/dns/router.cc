@@ -112,8 +112,9 @@ void Router::configure(config::SettingsPtr settings) {
     settings_ = std::move(settings);
 }
 
-Task<Result<queue::RoutePtr>> Router::resolve(std::string key) {
+Task<Result<queue::RoutePtr>> Router::resolve(std::string key, std::string via) {
     const Settings settings = settings_;
+    if (!via.empty()) return by_rule(std::move(key), std::move(via), settings);
     if (auto nexthop = nexthop_of(key, settings->relay))
         return by_rule(std::move(key), std::move(*nexthop), settings);
     return by_dns(std::move(key), settings);
@@ -197,7 +198,7 @@ Result<queue::RoutePtr> Router::by_literal(const std::string& key, const config:
 Task<Result<queue::RoutePtr>> Router::by_rule(std::string key, std::string text, Settings settings) {
     auto nexthop = parse_nexthop(text);
     if (!nexthop)
-        co_return fail(Errc::config, "relay_dest_domains.ini: " + key + ": " + nexthop.error().detail);
+        co_return fail(Errc::config, "nexthop of " + key + ": " + nexthop.error().detail);
 
     queue::Route route;
     route.transport = std::move(nexthop->transport);

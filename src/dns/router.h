@@ -30,7 +30,8 @@ public:
         std::vector<net::IpAddress> ourselves
     );
     // The key comes from Address::routing_domain(). Takes as long as two questions of the resolver at most.
-    Task<Result<queue::RoutePtr>> resolve(std::string key);
+    // `via`: a nexthop that wins over every rule; empty: none.
+    Task<Result<queue::RoutePtr>> resolve(std::string key, std::string via = {});
     // The route to hosts that a plugin names, in the order given, each on a level of its own. They share the transport of
     // the first. Hosts that have no address now are left out; an error when none is left: the first host's.
     Task<Result<queue::RoutePtr>> to_hosts(std::string key, std::vector<Nexthop> hosts);

@@ -159,7 +159,7 @@ void Buckets::find_late() {
     depends_on_candidate_ = std::find(late_.begin(), late_.end(), true) != late_.end();
 }
 
-NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) {
+NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) const {
     const Grouped key{mx, ip, domain};
     const auto found = groupings_.find(key);
     if (found != groupings_.end()) return found->second;
@@ -172,7 +172,7 @@ NameId Buckets::grouping_of(NameId mx, NameId ip, NameId domain) {
     return grouping;
 }
 
-std::uint32_t Buckets::group_of(const policy::RollUp& roll_up, NameId value) {
+std::uint32_t Buckets::group_of(const policy::RollUp& roll_up, NameId value) const {
     const RolledUp key{&roll_up, value};
     const auto found = groups_.find(key);
     if (found != groups_.end()) return found->second;
@@ -182,19 +182,19 @@ std::uint32_t Buckets::group_of(const policy::RollUp& roll_up, NameId value) {
     return group;
 }
 
-void Buckets::forget_groups() {
+void Buckets::forget_groups() const {
     for (const auto& [key, group] : groups_) names_.drop(key.second);
     groups_.clear();
 }
 
-void Buckets::forget_groupings() {
+void Buckets::forget_groupings() const {
     for (const auto& [key, grouping] : groupings_) {
         for (const NameId name : {std::get<0>(key), std::get<1>(key), std::get<2>(key), grouping}) names_.drop(name);
     }
     groupings_.clear();
 }
 
-policy::BucketKey Buckets::key_of(std::uint32_t place, const policy::FieldValues& values) {
+policy::BucketKey Buckets::key_of(std::uint32_t place, const policy::FieldValues& values) const {
     const policy::Policy& policy = *table_.policies[place];
     policy::BucketKey key(place);
     for (std::size_t i = 0; i < policy.fields.size(); ++i) {
@@ -239,10 +239,22 @@ policy::FieldTexts Buckets::texts_of(const policy::BucketKey& key) const {
 
 Index Buckets::hold(std::uint32_t policy, const policy::FieldValues& values) { return hold(key_of(policy, values)); }
 
-Index Buckets::hold_skipped(std::uint32_t policy) {
+Index Buckets::hold_skipped(std::uint32_t policy) { return hold(skipped_key(policy)); }
+
+policy::BucketKey Buckets::skipped_key(std::uint32_t policy) {
     policy::BucketKey key(policy);
     key.values[0] = policy::skipped;
-    return hold(key);
+    return key;
+}
+
+std::vector<policy::BucketKey> Buckets::keys_of(const policy::FieldValues& values) const {
+    std::vector<policy::BucketKey> keys;
+    bool stopped = false;
+    for (std::uint32_t policy = 0; policy < policies(); ++policy) {
+        keys.push_back(stopped && may_be_skipped(policy) ? skipped_key(policy) : key_of(policy, values));
+        stopped = stopped || choose(keys.back()).stops;
+    }
+    return keys;
 }
 
 Index Buckets::hold(const policy::BucketKey& key) {

@@ -16,6 +16,7 @@
 #include "queue/names.h"
 #include "queue/slab.h"
 #include "queue/timer_wheel.h"
+#include "queue/views.h"
 #include "queue/waiters.h"
 
 namespace sluice::queue {
@@ -79,7 +80,18 @@ public:
     bool depends_on_candidate() const { return depends_on_candidate_; }
     bool uses_grouping() const { return uses_grouping_; }
     // The value of the field grouping; somebody holds it as long as the policies stay.
-    NameId grouping_of(NameId mx, NameId ip, NameId domain);
+    NameId grouping_of(NameId mx, NameId ip, NameId domain) const;
+
+    // The names of all buckets that a delivery counts for, whether they exist or not.
+    std::vector<policy::BucketKey> keys_of(const policy::FieldValues& values) const;
+    Index find(const policy::BucketKey& key) const { return rows_.find(key); }
+    // What a bucket of this name obeys, or would.
+    struct Choice {
+        const policy::Limits* limits = &policy::no_limits;
+        Index condition = none;  // of run time, when the limits are its
+        bool stops = false;
+    };
+    Choice choose(const policy::BucketKey& key) const;
 
     // Finds or makes the bucket of a policy for these values, and refers to it until drop().
     Index hold(std::uint32_t policy, const policy::FieldValues& values);
@@ -130,6 +142,12 @@ public:
         const std::uint32_t limit = limits(bucket).concurrency;
         return limit != 0 && rows_[bucket].used - rows_[bucket].closing > limit;
     }
+    // Why nothing may start there: by somebody who has a slot there already, or who has to open a session.
+    Refusal refusal(Index bucket, bool has_slot_there, bool opens_session, Instant now) const {
+        if (!has_slot_there && !has_slot(bucket)) return Refusal::slots;
+        if (!has_token(bucket, now)) return Refusal::rate;
+        return opens_session && !may_connect(bucket, now) ? Refusal::connect_interval : Refusal::none;
+    }
     bool has_idle(Index bucket) const { return !rows_[bucket].idle.empty() || rows_[bucket].kept > 0; }
     bool has_token(Index bucket, Instant now) const { return rows_[bucket].state.has_room(limits(bucket), now); }
     void take_token(Index bucket, std::uint64_t bytes, Instant now) { rows_[bucket].state.take(limits(bucket), bytes, now); }
@@ -164,21 +182,16 @@ private:
     using RolledUp = std::pair<const policy::RollUp*, NameId>;
     using Grouped = std::tuple<NameId, NameId, NameId>;
 
-    policy::BucketKey key_of(std::uint32_t policy, const policy::FieldValues& values);
-    std::uint32_t group_of(const policy::RollUp& roll_up, NameId value);
+    policy::BucketKey key_of(std::uint32_t policy, const policy::FieldValues& values) const;
+    static policy::BucketKey skipped_key(std::uint32_t policy);
+    std::uint32_t group_of(const policy::RollUp& roll_up, NameId value) const;
     Index hold(const policy::BucketKey& key);
-    struct Choice {
-        const policy::Limits* limits = &policy::no_limits;
-        Index condition = none;
-        bool stops = false;
-    };
-    Choice choose(const policy::BucketKey& key) const;
     void obey(Bucket& bucket, const Choice& choice);
     bool moved(Bucket& bucket, bool moved, Instant now);
     policy::FieldTexts texts_of(const policy::BucketKey& key) const;
     const policy::FieldTable& fields() const;
-    void forget_groups();
-    void forget_groupings();
+    void forget_groups() const;
+    void forget_groupings() const;
     void find_late();
 
     Names& names_;
@@ -189,8 +202,8 @@ private:
     Conditions conditions_;
     Registry<Bucket> rows_;
     // What values were found to belong to; every name in here is held.
-    absl::flat_hash_map<RolledUp, std::uint32_t> groups_;
-    absl::flat_hash_map<Grouped, NameId> groupings_;
+    mutable absl::flat_hash_map<RolledUp, std::uint32_t> groups_;
+    mutable absl::flat_hash_map<Grouped, NameId> groupings_;
 };
 
 }  // namespace sluice::queue

@@ -46,6 +46,8 @@ void Core::Impl::on(Consulted& event) {
     if (item.remove_requested) {
         actions_->push_back(Removed{item.key(), pending_of(at)});
         forget(at);
+    } else if (conclude_rejected(at)) {
+        // Its sender is told.
     } else if (item.take_hold_request()) {
         end_progress(at);
         set_state(at, ItemState::held);

@@ -39,6 +39,24 @@ std::string Core::same_as(const policy::Suspension& suspension) const { return i
 Reach Core::reach_of(const policy::DynamicCondition& condition) const { return impl_->reach_of(condition); }
 Reach Core::reach_of(const policy::Suspension& suspension) const { return impl_->reach_of(suspension); }
 void Core::each_blocked(const std::function<void(const BlockedBucket&)>& visit) const { impl_->each_blocked(visit); }
+std::optional<Core::Place> Core::select(
+    const Filter& filter, Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const {
+    return impl_->select(filter, from, places_max, visit);
+}
+std::optional<Core::Place> Core::survey(const Survey& survey, Place from, std::uint32_t places_max, std::vector<Group>& into) const {
+    return impl_->survey(survey, from, places_max, into);
+}
+void Core::survey(const Survey& survey, const std::vector<ItemId>& items, std::vector<Group>& into) const {
+    impl_->survey(survey, items, into);
+}
+std::optional<Core::Place> Core::each_bucket_from(
+    Place from, std::uint32_t places_max, const std::function<bool(const BucketView&)>& visit) const {
+    return impl_->each_bucket_from(from, places_max, visit);
+}
+Result<BucketView> Core::bucket(std::string_view name) const { return impl_->bucket(name); }
+std::optional<Explanation> Core::explain(ItemId id) const { return impl_->explain(id); }
+std::optional<Explanation> Core::explain(std::string_view domain) const { return impl_->explain(domain); }
+const policy::FieldTable& Core::fields() const { return impl_->fields(); }
 void Core::audit() const { impl_->audit(); }
 
 Core::Impl::~Impl() = default;
@@ -116,6 +134,8 @@ void Core::Impl::on(Admit& event) {
     ++destination.count[static_cast<unsigned>(item.state())];
     ++count_[static_cast<unsigned>(item.state())];
     if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
+    if (!event.last_reply.empty()) replies_.set(at, event.last_reply);
+    if (!event.changes.empty()) apply(at, ItemChanges::parse(event.changes));
     if (event.fresh != nullptr) keep_fresh(at, std::move(event.fresh));
     if (event.held) return;
     if (item.due <= now_) return make_ready(at, false);
@@ -123,8 +143,7 @@ void Core::Impl::on(Admit& event) {
 }
 
 void Core::Impl::on(RouteResolved& event) {
-    NameId name{};
-    const Index at = names_.find(event.key, name) ? destinations_.find(name) : none;
+    const Index at = find_destination(event.key, event.via);
     if (at == none) return;
     destinations_[at].resolving = false;
     if (event.route) {
@@ -249,6 +268,8 @@ void Core::Impl::end_item_attempt(Index at, AttemptEnded& event, const Session* 
         return forget(at);
     }
     const bool undecided = event.verdict != Verdict::deferred;
+    if (!undecided) replies_.set(at, event.reply);
+    if (conclude_rejected(at)) return;
     if (undecided && !item.hold_requested) {
         ASSERT(session != nullptr);
         return go_on(at, event, *session);
@@ -298,7 +319,7 @@ void Core::Impl::go_on(Index at, const AttemptEnded& event, const Session& sessi
 }
 
 // Whether the candidate would be called from another address now than the session tried, one that is believed to work.
-bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidate) {
+bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidate) const {
     const Path& path = paths_[session.path];
     const Family family = path.hops[candidate].family;
     if (family == Family::local) return false;

@@ -53,12 +53,15 @@ struct Admit {
     bool delay_notified = false;
     mail::MessagePtr fresh;                // the message while it is still in memory; may be null
     std::vector<std::uint32_t> pending;    // recipients still undecided; empty: all of the item's
+    std::string last_reply;                // what the last attempt came to; for operators
+    std::string changes;                   // an operator's: ItemChanges::format()
 };
 
 // The answer to Resolve. An error decides every item that waits for this key (see Conclude). May also come unasked.
 struct RouteResolved {
     std::string key;
     Result<RoutePtr> route;
+    std::string via = {};  // as in Resolve
 };
 
 // A session asked for by Deliver{open} is up: greeting and EHLO are done on this candidate of its route.
@@ -88,6 +91,7 @@ struct AttemptEnded {
     Instant next;                          // deferred: when
     std::vector<std::uint32_t> pending;    // deferred: recipients still undecided; empty: unchanged
     bool delay_notified = false;
+    std::string reply;                     // deferred: why, for operators
     bool reusable = false;                 // the session stays open and idle, for the core to use or close
     bool permanent = false;                // next_candidate: this host refused for good (5yz greeting)
     std::vector<std::uint32_t> unhealthy;  // candidates of the route that could not be reached: avoid them for a while
@@ -113,6 +117,20 @@ struct SessionClosed {
     SessionId session;
 };
 
+// What an operator changes of an item; what is absent stays. Value.
+struct ItemChanges {
+    std::optional<std::string> tenant, job, transport;
+    std::optional<std::string> next_hop;  // instead of the configured route; empty: that again
+    std::optional<std::uint8_t> priority;
+
+    bool any() const { return tenant || job || transport || next_hop || priority; }
+    void add(const ItemChanges& later);
+    // For the journal. parse() takes what format() gave; what it does not know is left out.
+    std::string format() const;
+    static ItemChanges parse(std::string_view text);
+    friend bool operator==(const ItemChanges&, const ItemChanges&) = default;
+};
+
 // Operator commands; each concerns one item, or all of a domain, or everything (both empty). What is told in one event happens
 // in one go: for a deep queue, say it item by item.
 struct Selection {
@@ -124,6 +142,16 @@ struct Hold { Selection which; };
 struct Release { Selection which; };  // back to the schedule: overdue items are ready at once
 struct Flush { Selection which; };   // scheduled items become due now; sending and held ones are left alone
 struct Remove { Selection which; };  // answered by Removed actions; sending items are removed when their attempt ends
+// Given up: concluded as rejected, so that the sender hears of it; sending items when their attempt ends, unless that decides them.
+struct Bounce {
+    Selection which;
+    std::string reason;
+};
+// Other values than the message came with; sending items keep what their attempt began with. Answered by HoldChanged actions, to be recorded.
+struct ChangeItems {
+    Selection which;
+    ItemChanges changes;
+};
 struct Tick {};                      // only time has passed
 
 // Conditions and suspensions that are not in the files. Setting one with the id of another replaces it, at once and with everything in flight;
@@ -147,6 +175,7 @@ inline constexpr const char* start_suspension = "start_suspended";
 
 struct Resolve {
     std::string key;
+    std::string via = {};  // the next hop that an operator chose for some mail of this key; empty: as configured
 };
 
 // What an executor needs to know of an item.
@@ -182,6 +211,7 @@ struct Conclude {
     Work work;
     Error error;
     policy::DeliverySettingsPtr how = nullptr;  // as in Deliver
+    bool rejected = false;  // somebody gave the item up: it fails for good, and `error` has his words
 };
 
 // Ask the plugins whether and over which route this item is to be attempted. Answered by Consulted or AttemptEnded.
@@ -199,9 +229,11 @@ struct Removed {
     ItemId item;
     std::vector<std::uint32_t> pending;  // whom it concerned; empty: all
 };
+// What an operator has said of an item up to now; replaces what was said before.
 struct HoldChanged {
     ItemId item;
     bool held;
+    std::string changes = {};  // ItemChanges::format() of all changes
 };
 
 // A condition or suspension that is not in the files was added, replaced, or is gone.
@@ -258,8 +290,8 @@ struct Configure {
 };
 
 using Event = std::variant<
-    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Consulted, Consulting, Hold, Release, Flush, Remove, SetCondition, RemoveCondition, SetSuspension,
-    RemoveSuspension, Configure, Tick>;
+    Admit, RouteResolved, SessionOpened, AttemptEnded, SessionClosed, Consulted, Consulting, Hold, Release, Flush, Remove, Bounce, ChangeItems,
+    SetCondition, RemoveCondition, SetSuspension, RemoveSuspension, Configure, Tick>;
 
 // ---- views -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +305,14 @@ struct ItemView {
     std::uint8_t priority;
     std::uint32_t size, recipient_count;
     std::chrono::seconds lifetime;  // its own; 0: the engine's
+    std::string_view reply;  // what the last attempt came to
+    std::string_view via;    // the next hop that an operator chose; empty: as configured
 };
+class Filter;
+struct Survey;
+struct Group;
+struct BucketView;
+struct Explanation;
 struct Stats {
     std::uint64_t items = 0, scheduled = 0, ready = 0, sending = 0, held = 0;
     std::uint64_t sessions = 0, idle_sessions = 0, lanes = 0, buckets = 0, routes = 0, fresh_bytes = 0;
@@ -298,6 +337,7 @@ struct Reach {
 };
 struct DomainStats {
     std::string_view domain;
+    std::string_view via;  // of mail with a next hop of its own
     std::uint64_t scheduled = 0, ready = 0, sending = 0, held = 0, sessions = 0;
 };
 
@@ -338,6 +378,23 @@ public:
     using Place = std::uint32_t;
     std::optional<Place> each_from(
         Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
+    // The same, of items that the filter selects as far as the core can tell: not by what only messages say.
+    std::optional<Place> select(
+        const Filter& filter, Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
+    // Counts the items of the next places; returns where to go on. Groups come in no particular order, each once.
+    std::optional<Place> survey(const Survey& survey, Place from, std::uint32_t places_max, std::vector<Group>& into) const;
+    // The same for items given by name.
+    void survey(const Survey& survey, const std::vector<ItemId>& items, std::vector<Group>& into) const;
+    // Visits the buckets of the next places, as each_from() does the items.
+    std::optional<Place> each_bucket_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const BucketView&)>& visit) const;
+    // A bucket by its name; also one in which nothing counts now, but could. bad_input: "bucket: sentence".
+    Result<BucketView> bucket(std::string_view name) const;
+    // Why an item, or a domain's mail, stands where it does. Nothing: it is not queued.
+    std::optional<Explanation> explain(ItemId id) const;
+    std::optional<Explanation> explain(std::string_view domain) const;
+    // The fields of the policies in force, as filters name them.
+    const policy::FieldTable& fields() const;
     // Visits items until `visit` returns false, in no particular order; with a domain only its items.
     void each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const;
     // Visits the domains that have items or sessions, until `visit` returns false.

@@ -17,10 +17,12 @@
 #include "queue/names.h"
 #include "queue/paths.h"
 #include "queue/profiles.h"
+#include "queue/replies.h"
 #include "queue/slab.h"
 #include "queue/sources.h"
 #include "queue/suspensions.h"
 #include "queue/timer_wheel.h"
+#include "queue/views.h"
 #include "queue/waiters.h"
 
 namespace sluice::queue {
@@ -37,10 +39,11 @@ struct Progress {
     Index only = none;         // a reused connection was dead: this candidate again, on a new one
 };
 
-// A domain with items, sessions or a cached route.
+// A domain with items, sessions or a cached route; or that part of its mail for which an operator chose a next hop.
 struct Destination {
-    using Key = NameId;
+    using Key = std::pair<NameId, NameId>;
     NameId name = Names::empty;
+    NameId via = Names::empty;    // the next hop that was chosen
     Index path = none;            // none: not known
     Chain items;
     Chain unrouted;               // ready items that wait for the route
@@ -49,7 +52,7 @@ struct Destination {
     std::uint32_t count[4] = {};  // items by state
     std::uint32_t sessions = 0;
     bool resolving = false;
-    Key key() const { return name; }
+    Key key() const { return {name, via}; }
 };
 
 // Attempts from this one on are the same to policies.
@@ -170,6 +173,16 @@ public:
     Reach reach_of(const policy::DynamicCondition& condition) const;
     Reach reach_of(const policy::Suspension& suspension) const;
     void each_blocked(const std::function<void(const BlockedBucket&)>& visit) const;
+    std::optional<Place> select(
+        const Filter& filter, Place from, std::uint32_t places_max, const std::function<bool(const ItemView&)>& visit) const;
+    std::optional<Place> survey(const Survey& survey, Place from, std::uint32_t places_max, std::vector<Group>& into) const;
+    void survey(const Survey& survey, const std::vector<ItemId>& items, std::vector<Group>& into) const;
+    std::optional<Place> each_bucket_from(
+        Place from, std::uint32_t places_max, const std::function<bool(const BucketView&)>& visit) const;
+    Result<BucketView> bucket(std::string_view name) const;
+    std::optional<Explanation> explain(ItemId id) const;
+    std::optional<Explanation> explain(std::string_view domain) const;
+    const policy::FieldTable& fields() const;
     void audit() const;
 
 private:
@@ -212,6 +225,8 @@ private:
     void on(RemoveCondition& event);
     void on(SetSuspension& event);
     void on(RemoveSuspension& event);
+    void on(Bounce& event);
+    void on(ChangeItems& event);
     void on(Configure& event);
     void on(Tick&) {}
     void fire(Index timer);
@@ -220,7 +235,7 @@ private:
     void pass_on(Index session);
     void end_item_attempt(Index item, AttemptEnded& event, const Session* session);
     void go_on(Index item, const AttemptEnded& event, const Session& session);
-    bool has_other_source(const Session& session, std::uint32_t candidate);
+    bool has_other_source(const Session& session, std::uint32_t candidate) const;
 
     // items.cc: where items are
     void set_state(Index item, ItemState next);
@@ -233,7 +248,7 @@ private:
     bool is_under_way(const Item& item) const { return item.progress != none && progress_[item.progress].path != none; }
     void join_lane(Index item, Index lane, bool first_in_lane);
     void leave_place(Index item);
-    void conclude(Index item, Error error);
+    void conclude(Index item, Error error, bool rejected = false);
     void conclude_waiting(Index destination, const Error& error);
     void forget(Index item);
     Deliveries::Place how_to(const Item& item);
@@ -246,7 +261,8 @@ private:
     void end_progress(Index item);
     void keep_fresh(Index item, mail::MessagePtr message);
     void drop_fresh(Index item);
-    Index destination_of(std::string_view domain);
+    Index destination_of(std::string_view domain, std::string_view via = {});
+    Index find_destination(std::string_view domain, std::string_view via = {}) const;
     void release_destination(Index destination);
     static bool has_ready(const Destination& destination);
     void resolve(Index destination);
@@ -267,6 +283,15 @@ private:
     void release(Index item);
     void remove(Index item);
     void flush(Index item);
+    void bounce(Index item, const std::string& reason);
+    bool conclude_rejected(Index item);
+    void change(Index item, const ItemChanges& changes);
+    void reroute(Index item, std::string_view next_hop);
+    void apply(Index item, const ItemChanges& changes);
+    Index changed_profile(Index profile, const ItemChanges& changes);
+    void say_standing(Index item);
+    std::string_view changes_of(Index item) const;
+    void forget_changes(Index item);
 
     // start.cc: what starts, and who waits for what
     enum class Start : std::uint8_t { started, blocked };
@@ -289,9 +314,9 @@ private:
     }
     bool is_suspended(std::uint32_t candidate, Family family) const;
     bool all_are_open(const Path& path, std::size_t rank) const;
-    bool choose_group(Index item, const Lane& lane, Plan& plan);
-    void choose_locals(const Lane& lane, const Path& path);
-    void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals);
+    bool choose_group(Index item, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group);
+    void choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const;
+    void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const;
     Local preferred_local(const Lane& lane, const Path& path, Family family) const;
     const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
     // So many addresses of one family there are to call from.
@@ -310,7 +335,7 @@ private:
     void shuffle_group();
     void count_source(const Session& session);
     policy::FieldValues values_of(const Lane& lane) const;
-    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local);
+    policy::FieldValues values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) const;
     Deliveries::Place how_to(const Lane& lane, const Path& path, std::uint32_t candidate, const Local& local);
     static PoolKey pool_key(const Local& local, const Path& path, const Path::Hop& hop, bool verified, NameId manner);
     BucketList hold_buckets(const Lane& lane, const policy::FieldValues& values);
@@ -397,9 +422,30 @@ private:
 
     // blocked.cc
     BlockedBucket blocked_view(const Bucket& row, Index bucket) const;
+    // survey.cc: filters and counts
+    class Sieve;
+    class Counting;
+    NameId value_of(const Item& item, policy::Field field) const;
+    Index path_of(const Item& item) const;
+    Lane lane_for(const Item& item) const;
+    std::optional<std::uint32_t> first_candidate(Index item) const;
+    NameId local_of(const Item& item, const Lane& lane, const Path& path, std::uint32_t candidate) const;
+
+    // explain.cc
+    BucketView view(const policy::BucketKey& key) const;
+    std::string limits_from(const policy::BucketKey& key, const Buckets::Choice& choice) const;
+    std::string value_text(const policy::Policy& policy, std::size_t place, policy::Value value) const;
+    CandidateView view(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) const;
+    std::optional<Halt> halt_of(const Item& item, const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) const;
+    Halt view_of_gate(Index gate) const;
+    void find_opening(CandidateView& view) const;
+    void explain_destination(Index destination, Explanation& explanation) const;
+    void explain_lanes(Index destination, Explanation& explanation) const;
+    void explain_candidates(Index item, Explanation& explanation) const;
+    void explain_start(Index item, Explanation& explanation) const;
 
     // views.cc
-    ItemView view(const Item& item) const;
+    ItemView view(Index item) const;
     void audit_items() const;
     void audit_destinations() const;
     void audit_lanes() const;
@@ -429,6 +475,9 @@ private:
     Waiters waiters_;
     Registry<Item> items_;
     Slab<Progress> progress_;
+    Replies replies_;
+    absl::flat_hash_map<Index, NameId> changes_;        // ItemChanges::format() of items that were changed
+    absl::flat_hash_map<Index, std::string> rejections_;  // of sending items that are to bounce: why
     Registry<Destination> destinations_;
     Registry<Lane> lanes_;
     Registry<Pool> pools_;

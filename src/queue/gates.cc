@@ -36,8 +36,8 @@ std::optional<Core::Impl::Start> Core::Impl::stopped_at_gates(Index lane, bool n
         set_aside(lane);
         return Start::started;
     }
-    if (pass == Pass::open && choose_group(lanes_[lane].items.head, lanes_[lane], plan)) {
-        choose_locals(lanes_[lane], paths_[plan.path]);
+    if (pass == Pass::open && choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) {
+        choose_locals(lanes_[lane], paths_[plan.path], locals_);
         return std::nullopt;
     }
     if (pass == Pass::closed) {
@@ -67,7 +67,7 @@ Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
     const Item& head = items_[lanes_[lane].items.head];
     Progress* const progress = is_under_way(head) ? &progress_[head.progress] : nullptr;
     const Index path = progress != nullptr ? progress->path : destinations_[lanes_[lane].name.destination].path;
-    choose_locals(lanes_[lane], paths_[path]);
+    choose_locals(lanes_[lane], paths_[path], locals_);
     const std::size_t candidates = paths_[path].hops.size();
     suspended_.assign(candidates * ranks(), false);
     bool any_closed = false, any_left = false;

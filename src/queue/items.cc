@@ -142,12 +142,12 @@ void Core::Impl::leave_place(Index at) {
 }
 
 // Asks for a decision without an attempt; the answer is AttemptEnded without a session.
-void Core::Impl::conclude(Index at, Error error) {
+void Core::Impl::conclude(Index at, Error error, bool rejected) {
     end_progress(at);
     set_state(at, ItemState::sending);
     items_[at].where = none;
     const auto shard = static_cast<std::uint32_t>(items_[at].message % options_.shards);
-    actions_->push_back(Conclude{shard, work_of(at), std::move(error), deliveries_.share(how_to(items_[at]))});
+    actions_->push_back(Conclude{shard, work_of(at), std::move(error), deliveries_.share(how_to(items_[at])), rejected});
 }
 
 void Core::Impl::conclude_waiting(Index destination, const Error& error) {
@@ -172,6 +172,9 @@ void Core::Impl::conclude_waiting(Index destination, const Error& error) {
 // The end of an item's life in the queue. It has no place any more.
 void Core::Impl::forget(Index at) {
     drop_fresh(at);
+    replies_.drop(at);
+    forget_changes(at);
+    rejections_.erase(at);
     if (items_[at].progress != none) {
         progress_[items_[at].progress].pending.clear();
         end_progress(at);
@@ -243,25 +246,27 @@ void Core::Impl::drop_fresh(Index at) {
 
 // ---- destinations and their routes -----------------------------------------------------------------------------
 
-Index Core::Impl::destination_of(std::string_view domain) {
-    const NameId name = names_.intern(domain);
-    Index at = destinations_.find(name);
-    if (at != none) {
-        names_.drop(name);
-        return at;
-    }
+Index Core::Impl::destination_of(std::string_view domain, std::string_view via) {
+    if (const Index known = find_destination(domain, via); known != none) return known;
     Destination destination;
-    destination.name = name;
+    destination.name = names_.intern(domain);
+    destination.via = via.empty() ? names_.hold(Names::empty) : names_.intern(via);
     return destinations_.add(destination);
+}
+
+Index Core::Impl::find_destination(std::string_view domain, std::string_view via) const {
+    NameId name{}, next_hop{};
+    return names_.find(domain, name) && names_.find(via, next_hop) ? destinations_.find({name, next_hop}) : none;
 }
 
 void Core::Impl::release_destination(Index at) {
     const Destination& destination = destinations_[at];
     if (!destination.items.empty() || !destination.lanes.empty() || destination.sessions > 0) return;
     if (destination.path != none || destination.resolving) return;
-    const NameId name = destination.name;
+    const Destination::Key key = destination.key();
     destinations_.remove(at);
-    names_.drop(name);
+    names_.drop(key.first);
+    names_.drop(key.second);
 }
 
 bool Core::Impl::has_ready(const Destination& destination) {
@@ -272,7 +277,7 @@ bool Core::Impl::has_ready(const Destination& destination) {
 void Core::Impl::resolve(Index at) {
     Destination& destination = destinations_[at];
     if (options_.disabled || std::exchange(destination.resolving, true)) return;
-    actions_->push_back(Resolve{std::string(names_.text(destination.name))});
+    actions_->push_back(Resolve{std::string(names_.text(destination.name)), std::string(names_.text(destination.via))});
 }
 
 // The old route serves until the answer is here, so that waiting lanes keep their turn.

@@ -1,10 +1,60 @@
 // What an operator does to items.
 
+#include <algorithm>
 #include <utility>
 
+#include "base/text.h"
 #include "queue/core_impl.h"
 
 namespace sluice::queue {
+
+// ---- changes ---------------------------------------------------------------------------------------------------
+
+void ItemChanges::add(const ItemChanges& later) {
+    if (later.tenant) tenant = later.tenant;
+    if (later.job) job = later.job;
+    if (later.transport) transport = later.transport;
+    if (later.next_hop) next_hop = later.next_hop;
+    if (later.priority) priority = later.priority;
+}
+
+// One letter and the length of each value before it, so that any text can stand there: "t5:acme2p1:7".
+std::string ItemChanges::format() const {
+    std::string out;
+    const auto add = [&](char letter, std::string_view text) {
+        out += letter;
+        out += std::to_string(text.size());
+        out += ':';
+        out += text;
+    };
+    if (tenant) add('t', *tenant);
+    if (job) add('j', *job);
+    if (transport) add('x', *transport);
+    if (next_hop) add('h', *next_hop);
+    if (priority) add('p', std::to_string(*priority));
+    return out;
+}
+
+ItemChanges ItemChanges::parse(std::string_view text) {
+    ItemChanges changes;
+    while (!text.empty()) {
+        const char letter = text.front();
+        const std::size_t colon = text.find(':');
+        if (colon == std::string_view::npos) break;
+        const auto length = parse_number<std::size_t>(text.substr(1, colon - 1));
+        if (!length || *length > text.size() - colon - 1) break;
+        const std::string_view value = text.substr(colon + 1, *length);
+        text.remove_prefix(colon + 1 + *length);
+        if (letter == 't') changes.tenant = std::string(value);
+        if (letter == 'j') changes.job = std::string(value);
+        if (letter == 'x') changes.transport = std::string(value);
+        if (letter == 'h') changes.next_hop = std::string(value);
+        if (letter == 'p') changes.priority = parse_number<std::uint8_t>(value);
+    }
+    return changes;
+}
+
+// ---- what is concerned -----------------------------------------------------------------------------------------
 
 std::vector<Index> Core::Impl::selected(const Selection& which) const {
     std::vector<Index> items;
@@ -20,8 +70,7 @@ std::vector<Index> Core::Impl::selected(const Selection& which) const {
         }
         return items;
     }
-    NameId name{};
-    const Index destination = names_.find(which.domain, name) ? destinations_.find(name) : none;
+    const Index destination = find_destination(which.domain);
     if (destination == none) return items;
     for (Index at = destinations_[destination].items.head; at != none; at = items_[at].sibling.next) items.push_back(at);
     return items;
@@ -39,24 +88,33 @@ void Core::Impl::on(Flush& event) {
 void Core::Impl::on(Remove& event) {
     for (const Index at : selected(event.which)) remove(at);
 }
+void Core::Impl::on(Bounce& event) {
+    for (const Index at : selected(event.which)) bounce(at, event.reason);
+}
+void Core::Impl::on(ChangeItems& event) {
+    if (!event.changes.any()) return;
+    for (const Index at : selected(event.which)) change(at, event.changes);
+}
+
+// ---- what is done ----------------------------------------------------------------------------------------------
 
 void Core::Impl::hold(Index at) {
     Item& item = items_[at];
     if (item.state() == ItemState::held || item.hold_requested) return;
-    actions_->push_back(HoldChanged{item.key(), true});
     if (item.state() == ItemState::sending) {
         item.hold_requested = true;
-        return;
+        return say_standing(at);
     }
     leave_place(at);
     end_progress(at);
     set_state(at, ItemState::held);
+    say_standing(at);
 }
 
 void Core::Impl::release(Index at) {
     Item& item = items_[at];
     if (item.state() != ItemState::held && !item.hold_requested) return;
-    actions_->push_back(HoldChanged{item.key(), false});
+    actions_->push_back(HoldChanged{item.key(), false, std::string(changes_of(at))});
     if (!item.take_hold_request()) schedule(at);
 }
 
@@ -76,6 +134,99 @@ void Core::Impl::remove(Index at) {
     leave_place(at);
     actions_->push_back(Removed{item.key(), pending_of(at)});
     forget(at);
+}
+
+void Core::Impl::bounce(Index at, const std::string& reason) {
+    if (items_[at].state() == ItemState::sending) {
+        rejections_[at] = reason;
+        return;
+    }
+    leave_place(at);
+    conclude(at, Error(Errc::cancelled, reason), true);
+}
+
+// An item that was given up while it was under way comes back undecided.
+bool Core::Impl::conclude_rejected(Index at) {
+    const auto found = rejections_.find(at);
+    if (found == rejections_.end()) return false;
+    std::string reason = std::move(found->second);
+    rejections_.erase(found);
+    items_[at].take_hold_request();
+    set_state(at, ItemState::scheduled);
+    conclude(at, Error(Errc::cancelled, std::move(reason)), true);
+    return true;
+}
+
+// What makes a lane may be others then: a ready item goes to the end of the one where it belongs.
+void Core::Impl::change(Index at, const ItemChanges& changes) {
+    const bool ready = items_[at].state() == ItemState::ready;
+    if (ready) leave_place(at);
+    apply(at, changes);
+    say_standing(at);
+    if (!ready) return;
+    watch_end(at);
+    find_place(at, false);
+}
+
+// The item moves to the destination with that next hop. It has no place now; an attempt under way ends as it began.
+void Core::Impl::reroute(Index at, std::string_view next_hop) {
+    Item& item = items_[at];
+    const Index before = item.destination;
+    const Index after = destination_of(names_.text(destinations_[before].name), next_hop);
+    if (after == before) return;
+    if (item.state() != ItemState::sending) end_progress(at);
+    const auto state = static_cast<unsigned>(item.state());
+    Chained<&Item::sibling>::remove(items_, destinations_[before].items, at);
+    --destinations_[before].count[state];
+    item.destination = after;
+    Chained<&Item::sibling>::push_back(items_, destinations_[after].items, at);
+    ++destinations_[after].count[state];
+    release_destination(before);
+}
+
+void Core::Impl::apply(Index at, const ItemChanges& changes) {
+    Item& item = items_[at];
+    if (changes.tenant || changes.job || changes.transport) {
+        const Index before = std::exchange(item.profile, changed_profile(item.profile, changes));
+        profiles_.drop(before);
+    }
+    if (changes.next_hop) reroute(at, *changes.next_hop);
+    if (changes.priority) item.priority = static_cast<std::uint8_t>(std::min<unsigned>(*changes.priority, priorities - 1));
+    ItemChanges all = ItemChanges::parse(changes_of(at));
+    all.add(changes);
+    const NameId said = names_.intern(all.format());
+    forget_changes(at);
+    changes_.emplace(at, said);
+}
+
+// What the item has in common with others then; held once.
+Index Core::Impl::changed_profile(Index profile, const ItemChanges& changes) {
+    const Profile::Key& key = profiles_[profile].name;
+    std::vector<mail::Mark> marks;
+    for (const NamedMark& mark : key.marks) marks.push_back({std::string(names_.text(mark.field)), std::string(names_.text(mark.value))});
+    const auto text = [&](const std::optional<std::string>& changed, NameId now) { return changed ? std::string_view(*changed) : names_.text(now); };
+    const Profiles::Texts texts{
+        text(changes.tenant, key.tenant), text(changes.job, key.job), text(changes.transport, key.transport), names_.text(key.sender), marks};
+    return profiles_.intern(texts, [this](NameId transport) { return sources_.pool_of(transport); });
+}
+
+std::string_view Core::Impl::changes_of(Index at) const {
+    const auto found = changes_.find(at);
+    return found == changes_.end() ? std::string_view() : names_.text(found->second);
+}
+
+void Core::Impl::forget_changes(Index at) {
+    const auto found = changes_.find(at);
+    if (found == changes_.end()) return;
+    names_.drop(found->second);
+    changes_.erase(found);
+}
+
+// Everything that was said of an item, to be recorded as one.
+void Core::Impl::say_standing(Index at) {
+    const Item& item = items_[at];
+    const bool held = item.state() == ItemState::held || item.hold_requested;
+    actions_->push_back(HoldChanged{item.key(), held, std::string(changes_of(at))});
 }
 
 }  // namespace sluice::queue

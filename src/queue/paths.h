@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "queue/names.h"
@@ -57,6 +58,9 @@ public:
 
     const Path& operator[](Index path) const { return paths_[path]; }
     bool is_avoided(const Path::Hop& hop, Instant now) const { return remotes_[hop.remote].avoided_until > now; }
+    std::optional<Instant> avoided_until(const Path::Hop& hop, Instant now) const {
+        return is_avoided(hop, now) ? std::optional(remotes_[hop.remote].avoided_until) : std::nullopt;
+    }
     void avoid(const Path::Hop& hop, Instant until) { remotes_[hop.remote].avoided_until = until; }
     void reached(const Path::Hop& hop) { remotes_[hop.remote].avoided_until = {}; }
     std::size_t size() const { return paths_.size(); }

@@ -24,8 +24,8 @@ void Core::Impl::run_lane(Index lane) {
 Core::Impl::Start Core::Impl::start_head(Index lane) {
     if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan)) return give_up_head(lane, plan);
-    choose_locals(lanes_[lane], paths_[plan.path]);
+    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
+    choose_locals(lanes_[lane], paths_[plan.path], locals_);
     if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
     return Start::blocked;
@@ -58,14 +58,14 @@ Core::Impl::Start Core::Impl::give_up_head(Index lane, const Plan& plan) {
 
 // The candidates to try next: of those not tried in this attempt, and of a family that the lane has addresses of, the best level that is
 // believed to be alive, or else the best level of the others. Those that are suspended count as if they were not there. False when none is left.
-bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
+bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group) {
     const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
     plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
     const bool fixed = progress != nullptr && progress->only != none;
 
-    group_.clear();
+    group.clear();
     std::size_t untried = 0;
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
@@ -86,28 +86,28 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan) {
         const std::uint64_t order = std::uint64_t{hop.preference} << 32 | level;
         const std::uint64_t rank = order | (paths_.is_avoided(hop, now_) ? std::uint64_t{1} << 63 : 0);
         if (fixed || rank > best) continue;
-        if (rank < best) group_.clear();
+        if (rank < best) group.clear();
         best = rank;
-        group_.push_back(candidate);
+        group.push_back(candidate);
     }
     if (fixed) {
-        group_.push_back(progress->only);
+        group.push_back(progress->only);
         plan.new_session = true;
     }
-    plan.last_resort = untried <= group_.size();
-    return !group_.empty();
+    plan.last_resort = untried <= group.size();
+    return !group.empty();
 }
 
 // Where to call from: only the preferred addresses as long as every other one would have as much room as these.
-void Core::Impl::choose_locals(const Lane& lane, const Path& path) {
+void Core::Impl::choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const {
     const bool all = buckets_.depends_on_candidate() || suspensions_.use(policy::Field::localip) ||
                      !sources_.is_sticky(profiles_[lane.name.profile].pool);
     for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
-        list_locals(lane, path, family, all, locals_[static_cast<unsigned>(family)]);
+        list_locals(lane, path, family, all, locals[static_cast<unsigned>(family)]);
     }
 }
 
-void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) {
+void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const {
     if (!all || path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, family));
     sources_.list(profiles_[lane.name.profile].pool, family, lane.name.source, now_, locals);
 }
@@ -207,9 +207,8 @@ void Core::Impl::share_settings(Index lane, const Path& path, std::size_t rank, 
 bool Core::Impl::may_take(const BucketList& buckets, Index session) {
     for (std::size_t policy = 0; policy < buckets.size(); ++policy) {
         const Index bucket = buckets[policy];
-        const bool has_slot =
-            session != none && slots_[sessions_[session].slots[policy]].bucket == bucket ? true : buckets_.has_slot(bucket);
-        if (has_slot && buckets_.has_token(bucket, now_) && (session != none || buckets_.may_connect(bucket, now_))) continue;
+        const bool has_slot_there = session != none && slots_[sessions_[session].slots[policy]].bucket == bucket;
+        if (buckets_.refusal(bucket, has_slot_there, session == none, now_) == Refusal::none) continue;
         note_blocker(bucket);
         return false;
     }
@@ -317,7 +316,7 @@ policy::FieldValues Core::Impl::values_of(const Lane& lane) const {
     return values;
 }
 
-policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) {
+policy::FieldValues Core::Impl::values_of(const Lane& lane, const Path& path, std::uint32_t candidate, NameId local) const {
     policy::FieldValues values = values_of(lane);
     const Path::Hop& hop = path.hops[candidate];
     values[policy::Field::localip] = number_of(local);

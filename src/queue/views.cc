@@ -26,7 +26,8 @@ Stats Core::Impl::stats() const {
     return stats;
 }
 
-ItemView Core::Impl::view(const Item& item) const {
+ItemView Core::Impl::view(Index at) const {
+    const Item& item = items_[at];
     return {item.key(),
             names_.text(destinations_[item.destination].name),
             names_.text(profiles_[item.profile].name.tenant),
@@ -40,13 +41,15 @@ ItemView Core::Impl::view(const Item& item) const {
             item.priority,
             item.size,
             item.recipient_count,
-            std::chrono::seconds(item.lifetime_s)};
+            std::chrono::seconds(item.lifetime_s),
+            replies_.text(at),
+            names_.text(destinations_[item.destination].via)};
 }
 
 std::optional<ItemView> Core::Impl::find(ItemId id) const {
     const Index at = items_.find(id);
     if (at == none) return std::nullopt;
-    return view(items_[at]);
+    return view(at);
 }
 
 std::vector<std::uint32_t> Core::Impl::pending(ItemId id) const {
@@ -57,15 +60,14 @@ std::vector<std::uint32_t> Core::Impl::pending(ItemId id) const {
 void Core::Impl::each(std::string_view domain, const std::function<bool(const ItemView&)>& visit) const {
     if (domain.empty()) {
         for (Index at = 0; at < items_.end(); ++at) {
-            if (items_.contains(at) && !visit(view(items_[at]))) return;
+            if (items_.contains(at) && !visit(view(at))) return;
         }
         return;
     }
-    NameId name{};
-    const Index destination = names_.find(domain, name) ? destinations_.find(name) : none;
+    const Index destination = find_destination(domain);
     if (destination == none) return;
     for (Index at = destinations_[destination].items.head; at != none; at = items_[at].sibling.next) {
-        if (!visit(view(items_[at]))) return;
+        if (!visit(view(at))) return;
     }
 }
 
@@ -74,7 +76,7 @@ std::optional<Core::Place> Core::Impl::each_from(
     Index at = from;
     for (std::uint32_t looked = 0; at < items_.end() && looked < places_max; ++looked) {
         const Index here = at++;
-        if (items_.contains(here) && !visit(view(items_[here]))) break;
+        if (items_.contains(here) && !visit(view(here))) break;
     }
     return at < items_.end() ? std::optional(at) : std::nullopt;
 }
@@ -84,7 +86,7 @@ void Core::Impl::each_domain(const std::function<bool(const DomainStats&)>& visi
         if (!destinations_.contains(at)) continue;
         const Destination& row = destinations_[at];
         if (row.items.empty() && row.sessions == 0) continue;
-        const DomainStats stats{names_.text(row.name), row.count[0], row.count[1], row.count[2], row.count[3], row.sessions};
+        const DomainStats stats{names_.text(row.name), names_.text(row.via), row.count[0], row.count[1], row.count[2], row.count[3], row.sessions};
         if (!visit(stats)) return;
     }
 }
@@ -209,6 +211,8 @@ void Core::Impl::audit_items() const {
     }
     for (unsigned state = 0; state < 4; ++state) ASSERT(count[state] == count_[state]);
     ASSERT(with_progress == progress_.size());
+    for (const auto& [at, reason] : rejections_) ASSERT(items_.contains(at) && items_[at].state() == ItemState::sending);
+    for (const auto& [at, changes] : changes_) ASSERT(items_.contains(at));
     ASSERT(asking == consulting_);
     std::uint64_t bytes = 0;
     ASSERT(fresh.size() == fresh_.size());

@@ -303,13 +303,14 @@ TEST(Reclaiming, KeepsTheLatestScheduleAndHold) {
             const RecoveredItem& told = world.told.begin()->second.item;
             EXPECT_EQ(to_ms(told.next), 200 + life - 1);
             EXPECT_TRUE(told.held);
+            EXPECT_EQ(world.told.begin()->second.changes, "changed");
         } else {
             ASSERT_TRUE(world.append(MessageRecord{test_message(1, 10)}));
         }
         const ItemId item{MessageId{1}, 0};
         for (const std::int64_t next : {100, 300, 200 + life}) {
             ASSERT_TRUE(world.append(ScheduleRecord{item, 2, instant_from_ms(next), false, "451"}));
-            ASSERT_TRUE(world.append(HoldRecord{item, next != 300, "operator"}));
+            ASSERT_TRUE(world.append(HoldRecord{item, next != 300, "operator", next == 300 ? "" : "changed"}));
         }
         let_mail_flow(world, id);
         EXPECT_GT(world.spool->status().rewritten_bytes, 0u);

@@ -150,6 +150,7 @@ Result<> describe(const Fact& fact, std::string_view body, JsonLine& line) {
                 .text("item", hold.item.text())
                 .truth("held", hold.held)
                 .text("by", hold.by);
+            if (!hold.changes.empty()) line.text("changes", hold.changes);
             return {};
         }
         case RecordType::policy: {

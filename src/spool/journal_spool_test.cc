@@ -39,6 +39,8 @@ TEST_F(JournalSpoolTest, AMessageComesBackAsItWasUntilItsLastRecipientIsDecided)
         };
         ASSERT_TRUE(world.append(schedule));
         ASSERT_TRUE(world.append(HoldRecord{ItemId{message->id, 0}, true, "operator"}));
+        ASSERT_TRUE(world.append(HoldRecord{ItemId{message->id, 1}, true, "operator", "t1:y"}));
+        ASSERT_TRUE(world.append(HoldRecord{ItemId{message->id, 1}, false, "operator", "t1:x"}));
     }
     {
         OpenSpool world(*disk_, options_);
@@ -54,6 +56,7 @@ TEST_F(JournalSpoolTest, AMessageComesBackAsItWasUntilItsLastRecipientIsDecided)
         EXPECT_EQ(a.item.next, message->arrival);
         EXPECT_EQ(a.item.priority, message->priority);
         EXPECT_TRUE(a.item.held);
+        EXPECT_EQ(a.changes, "");
         const ToldItem& b = world.told.at(ItemId{message->id, 1});
         EXPECT_THAT(b.pending, ElementsAre(1));
         EXPECT_EQ(b.item.attempts, 3);
@@ -61,6 +64,7 @@ TEST_F(JournalSpoolTest, AMessageComesBackAsItWasUntilItsLastRecipientIsDecided)
         EXPECT_TRUE(b.item.delay_notified);
         EXPECT_EQ(b.last_reply, "451 4.7.1 later");
         EXPECT_FALSE(b.item.held);
+        EXPECT_EQ(b.changes, "t1:x");
         EXPECT_EQ(world.report.last_id, message->id);
         EXPECT_EQ(world.report.latest, instant_from_ms(2'000'000));
         EXPECT_THAT(world.report.warnings, ElementsAre());

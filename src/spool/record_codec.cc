@@ -262,6 +262,8 @@ void append_hold(std::string& out, const HoldRecord& record) {
     append_item_id(encode, record.item);
     encode.u8(record.held ? 1 : 0);
     encode.text(record.by);
+    // Left out when there is none, as before there could be any.
+    if (!record.changes.empty()) encode.text(std::string_view(record.changes).substr(0, changes_bytes_max));
 }
 
 void append_policy(std::string& out, const PolicyRecord& record) {
@@ -336,6 +338,7 @@ Result<> decode_hold(std::string_view body, HoldView& into) {
     into.item = read_item_id(decode);
     into.held = decode.u8() != 0;
     into.by = decode.text();
+    into.changes = decode.rest().empty() ? std::string_view() : decode.text();
     if (!decode.ok()) return malformed("hold");
     return {};
 }
@@ -394,7 +397,7 @@ Weight weigh(const Record& record) {
         Weight operator()(const ScheduleRecord& r) const {
             return weigh_small(48 + std::min(r.last_reply.size(), last_reply_bytes_max));
         }
-        Weight operator()(const HoldRecord& r) const { return weigh_small(32 + r.by.size()); }
+        Weight operator()(const HoldRecord& r) const { return weigh_small(40 + r.by.size() + std::min(r.changes.size(), changes_bytes_max)); }
         Weight operator()(const PolicyRecord& r) const {
             return weigh_small(24 + r.key.size() + r.value.size());
         }

@@ -64,6 +64,7 @@ struct HoldView {
     ItemId item;
     bool held = false;
     std::string_view by;
+    std::string_view changes;
 };
 struct PolicyView {
     std::string_view key;

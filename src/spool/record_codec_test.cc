@@ -92,6 +92,23 @@ TEST(RecordCodec, ANullReversePathAndAnEmptyMessageRoundTrip) {
     EXPECT_TRUE((*decoded)->envelope.reverse_path.is_null());
 }
 
+TEST(RecordCodec, HoldsWithoutChangesAreAsTheyWere) {
+    const auto body = [](const HoldRecord& record) {
+        std::string out;
+        append_hold(out, record);
+        return out;
+    };
+    const std::string plain = body(HoldRecord{ItemId{MessageId{5}, 0}, true, "operator"});
+    const std::string changed = body(HoldRecord{ItemId{MessageId{5}, 0}, true, "operator", "t1:x"});
+    EXPECT_TRUE(changed.starts_with(plain));
+    HoldView view;
+    ASSERT_TRUE(decode_hold(changed, view));
+    EXPECT_EQ(view.changes, "t1:x");
+    ASSERT_TRUE(decode_hold(plain, view));
+    EXPECT_EQ(view.changes, "");
+    EXPECT_FALSE(decode_hold(changed.substr(0, changed.size() - 1), view));
+}
+
 TEST(RecordCodec, TheSummaryStandsForTheMessage) {
     const auto message = test_message(5, 40, {{"a.test", {0, 1}}});
     MessageSummary summary;

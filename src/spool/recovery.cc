@@ -78,6 +78,8 @@ void Recovery::keep_latest(const Fact& fact) {
         if (!decode_hold(fact.body, hold)) return;
         if (hold.held) held_.insert(hold.item);
         else held_.erase(hold.item);
+        if (hold.changes.empty()) changes_.erase(hold.item);
+        else changes_[hold.item] = hold.changes;
     } else if (fact.type == RecordType::policy) {
         PolicyView policy;
         if (decode_policy(fact.body, policy)) policies_[policy.key] = policy.value;
@@ -138,6 +140,7 @@ void Recovery::tell_message(
             item.last_reply = schedule.last_reply;
         }
         item.held = held_.contains(item.id);
+        if (const auto changed = changes_.find(item.id); changed != changes_.end()) item.changes = changed->second;
         ++report_.items;
         on_item(item);
     }

@@ -40,6 +40,7 @@ private:
     std::vector<FileJournal::Found> segments_;
     absl::flat_hash_map<ItemId, std::string_view> schedules_;  // bodies of the latest, in segments_
     absl::flat_hash_set<ItemId> held_;
+    absl::flat_hash_map<ItemId, std::string_view> changes_;  // of the latest holds, in segments_
     absl::flat_hash_map<std::string_view, std::string_view> policies_;
     MessageSummary summary_;
     std::vector<std::uint32_t> pending_;

@@ -43,12 +43,14 @@ struct ScheduleRecord {
     bool delay_notified = false;  // a delay DSN has been sent
     std::string last_reply;       // for operators; at most 512 octets are kept
 };
-// An operator holds or releases an item.
+// What an operator has said of an item: that it is held or not, and what of it is changed. Replaces earlier ones of the item.
 struct HoldRecord {
     ItemId item;
     bool held = true;
     std::string by;
+    std::string changes = {};  // queue::ItemChanges::format(); opaque here, at most changes_bytes_max octets
 };
+inline constexpr std::size_t changes_bytes_max = 64 * 1024;
 // Opaque, durable state by key; an empty value erases it (dynamic policies, idempotency keys).
 struct PolicyRecord {
     std::string key;
@@ -86,6 +88,7 @@ struct RecoveredItem {
     std::string_view sender_domain;
     std::span<const std::pair<std::string_view, std::string_view>> marks;
     std::string_view last_reply;
+    std::string_view changes;  // as in the latest HoldRecord
     std::span<const std::uint32_t> pending;
     std::uint32_t recipient_count = 0;  // of the item as accepted
     std::uint32_t size = 0;             // of the message, octets

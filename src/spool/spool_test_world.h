@@ -129,7 +129,7 @@ private:
 // What recovery told, owning its texts.
 struct ToldItem {
     std::vector<std::uint32_t> pending;
-    std::string domain, tenant, last_reply;
+    std::string domain, tenant, last_reply, changes;
     RecoveredItem item;
 };
 using Told = std::map<ItemId, ToldItem>;
@@ -143,6 +143,7 @@ inline std::function<void(const RecoveredItem&)> tell_into(Told& told) {
                                        std::string(item.domain),
                                        std::string(item.tenant),
                                        std::string(item.last_reply),
+                                       std::string(item.changes),
                                        item
                                    }
         )

@@ -80,12 +80,12 @@ class InstanceCommands(EndToEnd):
         self.assertRegex(sluice("--version").stdout, r"^sluice \d+\.\d+")
         top = sluice("--help").stdout
         names = re.findall(r"^  (\w+) +\w", top[top.index("Subcommands:"):], re.M)
-        self.assertGreaterEqual(set(names), {"serve", "init", "check", "status", "queue", "inject", "journal", "sink", "blast"})
+        self.assertGreaterEqual(set(names), {"serve", "init", "check", "status", "queue", "explain", "inject", "journal", "sink", "blast"})
         for name in names:
             done = sluice(name, "--help")
             self.assertEqual(done.returncode, 0, name)
             self.assertIn("Usage", done.stdout)
-        for name in ("list", "stats", "show", "flush", "hold", "release", "delete"):
+        for name in ("list", "stats", "show", "count", "shape", "buckets", "flush", "hold", "release", "delete", "bounce", "change", "jobs", "cancel"):
             self.assertEqual(sluice("queue", name, "--help").returncode, 0, name)
 
     def test_wrong_words_are_told_apart_from_failures(self):
