@@ -3,12 +3,15 @@
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/random.h"
+#include "policy/delivery.h"
 #include "queue/buckets.h"
 #include "queue/core.h"
 
@@ -33,6 +36,16 @@ public:
         admit.arrival = admit.due = now;
         admit.size = 4'096;
         return admit;
+    }
+    Admit mail(std::uint32_t domain, std::string tenant) {
+        Admit admit = mail(domain);
+        admit.tenant = std::move(tenant);
+        return admit;
+    }
+    // Until nothing is asked for any more.
+    void settle() {
+        while (answer()) {
+        }
     }
     Admit later_mail(std::uint32_t domain) {
         Admit admit = mail(domain);
@@ -81,17 +94,16 @@ private:
     }
 };
 
-// The usual case under load: many items of one domain, every session busy; each end gives the next item to its session.
-void busy_domain(benchmark::State& state) {
-    Load load(Options{}, 1);
+// One item comes and one attempt ends, with many waiting and every session busy; `step` is how much time a round of them takes.
+void keep_busy(benchmark::State& state, Load& load, Duration step) {
     load.tell(load.mail(0));
-    while (load.answer()) {
-    }
+    load.settle();
     for (int i = 0; i < 100'000; ++i) load.tell(load.mail(0));
     std::size_t next = 0;
     for (auto _ : state) {
         load.tell(load.mail(0));
         if (next == load.todo.size()) {
+            load.now += step;
             load.todo.clear();
             std::swap(load.todo, load.actions);
             next = 0;
@@ -99,6 +111,12 @@ void busy_domain(benchmark::State& state) {
         load.answer(load.todo[next++]);
     }
     state.SetItemsProcessed(state.iterations());
+}
+
+// The usual case under load: many items of one domain, every session busy; each end gives the next item to its session.
+void busy_domain(benchmark::State& state) {
+    Load load(Options{}, 1);
+    keep_busy(state, load, Duration(0));
 }
 BENCHMARK(busy_domain);
 
@@ -113,22 +131,7 @@ void busy_domain_under_policies(benchmark::State& state) {
         " {fields: [tenantid], default: {concurrency: 1000}}]",
         "policy.yaml", problems);
     Load load(options, 1);
-    load.tell(load.mail(0));
-    while (load.answer()) {
-    }
-    for (int i = 0; i < 100'000; ++i) load.tell(load.mail(0));
-    std::size_t next = 0;
-    for (auto _ : state) {
-        load.tell(load.mail(0));
-        if (next == load.todo.size()) {
-            load.now += Duration(1);
-            load.todo.clear();
-            std::swap(load.todo, load.actions);
-            next = 0;
-        }
-        load.answer(load.todo[next++]);
-    }
-    state.SetItemsProcessed(state.iterations());
+    keep_busy(state, load, Duration(1));
 }
 BENCHMARK(busy_domain_under_policies);
 
@@ -139,8 +142,7 @@ void idle_sessions(benchmark::State& state) {
     std::uint32_t domain = 0;
     for (auto _ : state) {
         load.tell(load.mail(domain));
-        while (load.answer()) {
-        }
+        load.settle();
         if (++domain == domains) domain = 0;
     }
     state.SetItemsProcessed(state.iterations());
@@ -155,12 +157,137 @@ void with_backlog(benchmark::State& state) {
     }
     for (auto _ : state) {
         load.tell(load.mail(0));
-        while (load.answer()) {
-        }
+        load.settle();
     }
     state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(with_backlog)->Arg(1'000)->Arg(1'000'000);
+
+policy::PolicySetPtr policies(const std::string& yaml) {
+    Problems problems;
+    return policy::parse_policies(yaml, "policy.yaml", problems);
+}
+std::string tenant(std::int64_t number) { return "tenant" + std::to_string(number); }
+
+// A start with so many live buckets, one of them for each tenant that sent something today. Tenants take turns, so every bucket is as cold as can
+// be; with a second argument only so many of them send now.
+void with_live_buckets(benchmark::State& state) {
+    Options options;
+    options.policies = policies("[{fields: [tenantid], default: {concurrency: 5, rate: {count: 1000000, interval: 86400, algorithm: fixedwindow}}}]");
+    Load load(options, 1);
+    for (std::int64_t i = 0; i < state.range(0); ++i) {
+        load.tell(load.mail(0, tenant(i)));
+        load.settle();
+    }
+    const std::int64_t senders = state.range(1);
+    std::int64_t sender = 0;
+    for (auto _ : state) {
+        load.tell(load.mail(0, tenant(sender)));
+        load.settle();
+        sender = (sender + 7'919) % senders;
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.counters["buckets"] = static_cast<double>(load.core.stats().buckets);
+}
+BENCHMARK(with_live_buckets)->Args({1'000, 1'000})->Args({1'000'000, 1'000})->Args({1'000'000, 1'000'000});
+
+// Bytes of memory per live bucket of the whole core: a counter that remembers what was sent today, and nothing that waits.
+void live_bucket_memory(benchmark::State& state) {
+    Options options;
+    options.policies = policies("[{fields: [tenantid], default: {concurrency: 5, rate: {count: 1000000, interval: 86400, algorithm: fixedwindow}}}]");
+    for (auto _ : state) {
+        Load load(options, 1);
+        load.tell(load.mail(0));
+        load.settle();
+        const double before = heap_bytes();
+        for (std::int64_t i = 0; i < state.range(0); ++i) {
+            load.tell(load.mail(0, tenant(i)));
+            load.settle();
+        }
+        load.now += Duration(60'000);
+        load.tell(Tick{});
+        load.settle();
+        state.counters["bytes_per_bucket"] = (heap_bytes() - before) / static_cast<double>(state.range(0));
+        state.counters["buckets"] = static_cast<double>(load.core.stats().buckets);
+    }
+}
+BENCHMARK(live_bucket_memory)->Arg(1'000'000)->Iterations(1)->Unit(benchmark::kMillisecond);
+
+// A queue in which so many items are ready and wait for the rates of a thousand tenants, which are used up for today.
+std::unique_ptr<Load> stopped_queue(std::int64_t items, const char* more = "") {
+    Options options;
+    options.policies = policies(std::string("[{fields: [tenantid, recipientdomain], default: {rate: {count: 1, interval: 86400, algorithm: fixedwindow}},"
+                                            " conditions: [{if: {tenantid: free}, then: {concurrency: 50}}]}") + more + "]");
+    auto load = std::make_unique<Load>(options, 100);
+    for (std::int64_t i = 0; i < items; ++i) {
+        load->tell(load->mail(static_cast<std::uint32_t>(i % 100), tenant(i % 1'000)));
+        if (i % 1'000 == 0) load->settle();
+    }
+    load->settle();
+    return load;
+}
+
+// A start among so many items that may not start.
+void with_stopped(benchmark::State& state) {
+    const auto load = stopped_queue(state.range(0));
+    for (auto _ : state) {
+        load->tell(load->mail(0, "free"));
+        load->settle();
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.counters["waiting"] = static_cast<double>(load->core.stats().ready);
+}
+BENCHMARK(with_stopped)->Arg(1'000)->Arg(1'000'000);
+
+// How long the core does nothing else when the files are replaced, with a million items: half of them wait for policies, the others for time.
+// 0: a limit changes; 1: other fields are counted; 2: delivery.yaml gets lifetimes by condition.
+void reload_pause(benchmark::State& state) {
+    constexpr std::int64_t items = 500'000;
+    const auto load = stopped_queue(items);
+    for (std::int64_t i = 0; i < items; ++i) load->tell(load->later_mail(static_cast<std::uint32_t>(load->random.below(100))));
+    load->settle();
+    const char* const base = "{fields: [tenantid, recipientdomain], conditions: [{if: {tenantid: free}, then: {concurrency: 50}}], default: ";
+    const std::string usual = std::string(base) + "{rate: {count: 1, interval: 86400, algorithm: fixedwindow}}}";
+    bool other = false;
+    double worst = 0;
+    for (auto _ : state) {
+        other = !other;
+        Options options;
+        options.policies = policies("[" + usual + "]");
+        if (state.range(0) == 0 && other) {
+            options.policies = policies("[" + std::string(base) + "{rate: {count: 1, interval: 80000, algorithm: fixedwindow}, concurrency: 7}}]");
+        } else if (state.range(0) == 1 && other) {
+            options.policies = policies("[" + usual + ", {fields: [tenantid], default: {concurrency: 9}}]");
+        } else if (state.range(0) == 2 && other) {
+            Problems problems;
+            auto file = policy::parse_delivery("conditions: [{if: {tenantid: tenant7}, then: {retry: {lifetime: 900000}}}]", "delivery.yaml",
+                                               *options.policies, problems);
+            options.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+        }
+        load->actions.clear();
+        const auto begin = std::chrono::steady_clock::now();
+        load->tell(Configure{std::move(options)});
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+        worst = std::max(worst, took.count());
+        state.SetIterationTime(took.count());
+        load->settle();
+    }
+    state.counters["worst_ms"] = worst * 1e3;
+}
+BENCHMARK(reload_pause)->Arg(0)->Arg(1)->Arg(2)->Iterations(6)->UseManualTime()->Unit(benchmark::kMillisecond);
+
+// The usual case under a delivery.yaml that asks for the host.
+void busy_domain_under_delivery_file(benchmark::State& state) {
+    Problems problems;
+    auto file = policy::parse_delivery("conditions: [{if: {remotemx: '/^mx[0-9]+\\.other\\.test$/'}, then: {family: ipv4}},"
+                                       " {if: {remotemx: '*.example.test'}, then: {pooling: {transactions: 1000}, family: prefer_ipv4}}]\n",
+                                       "delivery.yaml", policy::PolicySet(), problems);
+    Options options;
+    options.deliveries = std::make_shared<const policy::DeliveryFile>(std::move(*file));
+    Load load(options, 1);
+    keep_busy(state, load, Duration(0));
+}
+BENCHMARK(busy_domain_under_delivery_file);
 
 // Bytes of memory per queued item, with all tables.
 void item_memory(benchmark::State& state) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "base/text.h"
@@ -37,7 +38,7 @@ Result<> connect_to(int fd, const std::string& path) {
     if (path.size() >= sizeof address.sun_path) return fail(Errc::bad_input, "the path is too long for a socket: " + path);
     std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
     if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        return fail(Errc::refused, "no engine is running there (" + path + ": " + std::strerror(errno) + ")");
+        return fail(Errc::refused, "no engine is running there (" + path + ": " + std::generic_category().message(errno) + ")");
     }
     return {};
 }
@@ -58,7 +59,7 @@ Result<std::string> receive_all(int fd) {
     for (;;) {
         const ssize_t count = ::recv(fd, buffer, sizeof buffer, 0);
         if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return fail(Errc::link_closed, std::strerror(errno));
+        if (count < 0) return fail(Errc::link_closed, std::generic_category().message(errno));
         if (count == 0) return all;
         all.append(buffer, static_cast<std::size_t>(count));
     }
@@ -105,7 +106,7 @@ Result<ApiReply> ApiClient::post(
 
 Result<ApiReply> ApiClient::exchange(const std::string& request) {
     const Descriptor link(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (link.get() < 0) return fail(Errc::out_of_resources, std::strerror(errno));
+    if (link.get() < 0) return fail(Errc::out_of_resources, std::generic_category().message(errno));
     TRY_VOID(connect_to(link.get(), socket_path_));
     TRY_VOID(send_all(link.get(), request));
     TRY(const std::string all, receive_all(link.get()));

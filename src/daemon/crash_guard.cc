@@ -9,8 +9,8 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "base/assert.h"
@@ -119,7 +119,7 @@ std::string CrashGuard::reason() {
 Result<> CrashGuard::arm(std::span<const MessageId> queued) {
     ASSERT(fd_ < 0 && file_of_crashes < 0);
     fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (fd_ < 0) return fail(Errc::disk_failed, path_ + ": " + std::strerror(errno));
+    if (fd_ < 0) return fail(Errc::disk_failed, path_ + ": " + std::generic_category().message(errno));
     counts_.with([&](Counts& counts) {
         const std::size_t before = counts.size();
         absl::erase_if(counts, [&](const auto& entry) {

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
+#include <system_error>
 
 namespace sluice::daemon {
 namespace {
@@ -23,11 +23,11 @@ Result<> give(const std::string& path, uid_t uid, gid_t gid) {
     if (known && !S_ISDIR(facts.st_mode) && facts.st_nlink > 1) return {};
     // Files may go while we look: the spool works already.
     if ((known && ::lchown(path.c_str(), uid, gid) == 0) || errno == ENOENT) return {};
-    return fail(Errc::disk_failed, path + ": " + std::strerror(errno));
+    return fail(Errc::disk_failed, path + ": " + std::generic_category().message(errno));
 }
 
 Result<> give_folder(const std::string& folder, uid_t uid, gid_t gid) {
-    if (::chown(folder.c_str(), uid, gid) != 0) return fail(Errc::disk_failed, folder + ": " + std::strerror(errno));
+    if (::chown(folder.c_str(), uid, gid) != 0) return fail(Errc::disk_failed, folder + ": " + std::generic_category().message(errno));
     std::error_code error;
     using Walk = std::filesystem::recursive_directory_iterator;
     for (Walk entry(folder, error); !error && entry != Walk(); entry.increment(error)) {
@@ -65,7 +65,7 @@ Result<> drop_privileges(const config::SmtpSettings& settings, std::span<const s
 
     for (const std::string& folder : folders) TRY_VOID(give_folder(folder, uid, gid));
     if (::setgroups(1, &gid) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) {
-        return fail(Errc::config, std::string("cannot become the configured user: ") + std::strerror(errno));
+        return fail(Errc::config, std::string("cannot become the configured user: ") + std::generic_category().message(errno));
     }
     return {};
 }

@@ -9,7 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 
 #include "config/watch.h"
 #include "daemon/engine.h"
@@ -98,7 +98,7 @@ int serve(const std::string& directory) {
     if (!loaded.settings) return exit_config;
 
     if (loaded.settings->smtp.daemonize && ::daemon(1, loaded.settings->smtp.daemon_log_file.empty() ? 0 : 1) != 0) {
-        std::fprintf(stderr, "cannot become a daemon: %s\n", std::strerror(errno));
+        std::fprintf(stderr, "cannot become a daemon: %s\n", std::generic_category().message(errno).c_str());
         return 1;
     }
     if (loaded.settings->smtp.daemonize && !loaded.settings->smtp.daemon_log_file.empty()) {

@@ -54,7 +54,7 @@ void Dialogue::conceal(std::string_view secret) {
 
 bool Dialogue::repeats_a_secret(const smtp::Reply& reply) const {
     const std::string text = reply.text();
-    return std::ranges::any_of(secrets_, [&](const std::string& secret) { return text.find(secret) != text.npos; });
+    return std::ranges::any_of(secrets_, [&](const std::string& secret) { return text.find(secret) != std::string_view::npos; });
 }
 
 void Dialogue::show(std::string_view mark, std::string_view lines, Showing showing) {

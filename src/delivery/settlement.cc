@@ -254,8 +254,8 @@ queue::AttemptEnded Settlement::settle(
     }
     tell_duplicates(attempted, sorted, now);
     ended.delivered = !sorted.delivered.empty();
-    // A pooled connection that had ended unnoticed says nothing of its host.
-    const bool was_stale = sorted.again == Fate::fresh_session && !sorted.source_at_fault;
+    // A pooled connection that had ended without a word says nothing of its host.
+    const bool was_stale = sorted.again == Fate::fresh_session && attempted.verdicts.front()->code == 0;
     if (settings.policies != nullptr && settings.policies->watches_failures() && !was_stale) observe(attempted, ended.failures);
     if (sorted.again) {
         ended.verdict = *sorted.again == Fate::fresh_session ? Ended::fresh_session : Ended::next_candidate;

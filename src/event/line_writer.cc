@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 
 #include "base/clock.h"
 
@@ -66,7 +66,7 @@ Result<std::unique_ptr<LineWriter>> LineWriter::open(const LineTarget& target) {
     bool regular = false;
     if (!target.path.empty()) {
         fd = open_for_append(target.path);
-        if (fd < 0) return fail(Errc::disk_failed, target.path + ": " + std::strerror(errno));
+        if (fd < 0) return fail(Errc::disk_failed, target.path + ": " + std::generic_category().message(errno));
         struct stat status{};
         regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
         if (regular) size = cut_half_line(target.path, static_cast<std::uint64_t>(status.st_size));

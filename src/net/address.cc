@@ -54,7 +54,7 @@ std::optional<std::uint16_t> parse_port_suffix(std::string_view suffix, std::uin
 }
 
 std::optional<Endpoint> parse_path(std::string_view text) {
-    if (text.size() >= sizeof(sockaddr_un::sun_path) || text.find('\0') != text.npos) return std::nullopt;
+    if (text.size() >= sizeof(sockaddr_un::sun_path) || text.find('\0') != std::string_view::npos) return std::nullopt;
     return Endpoint(std::string(text));
 }
 
@@ -124,12 +124,12 @@ std::vector<IpAddress> local_v6_addresses() {
 
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
     std::array<char, INET6_ADDRSTRLEN> terminated{};
-    if (text.empty() || text.size() >= terminated.size() || text.find('\0') != text.npos) return std::nullopt;
+    if (text.empty() || text.size() >= terminated.size() || text.find('\0') != std::string_view::npos) return std::nullopt;
     std::ranges::copy(text, terminated.begin());
 
     // inet_pton refuses leading zeros, short forms such as "127.1", and scope ids.
     std::array<std::uint8_t, 16> bytes{};
-    if (text.find(':') == text.npos) {
+    if (text.find(':') == std::string_view::npos) {
         if (inet_pton(AF_INET, terminated.data(), bytes.data()) != 1) return std::nullopt;
         IpAddress address;
         address.bytes_ = bytes;
@@ -189,11 +189,11 @@ std::optional<Cidr> Cidr::parse(std::string_view text) {
     const auto base = IpAddress::parse(host);
     if (!base) return std::nullopt;
     const int bits_max = base->is_v4() ? 32 : 128;
-    if (slash == text.npos) return Cidr{*base, bits_max};
+    if (slash == std::string_view::npos) return Cidr{*base, bits_max};
 
     auto prefix = parse_plain_number<int>(text.substr(slash + 1));
     // "::ffff:192.0.2.0/120" speaks of an IPv4 network in the form with 96 bits before it.
-    const bool mapped = base->is_v4() && host.find(':') != host.npos;
+    const bool mapped = base->is_v4() && host.find(':') != std::string_view::npos;
     if (prefix && mapped) *prefix -= 96;
     if (!prefix || *prefix < 0 || *prefix > bits_max) return std::nullopt;
     return Cidr{*base, *prefix};
@@ -214,14 +214,14 @@ std::optional<Endpoint> Endpoint::parse(std::string_view text, std::uint16_t def
     if (text.front() == '/') return parse_path(text);
     if (text.front() == '[') {
         const std::size_t bracket = text.find(']');
-        if (bracket == text.npos) return std::nullopt;
+        if (bracket == std::string_view::npos) return std::nullopt;
         const std::string_view host = text.substr(1, bracket - 1);
-        if (host.find(':') == host.npos) return std::nullopt;
+        if (host.find(':') == std::string_view::npos) return std::nullopt;
         return endpoint_of(host, text.substr(bracket + 1), default_port);
     }
     if (const auto bare = IpAddress::parse(text)) return Endpoint(*bare, default_port);
     const std::size_t colon = text.find(':');
-    if (colon == text.npos) return std::nullopt;
+    if (colon == std::string_view::npos) return std::nullopt;
     return endpoint_of(text.substr(0, colon), text.substr(colon), default_port);
 }
 

@@ -59,7 +59,7 @@ std::size_t LineReader::discard() {
 std::optional<std::size_t> LineReader::find_line_end() {
     const std::string_view bytes = buffered();
     const std::size_t at = bytes.find('\n', scanned_);
-    if (at != bytes.npos) return at + 1;
+    if (at != std::string_view::npos) return at + 1;
     scanned_ = bytes.size();
     return std::nullopt;
 }

@@ -33,7 +33,7 @@ bool may_begin_with(std::string_view bytes, std::string_view prefix) {
 }
 
 std::optional<IpAddress> parse_v1_address(std::string_view text, bool is_v6) {
-    if ((text.find(':') != text.npos) != is_v6) return std::nullopt;
+    if ((text.find(':') != std::string_view::npos) != is_v6) return std::nullopt;
     return IpAddress::parse(text);
 }
 
@@ -70,7 +70,7 @@ Parsed parse_v1(std::string_view bytes) {
     const std::string_view head = bytes.substr(0, v1_bytes_max);
     const std::size_t end = head.find_first_of("\r\n");
     const bool at_last_byte = end + 1 == head.size() && head.size() < v1_bytes_max;
-    if (end == head.npos) {
+    if (end == std::string_view::npos) {
         if (head.size() < v1_bytes_max) return incomplete();
         return fail(Errc::too_large, "PROXY: no end of line within 107 bytes");
     }

@@ -132,7 +132,7 @@ Result<> TlsLink::expect_name(std::string name) {
     if (name.back() == '.') name.pop_back();
     // OpenSSL takes a leading dot for "any subdomain".
     const bool usable = !name.empty() && name.front() != '.' && name.size() <= dns_name_bytes_max &&
-                        name.find('\0') == name.npos;
+                        name.find('\0') == std::string_view::npos;
     if (!usable) return fail(Errc::bad_input, "not a name for a TLS server");
     X509_VERIFY_PARAM_set_hostflags(
         param, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS

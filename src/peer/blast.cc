@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 
 #include "async/shard.h"
 #include "async/task_group.h"
@@ -60,7 +60,7 @@ Result<BlastReport> blast(const BlastOptions& options) {
     }
     if (!options.ledger.empty()) {
         shared.ledger_fd = ::open(options.ledger.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        if (shared.ledger_fd < 0) return fail(Errc::disk_failed, options.ledger + ": " + std::strerror(errno));
+        if (shared.ledger_fd < 0) return fail(Errc::disk_failed, options.ledger + ": " + std::generic_category().message(errno));
     }
     std::vector<std::unique_ptr<BlastThread>> threads;
     for (std::uint32_t i = 0; i < options.threads; ++i) threads.push_back(std::make_unique<BlastThread>(i));

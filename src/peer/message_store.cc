@@ -4,7 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 
 #include "base/clock.h"
 #include "base/text.h"
@@ -85,7 +85,7 @@ Result<std::unique_ptr<MessageStore>> MessageStore::open(const SinkOptions& opti
     int fd = -1;
     if (!options.ledger.empty()) {
         fd = ::open(options.ledger.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-        if (fd < 0) return fail(Errc::disk_failed, options.ledger + ": " + std::strerror(errno));
+        if (fd < 0) return fail(Errc::disk_failed, options.ledger + ": " + std::generic_category().message(errno));
     }
     return std::unique_ptr<MessageStore>(new MessageStore(options, fd));
 }

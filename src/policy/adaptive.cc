@@ -72,7 +72,7 @@ bool Adapting::delivered(bool was_full, Instant now) {
     if (!was_full) return false;
     // A hundredth or so for each crowd: a refused session costs more than one that was not opened.
     if (concurrency_.moves()) concurrency_.succeed(std::max(0.1, concurrency_.value() * 0.015));
-    if (rate_.moves()) rate_.succeed(std::max(1.0, base_.adaptive.rate_max / 100.0));
+    if (rate_.moves()) rate_.succeed(std::max(1.0, rate_.value() * 0.03));
     return apply();
 }
 

@@ -68,7 +68,8 @@ void Core::Impl::on(Configure& event) {
         old.sources4 != options_.sources4 || old.sources6 != options_.sources6 || old.transports != options_.transports;
     const bool other_times = old.lifetime != options_.lifetime || old.last_chance != options_.last_chance ||
                              (!same_deliveries && (had_lifetimes || deliveries_.set_lifetimes()));
-    if (more_fields || other_sources || other_times) relane_all();
+    if (more_fields || other_sources) relane_all();
+    else if (other_times) move_ends();
     close_excess();
     refresh_routes();
     restart_everything();
@@ -211,6 +212,14 @@ void Core::Impl::relane_all() {
             watch_end(item);
         }
         relane(at);
+    }
+}
+
+// Ready items whose time ends earlier or later than it did.
+void Core::Impl::move_ends() {
+    for (Index at = 0; at < items_.end(); ++at) {
+        if (!items_.contains(at) || items_[at].state() != ItemState::ready) continue;
+        if (items_[at].timer.when != end_of(items_[at])) watch_end(at);
     }
 }
 

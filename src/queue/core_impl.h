@@ -389,6 +389,7 @@ private:
     void close_excess(Index bucket);
     void refresh_routes();
     void relane_all();
+    void move_ends();
     void restart_everything();
     std::vector<Index> all_lanes() const;
     std::vector<Index> all_sessions() const;

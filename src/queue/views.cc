@@ -260,11 +260,11 @@ void Core::Impl::audit_destinations() const {
 // that are closing, from its idle ones.
 bool Core::Impl::is_blocking(Spot bucket) const {
     if (is_gate(bucket)) return suspensions_[gate_of(bucket)].in_force || suspensions_[gate_of(bucket)].timer.is_set();
-    // Who waits for a slot learns only then that there is no token either.
-    if (!buckets_.has_token(bucket, now_)) return buckets_[bucket].timer.is_set() || !buckets_.has_slot(bucket);
-    const bool waits_to_connect = !buckets_.may_connect(bucket, now_) && buckets_[bucket].timer.is_set();
-    if (buckets_.has_slot(bucket)) return waits_to_connect;
-    return waits_to_connect || buckets_[bucket].idle.empty() || buckets_[bucket].closing > 0;
+    // Whoever frees a session looks at the time then.
+    const bool no_session = !buckets_.has_slot(bucket) && (buckets_[bucket].idle.empty() || buckets_[bucket].closing > 0);
+    if (no_session) return true;
+    if (!buckets_.has_token(bucket, now_)) return buckets_[bucket].timer.is_set();
+    return !buckets_.may_connect(bucket, now_) && buckets_[bucket].timer.is_set();
 }
 
 // Work is conserved: a lane that has items waits only where there is nothing to have.

@@ -230,6 +230,21 @@ TEST(FullDisk, LowSpaceStopsAcceptingBeforeItHurts) {
     EXPECT_THAT(world.spool->status().why_not, HasSubstr("free"));
 }
 
+// FM-16: without it outcomes of a full disk would be known to the process alone.
+TEST(FullDisk, NothingIsAcceptedWithoutTheReserve) {
+    FakeDisk disk;
+    disk.set_capacity(100 << 10);
+    disk.overwrite("/other", std::string(95 << 10, 'x'));
+    const OpenSpool world(disk, fault_options(), quick_tuning());
+    ASSERT_FALSE(world.error);
+    EXPECT_FALSE(world.spool->accepting());
+    EXPECT_NE(world.spool->status().why_not, "");
+    disk.overwrite("/other", std::string(40 << 10, 'x'));
+    while (!world.spool->accepting())
+        std::this_thread::yield();
+    EXPECT_EQ(disk.contents("/spool/reserve.seg").size(), 8u << 10);
+}
+
 // The first segment as a crash leaves it: not sealed, three batches of one message.
 std::string crashed_segment(FakeDisk& disk) {
     OpenSpool world(disk, fault_options(), quick_tuning());

@@ -471,6 +471,8 @@ void JournalSpool::look_at_disk() {
         why_not = "the disk is full; only outcomes are recorded";
     else if (usable < options_.free_bytes_min)
         why_not = "only " + std::to_string(free) + " bytes of disk are free";
+    else if (options_.reserve_bytes > 0 && journal_.reserve_left() == 0)
+        why_not = "there is no room for the reserve, in which outcomes are recorded when the disk is full";
     if (!why_not.empty() && counts_.why_not.empty() && !failing_) options_.on_problem(why_not);
     disk_accepts_.store(why_not.empty(), std::memory_order_relaxed);
     counts_.free_disk_bytes = free;

@@ -106,7 +106,7 @@ class Rules(EndToEnd):
         self.knot = Knot(self.world, {zone: f"{mx}. A {ADDRESS}\n", "dst.test": f"@ MX 10 {mx}.\n"})
         self.engine = self.world.engine()
         self.engine.set("net-utils.ini", "dns", servers=self.knot.endpoint, timeout="5000")
-        self.engine.set("outbound.ini", smtp_port=self.port, temp_fail_intervals="1s*1000", retry_jitter="false", unhealthy_for="100ms", **settings)
+        self.engine.set("outbound.ini", smtp_port=self.port, temp_fail_intervals="5s*1000", retry_jitter="false", unhealthy_for="100ms", **settings)
         self.engine.files["policy.yaml"] = rules
         if sources:
             self.engine.set("outbound.ini", "outbound_ipv4")
@@ -131,10 +131,10 @@ class Rules(EndToEnd):
         self.receiver.mood = lambda server, verb, messages: None
 
     def test_five_lines_slow_down_and_recover(self):
-        rules = "rules:\n- per: [localip, remotemx]\n  more_than: 10/60\n  then: { rate: 2/1 }\n  for: 4\n"
+        rules = "rules:\n- per: [localip, remotemx]\n  more_than: 10/60\n  then: { rate: 2/1 }\n  for: 12\n"
         self.start("mx.a.test", rules, lambda server, verb, messages: "450 4.2.0 later" if verb == "rcpt" else None)
         self.send(60)
-        event = self.reaction("2 per second for 4 s")
+        event = self.reaction("2 per second for 12 s")
         began = time.monotonic()
         self.assertEqual(event["by"], "rule rule 1")
         self.assertIn("remotemx mx.a.test", event["concerns"])
@@ -142,7 +142,7 @@ class Rules(EndToEnd):
         self.calm()
         self.reaction("lifted")
         lasted = time.monotonic() - began
-        self.assertGreater(lasted, 2.5)
+        self.assertGreater(lasted, 10)
         # Two a second, one for what was on its way, and one for the clocks.
         self.assertLessEqual(self.receiver.count("taken", began + 0.5, lasted - 1), 2 * lasted + 2)
         self.engine.wait_empty()
@@ -237,7 +237,7 @@ class Rules(EndToEnd):
         return {one["id"]: one for one in json.loads(self.engine.cli("--json", "policy", "list").stdout)["conditions"]}
 
     def test_reactions_and_warm_up_survive_kill_9(self):
-        rules = """warm_up: [ { name: new, localip: "127.0.0.91", per: [remotemx], days: [40, 80] } ]
+        rules = """warm_up: [ { name: new, localip: "127.0.0.91", per: [remotemx], days: [86400, 90000] } ]
 rules:
 - { name: slow, if: { text: slow down }, per: [localip, recipientdomain], then: { rate: 1/60 }, for: 600, recover: { steps: 3, every: 60 } }
 - { name: stop, if: { text: stop }, per: [recipientdomain], then: { hold: true } }

@@ -46,6 +46,8 @@ class RunTime(EndToEnd):
     def test_a_suspension_holds_mail_and_survives_kill_9(self):
         self.engine.start()
         added = self.json("suspend", "add", "--if", "recipientdomain=x.test", "--reason", "they asked", "--author", "me", "--property", "k=v")
+        # The journal has it; what events.jsonl has not written yet would be lost.
+        wait_for(lambda: self.engine.events("suspension", id=added["id"]), "the event")
         self.engine.restart_after_kill()
         self.inject(3)
         self.inject(2, "y.test")
