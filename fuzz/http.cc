@@ -44,6 +44,25 @@ public:
         asked += "command " + which.domain + "\n";
         co_return std::uint64_t{0};
     }
+    Task<Result<SurveyReport>> survey(SurveyRequest request) override {
+        asked += "survey " + request.where + "\n";
+        co_return SurveyReport{};
+    }
+    Task<Result<BucketPage>> buckets(BucketFilter filter) override {
+        asked += "buckets " + filter.policy + "|" + filter.part + "\n";
+        co_return BucketPage{};
+    }
+    Task<Result<std::vector<Explained>>> explain(std::string what) override { co_return fail(Errc::not_found, what); }
+    Task<Result<std::uint64_t>> count(BulkRequest request) override {
+        asked += "count " + request.where + "\n";
+        co_return std::uint64_t{0};
+    }
+    Task<Result<Job>> start(BulkRequest request) override {
+        asked += "start " + request.where + "\n";
+        co_return Job{};
+    }
+    std::vector<Job> jobs() override { return {}; }
+    Result<Job> cancel(std::uint64_t job) override { return fail(Errc::not_found, std::to_string(job)); }
     Task<Result<InjectReply>> inject(InjectRequest request) override {
         asked += "inject " + request.from + "\n";
         reception::Injection injection;
