@@ -219,9 +219,10 @@ std::unique_ptr<Load> stopped_queue(std::int64_t items, const char* more = "") {
     options.policies = policies(std::string("[{fields: [tenantid, recipientdomain], default: {rate: {count: 1, interval: 86400, algorithm: fixedwindow}},"
                                             " conditions: [{if: {tenantid: free}, then: {concurrency: 50}}]}") + more + "]");
     auto load = std::make_unique<Load>(options, 100);
-    for (std::int64_t i = 0; i < items; ++i) {
-        load->tell(load->mail(static_cast<std::uint32_t>(i % 100), tenant(i % 1'000)));
-        if (i % 1'000 == 0) load->settle();
+    constexpr std::int64_t buckets = 1'000;
+    for (std::int64_t i = 0; i < items + buckets; ++i) {  // each lets one start
+        load->tell(load->mail(static_cast<std::uint32_t>(i % 100), tenant(i % buckets)));
+        if (i % buckets == 0) load->settle();
     }
     load->settle();
     return load;

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "base/problem.h"
-#include "policy/delivery.h"
 #include "policy/policy_set.h"
 
 namespace sluice::policy {

@@ -180,10 +180,15 @@ void Core::Impl::close_excess(Index bucket) {
     while (buckets_.contains(bucket) && buckets_.is_over(bucket) && !buckets_[bucket].idle.empty()) {
         close(slots_[buckets_[bucket].idle.head].session);
     }
+    if (buckets_.contains(bucket) && buckets_.is_over(bucket) && buckets_[bucket].kept > 0) close_spent();
 }
 
 void Core::Impl::close_excess() {
     for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
+    close_spent();
+}
+
+void Core::Impl::close_spent() {
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
     }

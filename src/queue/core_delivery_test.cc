@@ -330,5 +330,72 @@ TEST(CoreDelivery, GroupingsOfThePoliciesHold) {
     EXPECT_NE(world.take_delivery().how, nullptr) << "without a policy file every grouping is empty";
 }
 
+TEST(CoreDelivery, FieldsThatOnlyThisFileAsksForAreToldApart) {
+    World world(with("conditions: [{if: {attempt: '>=2'}, then: {tls: {mode: disabled}}}, {if: {jobid: urgent}, then: {retry: {count: 3}}},"
+                     " {if: {notes.vip: '1'}, then: {retry: {count: 9}}}]\n"));
+    Admit plain = world.mail("x.test");
+    Admit urgent = world.mail("x.test");
+    urgent.job = "urgent";
+    Admit vip = world.mail("x.test");
+    vip.marks = {{"notes.vip", "1"}};
+    for (const Admit* const mail : std::initializer_list<const Admit*>{&plain, &urgent, &vip}) world.tell(*mail);
+    resolve_at(world, "x.test", {{"mx.x.test", "192.0.2.1:25"}});
+    std::vector<Deliver> all = world.take<Deliver>();
+    ASSERT_THAT(all, SizeIs(3));
+    EXPECT_EQ(all[0].how, nullptr);
+    ASSERT_NE(all[1].how, nullptr);
+    EXPECT_EQ(all[1].how->retry_count, 3U);
+    ASSERT_NE(all[2].how, nullptr);
+    EXPECT_EQ(all[2].how->retry_count, 9U);
+    world.opened(all[0]);
+    world.defer(all[0], minute, false);
+    world.closed(all[0].session);
+    world.pass(minute);
+    const Deliver second = world.take_delivery();
+    ASSERT_NE(second.how, nullptr);
+    EXPECT_EQ(second.how->tls, TlsDemand::disabled) << "the second attempt";
+}
+
+TEST(CoreDelivery, AReloadTellsMoreApartAmongWhatIsUnderWayAndWaits) {
+    Options made = options(1);
+    World world(made);
+    std::vector<Admit> mails{world.mail("x.test"), world.mail("x.test"), world.mail("x.test")};
+    mails[0].job = mails[2].job = "urgent";
+    for (const Admit& mail : mails) world.tell(mail);
+    resolve_at(world, "x.test", {{"mx.x.test", "192.0.2.1:25"}});
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    made.deliveries = deliveries("conditions: [{if: {jobid: urgent}, then: {tls: {mode: require}}}]\n");
+    world.tell(Configure{made});
+    world.done(first);
+    EXPECT_THAT(world.take<Close>(), SizeIs(1)) << "it was opened for what needs TLS now";
+    world.closed(first.session);
+    for (const bool strict : {false, true}) {
+        std::vector<Deliver> next = world.take<Deliver>();
+        ASSERT_THAT(next, SizeIs(1));
+        EXPECT_TRUE(next[0].open);
+        EXPECT_EQ(next[0].how != nullptr, strict);
+        world.opened(next[0]);
+        world.done(next[0]);
+        for (const Close& close : world.take<Close>()) world.closed(close.session);
+    }
+}
+
+TEST(CoreDelivery, TheLocalAddressMayDecide) {
+    Options made;
+    made.sources4 = {"198.51.100.1", "198.51.100.2"};
+    made.deliveries = deliveries("conditions: [{if: {localip: 198.51.100.2}, then: {tls: {mode: require}}}]\n");
+    World world(made);
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        Admit mail = world.mail("x.test");
+        mail.source_hash = i;
+        world.tell(mail);
+    }
+    resolve_at(world, "x.test", {{"mx.x.test", "192.0.2.1:25"}});
+    const std::vector<Deliver> all = world.take<Deliver>();
+    ASSERT_THAT(all, SizeIs(4));
+    for (const Deliver& deliver : all) EXPECT_EQ(deliver.how != nullptr, deliver.bind == "198.51.100.2");
+}
+
 }  // namespace
 }  // namespace sluice::queue

@@ -412,6 +412,7 @@ private:
     void review_sessions();
     void close_excess();
     void close_excess(Index bucket);
+    void close_spent();
     void refresh_routes();
     void relane_all();
     void move_ends();
