@@ -346,7 +346,8 @@ Task<> NodeHost::tick() {
 
 void NodeHost::check_health(Clock::time_point now) {
     if (ending_ && now >= end_by_) return end_host("it did not end");
-    const milliseconds limit = settings_.hang_timeout + (ever_ponged_ ? 0ms : start_limit);
+    // Plugins that load may keep the host busy for long.
+    const milliseconds limit = settings_.hang_timeout + (state_ == State::ready ? 0ms : start_limit);
     if (pinged_ && now - pinged_at_ > limit) return end_host("it hangs");
     if (state_ == State::starting && now - started_at_ > start_limit + settings_.hang_timeout) {
         return end_host("its plugins do not finish loading");
@@ -397,6 +398,7 @@ void NodeHost::handle(boost::json::object& message) {
 void NodeHost::handle_ready(const boost::json::object& message) {
     unsigned hooks = 0;
     patience_ = {};
+    pinged_at_ = Clock::now();
     const boost::json::value* listened = message.if_contains("hooks");
     const auto listen = [&](std::string_view name, delivery::Hook hook) {
         const boost::json::value* limit =

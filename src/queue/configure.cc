@@ -170,7 +170,9 @@ void Core::Impl::review_sessions() {
         if (session.state == SessionState::gone || session.state == SessionState::closing) continue;
         const std::uint32_t candidate = session.pool != none ? session.candidate : session.group.front();
         const Path& path = paths_[session.path];
-        const Deliveries::Place how = how_to(lanes_[session.lane], path, candidate, session.local(path.hops[candidate].family));
+        Lane lane;
+        lane.name = lane_key(session);  // its item may be told by more than its lane was made of
+        const Deliveries::Place how = how_to(lane, path, candidate, session.local(path.hops[candidate].family));
         session.outdated = deliveries_.manner(how) != session.manner;
         if (!session.outdated) session.how = deliveries_.share(how);
     }
