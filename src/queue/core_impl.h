@@ -353,6 +353,7 @@ private:
     void offer(Index bucket);
     void serve(Index bucket);
     void serve_all();
+    bool run_reheaded();
     Index lane_of(const LaneKey& key);
     void hold_lane_buckets(Index lane);
     void release_lane(Index lane);
@@ -503,6 +504,7 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it
     std::vector<std::uint32_t> group_;  // of the present plan
     std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first
     std::vector<bool> suspended_;       // of the present plan, by candidate and rank of the address; empty: none is

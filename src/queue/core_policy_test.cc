@@ -404,5 +404,29 @@ TEST(CorePolicy, WhoeverComesBackWaitsForTheTokenAndNotForAllThatIsRemembered) {
     EXPECT_LE(world.core.next_timer(), world.now + Duration(100)) << "the next token is due long before all of them are back";
 }
 
+// Found by random policies: the lane stayed where its old head had waited.
+TEST(CorePolicy, WhoComesAfterAnItemThatHadOneHostLeftMayGoToTheOther) {
+    Options made;
+    made.policies = policies("[{fields: [remotemx], default: {rate: 1/10}}]");
+    World world(made);
+    world.admit("x.test");
+    world.resolve("x.test", {{"a", 0}, {"b", 0}});
+    const Deliver first = world.take_delivery();
+    world.opened(first, first.candidates.front());
+    world.pass(Duration(5'000));
+    world.admit("x.test");
+    const Deliver second = world.take_delivery();
+    world.opened(second, second.candidates.front());
+    ASSERT_NE(first.candidates, second.candidates) << "the other host has a token";
+    world.admit("x.test");
+    world.tell(world.ending(first, Verdict::next_candidate, false));
+    world.closed(first.session);
+    world.done(second);
+    world.pass(Duration(6'000));
+    EXPECT_TRUE(world.take<Deliver>().empty()) << "the first in line waits for the host it has not tried";
+    world.pass(Duration(4'200));
+    EXPECT_EQ(world.take<Deliver>().size(), 2U) << "it goes, and the next one goes to the other host, which has had a token for long";
+}
+
 }  // namespace
 }  // namespace sluice::queue

@@ -135,8 +135,12 @@ void Core::Impl::leave_place(Index at) {
     }
     const Index lane_at = std::exchange(item.where, none);
     Lane& lane = lanes_[lane_at];
+    const bool waited_alone = lane.items.head == at && is_under_way(item);
     InLane::remove(items_, lane.items, at);
-    if (--lane.length > 0) return;
+    if (--lane.length > 0) {
+        if (waited_alone) reheaded_.push_back(lane_at);
+        return;
+    }
     stop_waiting(lane_at);
     release_lane(lane_at);
 }

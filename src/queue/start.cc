@@ -500,13 +500,25 @@ void Core::Impl::offer(Index bucket) {
 }
 
 void Core::Impl::serve_all() {
-    for (std::size_t i = 0; i < to_serve_.size(); ++i) {
-        const Index bucket = to_serve_[i];
-        serve(bucket);
-        buckets_[bucket].in_turn = false;
-        settle(bucket);
-    }
-    to_serve_.clear();
+    do {
+        for (std::size_t i = 0; i < to_serve_.size(); ++i) {
+            const Index bucket = to_serve_[i];
+            serve(bucket);
+            buckets_[bucket].in_turn = false;
+            settle(bucket);
+        }
+        to_serve_.clear();
+    } while (run_reheaded());
+}
+
+// A head that goes on with some of the hosts waits for these only. Once it is gone, who comes after it may start elsewhere; everybody who
+// waited there has been served by now. False when there is no such lane.
+bool Core::Impl::run_reheaded() {
+    if (reheaded_.empty()) return false;
+    const Index lane = reheaded_.back();
+    reheaded_.pop_back();
+    if (lanes_.contains(lane)) run_lane(lane);
+    return true;
 }
 
 void Core::Impl::serve(Index bucket) {

@@ -175,7 +175,7 @@ bool Core::Impl::each_waiting_lane(const std::function<void(const Lane&)>& visit
 // ---- the auditor -----------------------------------------------------------------------------------------------
 
 void Core::Impl::audit() const {
-    ASSERT(to_serve_.empty() && blockers_.empty());
+    ASSERT(to_serve_.empty() && reheaded_.empty() && blockers_.empty());
     audit_items();
     audit_destinations();
     audit_lanes();
