@@ -382,9 +382,11 @@ class Routes(Operator):
             other = "POST" if method == "GET" else "GET"
             if (other, path) not in listed:
                 self.assertIn(self.engine.api(other, item, {} if other == "POST" else None)[0], (404, 405), f"{other} {path}")
-        with open(__file__.replace("test/e2e/test_control.py", "src/control/routes.cc"), encoding="utf-8") as source:
-            served = set(re.findall(r'"(/(?:v1/[\w./]+|health|metrics))"', source.read()))
-        documented = {path.replace("{id}", "") for _, path in listed}
+        served = set()
+        for name in ("routes.cc", "queue_routes.cc"):
+            with open(__file__.replace("test/e2e/test_control.py", f"src/control/{name}"), encoding="utf-8") as source:
+                served |= set(re.findall(r'"(/(?:v1/[\w./]+|health|metrics))"', source.read()))
+        documented = {re.sub(r"\{.*", "", path) for _, path in listed}
         self.assertEqual(served, documented)
 
     def test_every_query_parameter_that_is_declared_is_taken(self):
@@ -392,8 +394,10 @@ class Routes(Operator):
         self.inject("one@one.test")
         self.inject("two@one.test")
         document = self.engine.api("GET", "/v1/openapi.json")[1]
-        values = {"limit": "5", "state": "held", "cursor": self.engine.api("GET", "/v1/queue?limit=1")[1]["cursor"]}
+        values = {"limit": "5", "state": "held", "where": "age%3E2h", "cursor": self.engine.api("GET", "/v1/queue?limit=1")[1]["cursor"]}
         for parameter in document["paths"]["/v1/queue"]["get"]["parameters"]:
+            if "$ref" in parameter:
+                parameter = document["components"]["parameters"][parameter["$ref"].rpartition("/")[2]]
             path = f"/v1/queue?{parameter['name']}={values.get(parameter['name'], 'x')}"
             self.assertEqual(self.engine.api("GET", path)[0], 200, path)
         status, body = self.engine.api("GET", "/v1/queue?sort=up")
