@@ -300,5 +300,28 @@ TEST_F(Locals, ARemovedAddressIsNotCalledFromAfterAReload) {
     EXPECT_EQ(sent, (Sent{{"192.0.2.9", 1}}));
 }
 
+// Found by random policies: the lane waited nowhere, and so for ever.
+TEST_F(Locals, WhoWasToCallTheSameHostAgainGoesToAnotherWhenItsFamilyIsLost) {
+    const char* const yaml = "[{fields: [remotemx], default: {concurrency: 1}}]";
+    Options both = pools(yaml, Order::sticky, {1});
+    both.transports.front().sources.push_back({"2001:db8::1", 1, ""});
+    World world(both);
+    world.tell(bulk(world));
+    world.resolve("a.test", {{"[2001:db8::7]", 0}, {"198.51.100.1", 1}});
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    world.tell(bulk(world));
+    const Deliver reused = world.take_delivery();
+    EXPECT_EQ(reused.session, first.session);
+    world.tell(world.ending(reused, Verdict::fresh_session, false));
+    EXPECT_TRUE(world.take<Deliver>().empty()) << "the dead session is not closed yet";
+    world.tell(Configure{pools(yaml, Order::sticky, {1})});
+    const Deliver again = world.take_delivery();
+    EXPECT_EQ(again.work.item, reused.work.item);
+    EXPECT_THAT(again.candidates, ElementsAre(1U));
+    EXPECT_TRUE(again.last_resort);
+}
+
 }  // namespace
 }  // namespace sluice::queue

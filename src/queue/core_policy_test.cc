@@ -404,6 +404,30 @@ TEST(CorePolicy, WhoeverComesBackWaitsForTheTokenAndNotForAllThatIsRemembered) {
     EXPECT_LE(world.core.next_timer(), world.now + Duration(100)) << "the next token is due long before all of them are back";
 }
 
+TEST(CorePolicy, ShowsWhereMailWaitsAndForWhat) {
+    Options made;
+    made.policies = policies(
+        "[{name: few, fields: [{remotemx: {all: '*.a'}}], default: {concurrency: 1}}, {name: slow, fields: [tenantid], default: {rate: 1}}]");
+    World world(made);
+    const auto blocked = [&] {
+        std::vector<std::string> found;
+        world.core.each_blocked([&](const BlockedBucket& bucket) {
+            found.push_back(bucket.policy->name + ((bucket.groups & 1) != 0 ? " #" : " ") + std::string(bucket.values[0]) + " " +
+                            std::to_string(bucket.items) + " " + std::to_string(static_cast<int>(bucket.lack)));
+        });
+        return found;
+    };
+    world.admit("x.test", "t");
+    world.resolve("x.test", {{"a", 0}});
+    EXPECT_TRUE(blocked().empty());
+    for (int i = 0; i < 3; ++i) world.admit("x.test", "t");
+    EXPECT_EQ(blocked(), std::vector<std::string>{"few #all 3 0"}) << "no session is left";
+    const Deliver first = world.take_delivery();
+    world.opened(first);
+    world.done(first);
+    EXPECT_THAT(blocked(), testing::Contains("slow t 3 1")) << "there is a session, but no token yet";
+}
+
 // Found by random policies: the lane stayed where its old head had waited.
 TEST(CorePolicy, WhoComesAfterAnItemThatHadOneHostLeftMayGoToTheOther) {
     Options made;

@@ -63,14 +63,16 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vecto
     plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
     const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
-    const bool fixed = progress != nullptr && progress->only != none;
+    const Index pool = profiles_[lane.name.profile].pool;
+    // The same host again, unless its transport has lost the addresses to call it from meanwhile.
+    const bool fixed = progress != nullptr && progress->only != none && sources_.serves(pool, hops[progress->only].family);
 
     group.clear();
     std::size_t untried = 0;
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
         const Path::Hop& hop = hops[candidate];
-        if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(profiles_[lane.name.profile].pool, hop.family)) continue;
+        if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(pool, hop.family)) continue;
         if (is_suspended(candidate, hop.family)) continue;
         std::uint32_t level = hop.level;
         if (deliveries_.choose_families()) {
