@@ -54,6 +54,7 @@ Arrival Arrivals::make(Flow& flow) {
     Arrival arrival;
     arrival.at = at_;
     arrival.tenant = flow.tenant;
+    arrival.source = static_cast<std::uint32_t>(flow.source - traffic_.sources.data());
     arrival.priority = flow.source->priority;
     const double wanted = flow.random.unit() * flow.domains.back();
     const auto found = std::upper_bound(flow.domains.begin(), flow.domains.end() - 1, wanted);

@@ -79,6 +79,13 @@ void Rehearsal::admit() {
     event.id = ItemId{MessageId{mail_.size()}, 0};
     event.domain = traffic_.domains[arrival.domain];
     event.tenant = traffic_.tenants[arrival.tenant];
+    if (traffic_.recorded.empty()) {
+        const Source& source = traffic_.sources[arrival.source];
+        event.job = source.job;
+        event.transport = source.transport;
+        event.sender_domain = source.sender_domain;
+        event.marks = source.marks;
+    }
     event.arrival = event.due = now_;
     event.size = arrival.size;
     event.priority = arrival.priority;

@@ -56,10 +56,20 @@ private:
     // ---- sources ----
 
     void read_source(const YAML::Node& node) {
-        const Fields fields = reading_.fields(node, "source", {"tenant", "priority", "size", "messages", "per_day", "per_hour", "per_second",
-                                                               "arrives", "to", "zipf"});
+        const Fields fields = reading_.fields(node, "source", {"tenant", "job", "transport", "sender_domain", "notes", "headers", "priority", "size",
+                                                               "messages", "per_day", "per_hour", "per_second", "arrives", "to", "zipf"});
         Source source;
         fields.read("tenant", source.tenant);
+        fields.read("job", source.job);
+        fields.read("transport", source.transport);
+        fields.read("sender_domain", source.sender_domain);
+        source.sender_domain = policy::normal(policy::FieldType::domain, source.sender_domain);
+        for (const char* const kind : {"notes", "headers"}) {
+            const std::string prefix = kind == std::string_view("notes") ? "notes." : "header.";
+            for (const Reading::Entry& mark : fields.map(kind)) {
+                source.marks.push_back({prefix + (prefix == "header." ? to_lower(mark.key) : mark.key), reading_.text(mark.value, mark.key).value_or("")});
+            }
+        }
         fields.read("priority", source.priority, std::uint8_t{7});
         if (fields.has("size")) source.size = read_span(reading_, fields["size"], "size", 1'000'000'000);
         read_amount(fields, source);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/problem.h"
 #include "delivery/disposition.h"
+#include "mail/message.h"
 #include "policy/pattern.h"
 
 namespace sluice::sim {
@@ -70,7 +71,8 @@ struct Receiver {
 
 // Mail of one kind. Value.
 struct Source {
-    std::string tenant;
+    std::string tenant, job, transport, sender_domain;
+    std::vector<mail::Mark> marks;  // notes and header fields
     std::uint8_t priority = 4;
     Span size{5'000, 50'000};                               // octets
     std::uint64_t messages = 0;
@@ -82,6 +84,7 @@ struct Source {
 struct Arrival {
     Duration at{0};  // since the beginning
     std::uint32_t tenant = 0, domain = 0;
+    std::uint32_t source = 0;  // of the traffic's sources, unless it is recorded
     std::uint32_t size = 0;
     std::uint8_t priority = 4;
 };
