@@ -21,8 +21,11 @@ void World::answer_dns(const std::string& domain) {
         case DnsMood::temporary: return tell(queue::RouteResolved{domain, fail(Errc::dns_temporary, "SERVFAIL")});
         case DnsMood::no_domain: return tell(queue::RouteResolved{domain, fail(Errc::dns_no_domain, "NXDOMAIN")});
         case DnsMood::flaky:
-        case DnsMood::fine: return tell(queue::RouteResolved{domain, route_to(domain)});
+        case DnsMood::fine: break;
     }
+    const queue::RoutePtr route = route_to(domain);
+    judge_.routed(route);
+    tell(queue::RouteResolved{domain, route});
 }
 
 // Some hosts have an IPv6 address, which is the only one then; MX records change now and then.
@@ -34,8 +37,9 @@ queue::RoutePtr World::route_to(const std::string& domain) {
     const bool shortened = !healed_ && known.mx.size() > 1 && scenario_.reconfigured_per_hour > 0 && random_.chance(0.2);
     for (const auto& [host, level] : known.mx) {
         if (!seen.insert(host).second) continue;
+        const std::string number = std::to_string(std::distance(scenario_.hosts.begin(), scenario_.hosts.find(host)) + 1);
         const bool ipv6 = crc32c(host) % 3 == 0;
-        route->candidates.push_back({host, ipv6 ? "[" + host + "]:25" : host + ":25", level});
+        route->candidates.push_back({host, ipv6 ? "[2001:db8:1::" + number + "]:25" : "198.51.100." + number + ":25", level});
         route->mx_hash = crc32c(host, route->mx_hash);
         if (shortened) break;
     }
@@ -222,9 +226,21 @@ void World::submit(const Stream& stream) {
     admit.size = static_cast<std::uint32_t>(message->size());
     admit.source_hash = static_cast<std::uint32_t>(random_.next());
     admit.fresh = std::move(message);
+    if (stream.varied) vary(admit);
     if (scenario_.operator_per_hour > 0 && random_.chance(0.1)) admit.due += within(Duration(600'000));
     judge_.admitted(admit);
     tell(std::move(admit));
+}
+
+void World::vary(queue::Admit& admit) {
+    const auto some = [this](const char* name) { return random_.chance(0.3) ? std::string() : name + std::to_string(random_.below(3)); };
+    admit.job = some("job");
+    admit.transport = some("transport");
+    admit.sender_domain = some("sender");
+    if (!admit.sender_domain.empty()) admit.sender_domain += ".test";
+    admit.marks.clear();
+    if (random_.chance(0.5)) admit.marks.push_back({"header.list-id", some("list")});
+    if (random_.chance(0.5)) admit.marks.push_back({"notes.campaign", random_.chance(0.5) ? "a" : "b"});
 }
 
 queue::Selection World::random_selection() {
@@ -365,8 +381,8 @@ void World::reconfigure() {
         file->suspensions.push_back(std::move(suspension));
         options_.suspensions = std::move(file);
     }
-    judge_.configured(options_);
-    tell(queue::Configure{options_});
+    judge_.configured(options_, now_);
+    tell(queue::Configure{for_core()});
 }
 
 }  // namespace sluice::sim

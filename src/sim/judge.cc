@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 
 #include "queue/sources.h"
 
@@ -25,6 +26,7 @@ void Judge::admitted(const queue::Admit& event) {
     if (is_new) ++waiting_[event.domain][event.tenant].first;
     at->second.admit = event;
     at->second.admit.fresh = nullptr;
+    waiting_items_.insert(event.id);
 }
 
 void Judge::delivering(const queue::Deliver& action, Instant now) {
@@ -44,6 +46,7 @@ void Judge::delivering(const queue::Deliver& action, Instant now) {
     if (!check_rates(sessions_[action.session], entry.admit.size, action.open, now)) return;
     watch_fairness(entry, now);
     entry.sending = entry.started = true;
+    waiting_items_.erase(action.work.item);
     entry.session = action.session;
     entry.route = action.route;
 }
@@ -72,6 +75,7 @@ bool Judge::check_item(const queue::Deliver& action, Entry& entry, Instant now) 
 bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std::vector<std::uint32_t>& candidates) {
     const std::string name = "session " + std::to_string(action.session);
     if (action.open) {
+        if (candidates.empty()) return violate(name + " has no candidate"), false;
         if (action.session <= last_session_) return violate(name + " is a number used again"), false;
         last_session_ = action.session;
         Session& session = sessions_[action.session];
@@ -96,6 +100,7 @@ bool Judge::begin_session(const queue::Deliver& action, const Entry& entry, std:
     session.route = action.route;
     session.item = action.work.item;
     ++session.messages;
+    recount(session);
     return true;
 }
 
@@ -111,8 +116,9 @@ bool Judge::check_candidates(
         if (entry.tried.contains(candidate)) return violate(name + " repeats a candidate"), false;
         if (is_stopped(sessions_[action.session], candidate, action.open, now, now - late_at_most)) return violate(name + " is suspended"), false;
     }
-    // Once it was suspended, it need not be the same host any more.
-    if (entry.only && !suspended_ever_ && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
+    // Once it was suspended, or its transport lost the addresses to call it from, it need not be the same host any more.
+    const bool same_host = entry.only && !suspended_ever_ && is_served(entry.admit, action.route->candidates[*entry.only]);
+    if (same_host && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
         return violate(name + " should have tried the same host on a new session"), false;
     }
     // From which address the others would have been called is not known.
@@ -177,17 +183,21 @@ bool Judge::check_locals(const queue::Deliver& action, const Entry& entry) {
     return true;
 }
 
-std::vector<policy::PolicyPtr> Judge::policies() const {
+void Judge::set_policies() {
     const auto sessions = [](std::uint32_t count) {
         policy::Limits limits;
         limits.concurrency = count;
         return limits;
     };
-    std::vector<policy::PolicyPtr> all;
-    if (options_.policies != nullptr) all = options_.policies->policies;
-    all.push_back(policy::plain_policy("destination", {policy::Field::recipientdomain}, sessions(options_.destination_concurrency)));
-    all.push_back(policy::plain_policy("total", {}, sessions(options_.concurrency_max)));
-    return all;
+    policies_.clear();
+    if (options_.policies != nullptr) policies_ = options_.policies->policies;
+    policies_.push_back(policy::plain_policy("destination", {policy::Field::recipientdomain}, sessions(options_.destination_concurrency)));
+    policies_.push_back(policy::plain_policy("total", {}, sessions(options_.concurrency_max)));
+    used_.clear();
+    for (auto& [id, session] : sessions_) {
+        session.buckets.clear();
+        recount(session);
+    }
 }
 
 std::string Judge::value_of(policy::Field field, const Session& session) const {
@@ -221,12 +231,11 @@ std::string Judge::value_of(policy::Field field, const Session& session, std::ui
 
 // The buckets that a session counts for, by policy: those behind a `stop` are left out, but not those of the settings.
 std::vector<Judge::Counted> Judge::counted(const Session& session) const {
-    const std::vector<policy::PolicyPtr> all = policies();
     std::vector<Counted> found;
     bool stopped = false;
-    for (std::size_t place = 0; place < all.size(); ++place) {
-        const policy::Policy& policy = *all[place];
-        const bool is_setting = place + 2 >= all.size();
+    for (std::size_t place = 0; place < policies_.size(); ++place) {
+        const policy::Policy& policy = *policies_[place];
+        const bool is_setting = place + 2 >= policies_.size();
         if (stopped && !is_setting) continue;
         policy::FieldTexts texts;
         std::vector<std::string> values;
@@ -247,6 +256,17 @@ std::vector<Judge::Counted> Judge::counted(const Session& session) const {
         stopped = stopped || policy.limits_of(texts).stop;
     }
     return found;
+}
+
+void Judge::discount(const Session& session) {
+    for (const std::string& bucket : session.buckets) --used_[bucket];
+}
+
+void Judge::recount(Session& session) {
+    discount(session);
+    session.buckets.clear();
+    for (Counted& counted : counted(session)) session.buckets.push_back(std::move(counted.bucket));
+    for (const std::string& bucket : session.buckets) ++used_[bucket];
 }
 
 // Of the condition that comes first, whatever order they came in, or else of the file. Of policies that count the same, the first is meant.
@@ -280,19 +300,13 @@ bool Judge::is_stopped(const Session& session, std::uint32_t at, bool opens, Ins
 }
 
 bool Judge::check_slots(queue::SessionId id, const std::optional<Session>& before) {
-    std::map<std::string, std::uint32_t> used;
-    for (const auto& [other, session] : sessions_) {
-        for (const Counted& counted : counted(session)) ++used[counted.bucket];
-    }
     std::set<std::string> held;
-    if (before) {
-        for (const Counted& counted : counted(*before)) held.insert(counted.bucket);
-    }
+    if (before) held.insert(before->buckets.begin(), before->buckets.end());
     for (const Counted& counted : counted(sessions_[id])) {
         if (counted.limits.concurrency == 0 || held.contains(counted.bucket)) continue;  // it holds its slot already
-        if (used[counted.bucket] <= counted.limits.concurrency) continue;
+        if (used_[counted.bucket] <= counted.limits.concurrency) continue;
         return violate(counted.policy + " allows " + std::to_string(counted.limits.concurrency) + " sessions for '" + counted.bucket +
-                       "', this is number " + std::to_string(used[counted.bucket])),
+                       "', this is number " + std::to_string(used_[counted.bucket])),
                false;
     }
     return true;
@@ -324,12 +338,121 @@ bool Judge::check_rates(const Session& session, std::uint32_t bytes, bool opened
 }
 
 // A token bucket keeps its word in every stretch of its interval; a fixed window in its windows.
-bool Judge::check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now) {
+bool Judge::check_rate(const policy::Rate& rate, Starts& starts, Instant now) const {
     const bool windows = rate.algorithm() == policy::RateAlgorithm::fixed_window;
-    if (windows && !starts.empty() && now >= starts.front() + rate.per()) starts.clear();
-    while (!windows && !starts.empty() && now >= starts.front() + rate.per()) starts.pop_front();
-    starts.push_back(now);
-    return starts.size() <= rate.count();
+    std::deque<Instant>& times = starts.times;
+    if (windows && !times.empty() && now >= times.front() + rate.per()) times.clear();
+    while (!windows && !times.empty() && now >= times.front() + rate.per()) times.pop_front();
+    times.push_back(now);
+    const double step = static_cast<double>(rate.per().count()) * 1.01 / rate.count();
+    // What the bucket remembers of other limits puts it ahead of the pace by a hundredth at most, or nothing would have started.
+    const double ahead = now < unsure_until_ ? static_cast<double>(rate.per().count()) / 100 : 0;
+    starts.paced_ms = std::max(starts.paced_ms, static_cast<double>(to_ms(now)) + ahead) + step;
+    return times.size() <= rate.count();
+}
+
+// ---- what should have started ----------------------------------------------------------------------------------
+
+// As the documentation promises: a start each 1.01 of an even pace, and a hundredth of the interval ahead of it.
+bool Judge::surely_has_room(const policy::Rate& rate, const Starts& starts, Instant now) {
+    constexpr double rounding_ms = 2;
+    if (rate.algorithm() == policy::RateAlgorithm::token_bucket) {
+        return static_cast<double>(to_ms(now)) >= starts.paced_ms - static_cast<double>(rate.per().count()) / 100 + rounding_ms;
+    }
+    return starts.times.size() < rate.count() || now >= starts.times.front() + rate.per();
+}
+
+bool Judge::surely_has_room(const std::vector<Counted>& counted, Instant now) const {
+    return std::all_of(counted.begin(), counted.end(), [&](const Counted& one) {
+        const policy::Limits& limits = one.limits;
+        const auto used = used_.find(one.bucket);
+        if (limits.concurrency != 0 && used != used_.end() && used->second >= limits.concurrency) return false;
+        const auto past = past_.find(one.bucket);
+        if (past == past_.end()) return true;
+        if (limits.connect_interval.count() != 0 && past->second.opened && now - *past->second.opened < limits.connect_interval) return false;
+        if (limits.bytes_per_second != 0 && past->second.owed_until && now <= *past->second.owed_until + Duration(1)) return false;
+        for (std::size_t i = 0; i < limits.rates.size() && i < past->second.rates.size(); ++i) {
+            if (!surely_has_room(limits.rates[i], past->second.rates[i], now)) return false;
+        }
+        return true;
+    });
+}
+
+std::vector<std::string> Judge::locals(const Entry& entry, bool ipv6) const {
+    std::vector<std::string> found = ipv6 ? options_.sources6 : options_.sources4;
+    if (const queue::LocalPool* const pool = pool_of(entry.admit)) {
+        found.clear();
+        for (const queue::LocalPool::Source& source : pool->sources) {
+            if ((source.address.find(':') != std::string::npos) == ipv6) found.push_back(source.address);
+        }
+        return found;
+    }
+    if (found.empty()) found.emplace_back();
+    return found;
+}
+
+// Wherever it would be called from.
+bool Judge::may_start(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate, Instant now) const {
+    Session session;
+    session.served = entry.admit;
+    session.route = route;
+    session.candidate = candidate;
+    const std::vector<std::string> sources = locals(entry, route->candidates[candidate].remote.starts_with('['));
+    return !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const std::string& source) {
+        session.bind4 = session.bind6 = source;
+        return surely_has_room(counted(session), now);
+    });
+}
+
+// Only the best level is tried, as far as hosts are believed to be alive. Where one has failed, it must be possible over any: that it may be
+// tried again, or was reached by others, wakes nobody by itself.
+bool Judge::may_start(const Entry& entry, Instant now) const {
+    const auto known = routes_.find(entry.admit.domain);
+    if (known == routes_.end()) return false;
+    const queue::RoutePtr& route = known->second;
+    const std::vector<queue::Candidate>& candidates = route->candidates;
+    const bool all_alive = std::none_of(candidates.begin(), candidates.end(), [&](const queue::Candidate& candidate) {
+        return failed_.contains(candidate.remote);
+    });
+    std::optional<std::uint32_t> best;  // level
+    for (std::uint32_t i = 0; i < candidates.size(); ++i) {
+        if (locals(entry, candidates[i].remote.starts_with('[')).empty()) continue;
+        if (all_alive && candidates[i].level != best.value_or(candidates[i].level)) break;
+        best = candidates[i].level;
+        const bool may = may_start(entry, route, i, now);
+        if (may && all_alive) return true;
+        if (!may && !all_alive) return false;
+    }
+    return !all_alive && best;
+}
+
+// Items of one lane wait for its head, so all of a domain, tenant, transport and priority must be able to start; attempts that are under way
+// have an opinion of their own of where to go, and are passed over with their lane.
+void Judge::check_idle(const std::set<std::string>& resolving, Instant now) {
+    if (options_.disabled || now < unsure_until_ || !nothing_suspended() || !conditions_.empty()) return;
+    using Lane = std::tuple<std::string, std::string, std::string, unsigned>;
+    std::map<Lane, bool> lanes;
+    std::map<std::string, bool> answers;  // of items that policies cannot tell apart
+    for (const ItemId id : waiting_items_) {
+        const Entry& entry = entries_.at(id);
+        const queue::Admit& mail = entry.admit;
+        if (mail.due > now || mail.held) continue;
+        bool& all = lanes.try_emplace({mail.domain, mail.tenant, mail.transport, std::min<unsigned>(mail.priority, 7)}, true).first->second;
+        if (!all) continue;
+        if (entry.route != nullptr || resolving.contains(mail.domain)) {
+            all = false;
+            continue;
+        }
+        std::string kind = mail.domain + "|" + mail.tenant + "|" + mail.job + "|" + mail.transport + "|" + mail.sender_domain + "|" +
+                           std::to_string(mail.priority) + "|" + std::to_string(mail.attempts);
+        for (const mail::Mark& mark : mail.marks) kind += "|" + mark.field + "=" + mark.value;
+        const auto [answer, is_new] = answers.try_emplace(std::move(kind), false);
+        if (is_new) answer->second = may_start(entry, now);
+        all = answer->second;
+    }
+    for (const auto& [lane, all] : lanes) {
+        if (all) return violate("mail for " + std::get<0>(lane) + " of '" + std::get<1>(lane) + "' by '" + std::get<2>(lane) + "' waits although it may start");
+    }
 }
 
 void Judge::watch_fairness(const Entry& entry, Instant now) {
@@ -352,21 +475,28 @@ void Judge::concluding(const queue::Conclude& action) {
     Entry& entry = found->second;
     if (!entry.started) --waiting_[entry.admit.domain][entry.admit.tenant].first;
     entry.sending = entry.started = true;
+    waiting_items_.erase(action.work.item);
     entry.session = 0;
 }
 
-void Judge::opened(const queue::SessionOpened& event) { sessions_[event.session].candidate = event.candidate; }
+void Judge::opened(const queue::SessionOpened& event) {
+    Session& session = sessions_[event.session];
+    session.candidate = event.candidate;
+    recount(session);
+}
 
 void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
     Entry& entry = entries_[event.item];
     if (!entry.sending) return violate("an attempt ended that never began");
     entry.sending = false;
     entry.fate = fate;
+    if (fate == Fate::queued) waiting_items_.insert(event.item);
     if (!event.pending.empty()) entry.admit.pending = event.pending;
     if (event.delay_notified) entry.admit.delay_notified = true;
     auto session = sessions_.find(event.session);
     if (session == sessions_.end()) session = overtaken_.find(event.session);
     const bool known = event.session != 0;
+    for (const std::uint32_t candidate : event.unhealthy) failed_.insert(session->second.route->candidates[candidate].remote);
     const bool undecided = event.verdict == AttemptEnded::Verdict::next_candidate ||
                            event.verdict == AttemptEnded::Verdict::fresh_session;
     if (undecided && !entry.admit.held && known) {
@@ -406,6 +536,7 @@ void Judge::note_tried(Entry& entry, const AttemptEnded& event, const Session& s
 void Judge::closed(queue::SessionId session) {
     const auto found = sessions_.find(session);
     if (found == sessions_.end()) return violate("the simulator closed a session twice");
+    discount(found->second);
     if (found->second.item) overtaken_.insert(*found);
     sessions_.erase(found);
 }
@@ -435,6 +566,7 @@ void Judge::removed(const queue::Removed& action) {
     if (entry.fate != Fate::queued || entry.sending || !entry.remove_asked) return violate(name + " was removed unasked");
     if (action.pending != entry.admit.pending) violate(name + " was removed for the wrong recipients");
     entry.fate = Fate::removed;
+    waiting_items_.erase(action.item);
     if (!entry.started) --waiting_[entry.admit.domain][entry.admit.tenant].first;
 }
 
@@ -452,7 +584,7 @@ void Judge::hold_changed(const queue::HoldChanged& action) {
     entry.permanent = true;
 }
 
-void Judge::changed(const queue::ConditionChanged& action) {
+void Judge::changed(const queue::ConditionChanged& action, Instant now) {
     const bool known = conditions_.contains(action.condition->id);
     const bool gone = action.change == queue::Change::removed || action.change == queue::Change::expired;
     if (known != (action.change != queue::Change::added)) return violate("condition " + action.condition->id + " is confused");
@@ -460,6 +592,7 @@ void Judge::changed(const queue::ConditionChanged& action) {
     if (gone) conditions_.erase(action.condition->id);
     else conditions_[action.condition->id] = action.condition;
     forget_past(*action.condition);
+    distrust(now, &action.condition->limits);
 }
 
 // What these buckets counted counts otherwise now.
@@ -481,7 +614,7 @@ void Judge::changed(const queue::SuspensionChanged& action) {
     else suspensions_[action.suspension->id] = action.suspension;
 }
 
-void Judge::configured(const queue::Options& options) {
+void Judge::configured(const queue::Options& options, Instant now) {
     if (options.suspensions != nullptr) suspended_ever_ = true;
     const auto all = [](const queue::Options& some) { return some.policies == nullptr ? std::vector<policy::PolicyPtr>() : some.policies->policies; };
     // Where only the number of sessions changed, the engine must remember what it counted.
@@ -494,9 +627,25 @@ void Judge::configured(const queue::Options& options) {
         return std::equal(a->conditions.begin(), a->conditions.end(), b->conditions.begin(), b->conditions.end(),
                           [&](const policy::Condition& x, const policy::Condition& y) { return counts_alike(x.limits, y.limits); });
     };
-    const std::vector<policy::PolicyPtr> now = all(options), before = all(options_);
-    if (!std::equal(now.begin(), now.end(), before.begin(), before.end(), same)) past_.clear();
+    const std::vector<policy::PolicyPtr> after = all(options), before = all(options_);
+    if (!std::equal(after.begin(), after.end(), before.begin(), before.end(), same)) past_.clear();
     options_ = options;
+    set_policies();
+    distrust(now);
+}
+
+// What buckets remember of other limits, they know better.
+void Judge::distrust(Instant now, const policy::Limits* more) {
+    Duration longest(5'000);
+    const auto look = [&](const policy::Limits& limits) {
+        for (const policy::Rate& rate : limits.rates) longest = std::max(longest, rate.per() + rate.per() / 50);
+    };
+    if (more != nullptr) look(*more);
+    for (const policy::PolicyPtr& policy : policies_) {
+        if (policy->fallback) look(*policy->fallback);
+        for (const policy::Condition& condition : policy->conditions) look(condition.limits);
+    }
+    unsure_until_ = std::max(unsure_until_, now + longest);
 }
 
 // Only what was recorded stays; sessions and attempts are gone.
@@ -504,10 +653,15 @@ void Judge::crashed() {
     sessions_.clear();
     overtaken_.clear();
     past_.clear();
+    used_.clear();
+    routes_.clear();
+    failed_.clear();
+    unsure_until_ = {};
     last_session_ = 0;
     for (auto& [id, entry] : entries_) {
         if (entry.fate != Fate::queued) continue;
         if (entry.sending) ++cut_short_;
+        waiting_items_.insert(id);
         entry.sending = entry.remove_asked = false;
         entry.route = nullptr;
         entry.tried.clear();

@@ -21,13 +21,16 @@ enum class Fate : std::uint8_t { queued, delivered, failed, removed };
 //  · what belongs to a transport goes out from its addresses, and nothing is tried after its own time;
 //  · a session carries one message at a time, to a remote that is on the item's route;
 //  · no bucket of any policy ever has more sessions or starts more messages than it allows, by the file or by a condition of run time;
-//  · nothing starts that is suspended.
+//  · nothing starts that is suspended;
+//  · nothing waits that every policy lets start (see check_idle()).
 // The first violation is kept in words. It is also the model of the journal: survivors() is what a crash leaves.
 class Judge {
 public:
-    explicit Judge(const queue::Options& options) : options_(options) {}
+    explicit Judge(const queue::Options& options) : options_(options) { set_policies(); }
 
     void admitted(const queue::Admit& event);
+    // The core knows this route now.
+    void routed(const queue::RoutePtr& route) { routes_[route->key] = route; }
     void delivering(const queue::Deliver& action, Instant now);
     void concluding(const queue::Conclude& action);
     void opened(const queue::SessionOpened& event);
@@ -37,11 +40,15 @@ public:
     void flushing(const queue::Selection& which, Instant now);
     void removed(const queue::Removed& action);
     void hold_changed(const queue::HoldChanged& action);
-    void changed(const queue::ConditionChanged& action);
+    void changed(const queue::ConditionChanged& action, Instant now);
     void changed(const queue::SuspensionChanged& action);
-    void configured(const queue::Options& options);
+    void configured(const queue::Options& options, Instant now);
     void crashed();
     void violate(const std::string& what);
+    // After handle() has returned, all that may start has started: looks for mail that is ready, and has a candidate for which every
+    // bucket has room whatever the core may know of its health. `resolving`: domains whose route the core does not have. Silent while anything is
+    // suspended or limited at run time.
+    void check_idle(const std::set<std::string>& resolving, Instant now);
 
     const std::optional<std::string>& violation() const { return violation_; }
     std::vector<queue::Admit> survivors() const;
@@ -79,6 +86,7 @@ private:
         std::optional<std::uint32_t> candidate;
         std::optional<ItemId> item;
         std::uint32_t messages = 0;
+        std::vector<std::string> buckets;  // that it counts for
     };
     // A bucket that a session counts for.
     struct Counted {
@@ -88,9 +96,14 @@ private:
         std::vector<std::pair<policy::Field, std::string>> values{};
         std::vector<std::uint32_t> groups{};  // of the values
     };
+    // What one rate has seen.
+    struct Starts {
+        std::deque<Instant> times;  // within the interval, or the window
+        double paced_ms = 0;        // token bucket: when the next one is due at an even pace
+    };
     // Of one bucket.
     struct Past {
-        std::vector<std::deque<Instant>> rates;
+        std::vector<Starts> rates;
         std::optional<Instant> opened, owed_until;
         Counted what;
     };
@@ -109,7 +122,13 @@ private:
     bool check_slots(queue::SessionId id, const std::optional<Session>& before);
     bool check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now);
     void forget_past(const policy::DynamicCondition& condition);
-    static bool check_rate(const policy::Rate& rate, std::deque<Instant>& starts, Instant now);
+    bool check_rate(const policy::Rate& rate, Starts& starts, Instant now) const;
+    static bool surely_has_room(const policy::Rate& rate, const Starts& starts, Instant now);
+    bool surely_has_room(const std::vector<Counted>& counted, Instant now) const;
+    bool may_start(const Entry& entry, Instant now) const;
+    bool may_start(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate, Instant now) const;
+    std::vector<std::string> locals(const Entry& entry, bool ipv6) const;
+    void distrust(Instant now, const policy::Limits* more = nullptr);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
     bool check_locals(const queue::Deliver& action, const Entry& entry);
@@ -117,17 +136,25 @@ private:
     bool is_served(const queue::Admit& admit, const queue::Candidate& candidate) const;
     std::string value_of(policy::Field field, const Session& session) const;
     std::string value_of(policy::Field field, const Session& session, std::uint32_t candidate) const;
-    std::vector<policy::PolicyPtr> policies() const;
+    void set_policies();
     std::vector<Counted> counted(const Session& session) const;
+    void recount(Session& session);
+    void discount(const Session& session);
 
     queue::Options options_;
     std::map<std::string, std::shared_ptr<const policy::DynamicCondition>> conditions_;
     std::map<std::string, std::shared_ptr<const policy::Suspension>> suspensions_;
     bool suspended_ever_ = false;
     std::map<ItemId, Entry> entries_;
+    std::set<ItemId> waiting_items_;  // queued, and not being attempted
     std::map<queue::SessionId, Session> sessions_;
     std::map<queue::SessionId, Session> overtaken_;  // closed before the end of their attempt was told
-    std::map<std::string, Past> past_;  // by bucket
+    std::map<std::string, Past> past_;           // by bucket
+    std::map<std::string, std::uint32_t> used_;  // sessions, by bucket
+    std::vector<policy::PolicyPtr> policies_;    // of the file and of the settings
+    std::map<std::string, queue::RoutePtr> routes_;
+    std::set<std::string> failed_;               // remotes, since the core began
+    Instant unsure_until_;                       // what buckets remember of other limits
     queue::SessionId last_session_ = 0;
     std::optional<std::string> violation_;
     std::uint64_t cut_short_ = 0;

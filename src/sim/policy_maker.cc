@@ -9,6 +9,11 @@
 namespace sluice::sim {
 namespace {
 
+constexpr std::size_t fields_max = 6;  // of a policy
+
+constexpr const char* fault_names[] = {"none",         "session_more",   "session_less", "message_more", "message_less",
+                                       "carries_more", "interval_short", "octets_more",  "stop_ignored"};
+
 // A field, and what its values may be compared with.
 struct Word {
     const char* name;
@@ -28,6 +33,7 @@ const std::vector<Word>& words() {
         {"senderdomain", {"sender0.test", "'*.test'", "'/1/'", "\"\""}},
         {"attempt", {"1", "'>=3'", "'2..4'"}},
         {"header.list-id", {"list0", "'/[12]$/'", "\"\""}},
+        {"notes.campaign", {"a", "'/[ab]/'", "\"\""}},
     };
     return all;
 }
@@ -110,7 +116,7 @@ private:
     std::string policy() {
         std::vector<const Word*> fields;
         for (const Word& word : words()) {
-            if (fields.size() < 6 && maybe(0.2)) fields.push_back(&word);
+            if (fields.size() < fields_max && maybe(0.2)) fields.push_back(&word);
         }
         std::vector<bool> grouped;
         std::string text = "- fields: [";
@@ -169,6 +175,14 @@ policy::PolicySetPtr random_policies(Random& random) {
     }
     ASSERT(set != nullptr);
     return set;
+}
+
+std::vector<std::string> fault_list() { return {std::begin(fault_names), std::end(fault_names)}; }
+
+Fault fault_of(const std::string& name) {
+    const auto* const found = std::find(std::begin(fault_names), std::end(fault_names), name);
+    ASSERT(found != std::end(fault_names));
+    return static_cast<Fault>(found - std::begin(fault_names));
 }
 
 policy::PolicySetPtr with_fault(const policy::PolicySetPtr& set, Fault fault) {

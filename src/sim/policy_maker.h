@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/random.h"
 #include "policy/policy_set.h"
@@ -24,8 +26,9 @@ enum class Fault : std::uint8_t {
     octets_more,      // a hundredth more octets
     stop_ignored,     // policies behind a `stop` count
 };
-inline constexpr const char* fault_names[] = {"none",         "session_more",   "session_less", "message_more", "message_less",
-                                              "carries_more", "interval_short", "octets_more",  "stop_ignored"};
+// Their names, and the one of a name.
+std::vector<std::string> fault_list();
+Fault fault_of(const std::string& name);
 policy::PolicySetPtr with_fault(const policy::PolicySetPtr& set, Fault fault);
 
 }  // namespace sluice::sim

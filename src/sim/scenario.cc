@@ -227,11 +227,36 @@ Scenario random_scenario(std::uint64_t seed) {
         stream.sender_domain = one_of("sender");
         stream.list = one_of("list");
         if (random.chance(0.2)) stream.lifetime = std::chrono::seconds(60 + random.below(7'200));
+        stream.varied = random.chance(0.3);
         scenario.workload.push_back(stream);
     }
     scenario.operator_per_hour = random.chance(0.7) ? 60 * random.unit() : 0;
     scenario.reconfigured_per_hour = random.chance(0.7) ? 20 * random.unit() : 0;
     scenario.crashes_per_hour = random.chance(0.5) ? 6 * random.unit() : 0;
+    return scenario;
+}
+
+// Hosts are well most of the time, so that nothing but policies decides who starts.
+Scenario random_policy_scenario(std::uint64_t seed) {
+    Random random(seed ^ 0x9011C7);
+    Scenario scenario = random_scenario(seed);
+    scenario.title = "policies made up from seed " + std::to_string(seed);
+    scenario.faults_for = Duration(60'000 * static_cast<std::int64_t>(2 + random.below(12)));
+    scenario.core.concurrency_max = static_cast<std::uint32_t>(5 + random.below(60));
+    scenario.core.destination_concurrency = static_cast<std::uint32_t>(2 + random.below(20));
+    for (auto& [name, host] : scenario.hosts) {
+        constexpr Mood moods[] = {Mood::closes_each, Mood::drops_idle, Mood::greylists, Mood::throttles, Mood::dead};
+        host.mood = random.chance(0.8) ? Mood::obedient : moods[random.below(std::size(moods))];
+    }
+    for (auto& [name, domain] : scenario.domains) domain.dns = DnsMood::fine;
+    for (Stream& stream : scenario.workload) {
+        stream.items = static_cast<std::uint32_t>(20 + random.below(120));
+        stream.per_second = 1 + 30 * random.unit();
+        stream.varied = random.chance(0.7);
+    }
+    scenario.operator_per_hour = random.chance(0.15) ? 60 : 0;
+    scenario.reconfigured_per_hour = random.chance(0.6) ? 40 : 0;
+    scenario.crashes_per_hour = random.chance(0.1) ? 6 : 0;
     return scenario;
 }
 

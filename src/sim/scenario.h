@@ -47,6 +47,7 @@ struct Stream {
     std::string sender_domain, list;  // the second as header field List-Id
     std::uint8_t priority = 4;
     std::chrono::seconds lifetime{0};
+    bool varied = false;  // jobs, transports, senders, notes and header fields by chance
 };
 
 // What must have come out; what is not given is not checked.

@@ -92,6 +92,17 @@ TEST(Judge, NoticesASecondEnd) {
     EXPECT_THAT(judge.violation(), Optional(HasSubstr("it has ended")));
 }
 
+// A judge of policies that finds nothing proves nothing either: limits that are wrong by one must be found out before long.
+TEST(Judge, FindsOutEveryLimitThatIsWrongByOne) {
+    for (const std::string& name : fault_list()) {
+        const Fault fault = fault_of(name);
+        if (fault == Fault::none) continue;
+        std::optional<std::string> found;
+        for (std::uint64_t seed = 1; seed <= 60 && !found; ++seed) found = World(random_policy_scenario(seed), seed, fault).run().violation;
+        EXPECT_TRUE(found) << name;
+    }
+}
+
 TEST(World, TheSameSeedGivesTheSameRun) {
     for (const std::uint64_t seed : {5U, 9U}) {
         const Report one = World(random_scenario(seed), seed).run();

@@ -8,20 +8,28 @@ namespace {
 constexpr Duration drained_within{7 * 24 * 3'600'000LL};
 constexpr std::uint64_t books_checked_every = 64;  // events
 constexpr std::uint16_t attempts_max = 60;
+constexpr std::uint64_t idleness_checked_every = 8;
 
 }  // namespace
 
-World::World(Scenario scenario, std::uint64_t seed)
+World::World(Scenario scenario, std::uint64_t seed, Fault fault)
     : scenario_(std::move(scenario)),
       seed_(seed),
       random_(seed * 2 + 1),
+      fault_(fault),
       options_(scenario_.core),
       judge_(options_),
       start_(instant_from_ms(1'795'000'000'000)),
       now_(start_),
       tick_(Instant::max()) {
     options_.seed = seed;
-    core_ = std::make_unique<queue::Core>(options_);
+    core_ = std::make_unique<queue::Core>(for_core());
+}
+
+queue::Options World::for_core() const {
+    queue::Options options = options_;
+    options.policies = with_fault(options_.policies, fault_);
+    return options;
 }
 
 Report World::run() {
@@ -52,7 +60,9 @@ bool World::step() {
     if (next == Instant::max() && tick_ == Instant::max()) return false;
     now_ = std::max(now_, std::min(next, tick_));  // a restart took time
     if (now_ - start_ > scenario_.faults_for + drained_within) {
-        judge_.violate("stuck: " + std::to_string(core_->stats().items) + " items are still queued");
+        const queue::Stats stats = core_->stats();
+        judge_.violate("stuck: " + std::to_string(stats.items) + " items are still queued, " + std::to_string(stats.ready) + " of them ready, " +
+                       std::to_string(stats.sending) + " being sent, " + std::to_string(stats.held) + " held");
         return false;
     }
     if (tick_ <= next) {
@@ -74,7 +84,9 @@ void World::tell(queue::Event event) {
     if (next <= now_) judge_.violate("a timer is due although handle() has just returned");
     // The daemon's clock is late sometimes.
     tick_ = next == Instant::max() ? next : next + (random_.chance(0.1) ? within(Duration(40)) : Duration(0));
-    if (++events_ % books_checked_every == 0 && !restarting_) check_books();
+    if (restarting_) return;
+    if (++events_ % books_checked_every == 0) check_books();
+    else if (events_ % idleness_checked_every == 0) check_idle();
 }
 
 void World::carry_out(queue::Action& action) {
@@ -84,7 +96,7 @@ void World::carry_out(queue::Action& action) {
     if (const auto* const close = std::get_if<queue::Close>(&action)) carry_out(*close);
     if (const auto* const removed = std::get_if<queue::Removed>(&action)) judge_.removed(*removed);
     if (const auto* const changed = std::get_if<queue::HoldChanged>(&action)) judge_.hold_changed(*changed);
-    if (const auto* const changed = std::get_if<queue::ConditionChanged>(&action)) judge_.changed(*changed);
+    if (const auto* const changed = std::get_if<queue::ConditionChanged>(&action)) judge_.changed(*changed, now_);
     if (const auto* const changed = std::get_if<queue::SuspensionChanged>(&action)) judge_.changed(*changed);
 }
 
@@ -125,12 +137,19 @@ void World::carry_out(const queue::Close& action) {
     if (line != lines_.end() && !std::exchange(line->second.closing, true)) hang_up(action.session, Duration(500));
 }
 
+// Lanes that a suspension held back go on some at a time when it has ended.
+void World::check_idle() {
+    const queue::Stats stats = core_->stats();
+    if (stats.suspensions == 0 && stats.conditions == 0) judge_.check_idle(resolving_, now_);
+}
+
 // From outside, what the auditor checks from inside: if there is work and room, something must have been started.
 void World::check_books() {
     core_->audit();
     const queue::Stats stats = core_->stats();
     if (stats.sessions < judge_.sessions()) judge_.violate("the core forgot a session");
     if (stats.items != judge_.items().size()) judge_.violate("the core does not have the items that are queued");
+    check_idle();
     if (!judge_.nothing_suspended() || stats.suspensions > 0) return;
     if ((options_.policies != nullptr && !options_.policies->policies.empty()) || options_.disabled || judge_.sessions() >= options_.concurrency_max) return;
     core_->each_domain([&](const queue::DomainStats& domain) {
@@ -148,7 +167,7 @@ void World::crash() {
     lines_.clear();
     resolving_.clear();
     judge_.crashed();
-    core_ = std::make_unique<queue::Core>(options_);
+    core_ = std::make_unique<queue::Core>(for_core());
     tick_ = Instant::max();
     now_ += within(Duration(5'000));
     restarting_ = true;
@@ -165,8 +184,8 @@ void World::heal() {
     if (!calm) {
         options_ = scenario_.core;
         options_.disabled = false;
-        judge_.configured(options_);
-        tell(queue::Configure{options_});
+        judge_.configured(options_, now_);
+        tell(queue::Configure{for_core()});
         tell(queue::Release{});
         lift_everything();
     }

@@ -13,6 +13,7 @@
 #include "queue/core.h"
 #include "sim/agenda.h"
 #include "sim/judge.h"
+#include "sim/policy_maker.h"
 #include "sim/scenario.h"
 
 namespace sluice::sim {
@@ -31,7 +32,8 @@ struct Report {
 // always give the same run. Value; one thread.
 class World {
 public:
-    World(Scenario scenario, std::uint64_t seed);
+    // `fault`: the core is given policies that are wrong by it, the judge the true ones.
+    World(Scenario scenario, std::uint64_t seed, Fault fault = Fault::none);
     Report run();
 
 private:
@@ -52,9 +54,11 @@ private:
     void carry_out(const queue::Conclude& action);
     void carry_out(const queue::Close& action);
     void check_books();
+    void check_idle();
     void crash();
     void heal();
     bool step();
+    queue::Options for_core() const;
 
     // The internet.
     void connect(const queue::Deliver& action);
@@ -73,6 +77,7 @@ private:
     void plan_workload();
     void plan_trouble(double per_hour, const Step& step);
     void submit(const Stream& stream);
+    void vary(queue::Admit& admit);
     void operate();
     void intervene();
     policy::Suspension random_suspension();
@@ -90,6 +95,7 @@ private:
     Scenario scenario_;
     std::uint64_t seed_;
     Random random_;
+    Fault fault_;
     queue::Options options_;
     Judge judge_;
     std::unique_ptr<queue::Core> core_;
