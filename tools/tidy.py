@@ -18,7 +18,7 @@ OUTSIDE_HOME = {
     r"\brandom_device\b": set(),
     r"\bdetached\b": set(),
     r"system_clock": {"base"},
-    r"this_thread::sleep_for|\busleep\(|[^_a-z]sleep\(": {"event"},
+    r"this_thread::sleep_for|\busleep\(|[^_a-z]sleep\(": {"event", "cli"},
     r"#include <boost/asio(?!/thread_pool|/post)": {"async", "net", "dns", "drill"},
 }
 BANNED_NAMES = re.compile(r"\b(?:class|struct)\s+\w*(Manager|Handlers|EventHandler|Helper|Util|Processor)\b")

@@ -206,7 +206,8 @@ Task<Result<std::vector<control::Explained>>> SurveyDesk::explain(std::string wh
     } else {
         const std::uint32_t count = message ? co_await items_of(*message) : 0;
         for (std::uint32_t index = 0; index < count && found.size() < items_explained_max; ++index) {
-            auto one = co_await explain_item(ItemId{*message, index}, settings);
+            const ItemId part{*message, index};
+            auto one = co_await explain_item(part, settings);
             if (one) found.push_back(std::move(*one));
         }
         // A domain may look like a message, and the other way round.
