@@ -201,7 +201,7 @@ void Judge::set_policies() {
 }
 
 std::string Judge::value_of(policy::Field field, const Session& session) const {
-    return value_of(field, session, session.candidate.value_or(session.group.front()));
+    return value_of(field, session, session.candidate ? *session.candidate : session.group.front());
 }
 
 std::string Judge::value_of(policy::Field field, const Session& session, std::uint32_t at) const {

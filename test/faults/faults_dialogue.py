@@ -86,6 +86,8 @@ class Matrix:
             return queued(self.engine)["items"] == 0
 
         wait_for(done, "the queue to empty", PATIENCE)
+        # Events are written a little later than things happen.
+        wait_delivered(self.engine, [to for name in self.peers for to in self.recipients(name)], PATIENCE)
         expect_no_failure(self.run, self.engine)
         for name, (form, state, peer) in self.peers.items():
             everybody = self.recipients(name)
