@@ -249,6 +249,7 @@ private:
     void join_lane(Index item, Index lane, bool first_in_lane);
     void leave_place(Index item);
     void conclude(Index item, Error error, bool rejected = false);
+    void conclude_late(Index item);
     void conclude_waiting(Index destination, const Error& error);
     void forget(Index item);
     Deliveries::Place how_to(const Item& item);

@@ -639,5 +639,20 @@ TEST_F(RunTime, AnAddressThatIsSuspendedLeavesTheOthersOfItsTransport) {
     world->core.audit();
 }
 
+TEST_F(RunTime, WhatLetsMailGoOnWhenItsTimeEndsComesTooLate) {
+    world->resolve("x.test");
+    set(suspension("{recipientdomain: x.test, ttl: 60}"));
+    for (int i = 0; i < 3; ++i) {
+        Admit one = world->mail("x.test");
+        one.lifetime = std::chrono::seconds(60);
+        world->tell(one);
+    }
+    world->resolve("x.test");
+    world->now += 61 * second;
+    world->tell(Tick{});
+    EXPECT_EQ(count_started(), 0U);
+    EXPECT_EQ(world->take<Conclude>().size(), 3U);
+}
+
 }  // namespace
 }  // namespace sluice::queue

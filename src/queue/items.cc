@@ -41,7 +41,7 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     set_state(at, ItemState::ready);
     Item& item = items_[at];
     item.where = none;
-    if (item.deadline() <= now_) return conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has"));
+    if (item.deadline() <= now_) return conclude_late(at);
     watch_end(at);
     find_place(at, first_in_lane);
 }
@@ -144,6 +144,9 @@ void Core::Impl::leave_place(Index at) {
     stop_waiting(lane_at);
     release_lane(lane_at);
 }
+
+// Its own time is over.
+void Core::Impl::conclude_late(Index at) { conclude(at, Error(Errc::timed_out, "the message was not delivered in the time that it has")); }
 
 // Asks for a decision without an attempt; the answer is AttemptEnded without a session.
 void Core::Impl::conclude(Index at, Error error, bool rejected) {

@@ -22,9 +22,16 @@ void Core::Impl::run_lane(Index lane) {
 }
 
 Core::Impl::Start Core::Impl::start_head(Index lane) {
+    const Index head = lanes_[lane].items.head;
+    if (items_[head].deadline() <= now_) {
+        // Its timer fires at this instant too; what lets the lane go on came before it.
+        leave_place(head);
+        conclude_late(head);
+        return Start::started;
+    }
     if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
-    if (!choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
+    if (!choose_group(head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
     choose_locals(lanes_[lane], paths_[plan.path], locals_);
     if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
