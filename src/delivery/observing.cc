@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "delivery/settlement.h"
+#include "queue/remote.h"
 #include "spool/spool.h"
 
 namespace sluice::delivery {
@@ -47,12 +48,6 @@ bool same(const policy::Observation& a, const policy::Observation& b) {
     return a.stage == b.stage && a.code == b.code && a.error == b.error && a.status == b.status && a.text == b.text;
 }
 
-std::string_view address_of(std::string_view endpoint) {
-    std::string_view address = endpoint.substr(0, endpoint.rfind(':'));
-    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
-    return address;
-}
-
 // What is known of the attempt, in normal form. Borrows, also from `kept`.
 policy::FieldTexts values_of(const Attempted& attempted, const policy::PolicySet& policies, std::vector<std::string>& kept) {
     policy::FieldTexts values;
@@ -73,8 +68,8 @@ policy::FieldTexts values_of(const Attempted& attempted, const policy::PolicySet
     }
     if (attempted.link.remote.empty()) return values;
     set(policy::Field::remotemx, attempted.link.mx_host);
-    if (!attempted.link.remote.starts_with('/')) set(policy::Field::remoteip, address_of(attempted.link.remote));
-    if (!attempted.link.local.empty()) set(policy::Field::localip, address_of(attempted.link.local));
+    if (!attempted.link.remote.starts_with('/')) set(policy::Field::remoteip, queue::ip_of(attempted.link.remote));
+    if (!attempted.link.local.empty()) set(policy::Field::localip, queue::ip_of(attempted.link.local));
     const auto text = [&](policy::Field field) { return values.text[policy::number_of(field)]; };
     set(policy::Field::grouping, policies.grouping.of(text(policy::Field::remotemx), text(policy::Field::remoteip),
                                                       text(policy::Field::recipientdomain)));

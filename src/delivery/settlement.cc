@@ -9,6 +9,7 @@
 #include "delivery/courier.h"
 #include "delivery/observing.h"
 #include "delivery/retry.h"
+#include "queue/remote.h"
 
 namespace sluice::delivery {
 namespace {
@@ -60,18 +61,6 @@ std::string seconds(Duration duration) {
     std::string fraction = std::to_string(ms % 1000);
     fraction.insert(0, 3 - fraction.size(), '0');
     return std::to_string(ms / 1000) + "." + fraction;
-}
-
-std::string_view address_part(std::string_view remote) {
-    if (remote.starts_with('/')) return remote;
-    std::string_view address = remote.substr(0, remote.rfind(':'));
-    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
-    return address;
-}
-
-std::string_view port_part(std::string_view remote) {
-    const std::size_t colon = remote.rfind(':');
-    return remote.starts_with('/') || colon == std::string_view::npos ? std::string_view() : remote.substr(colon + 1);
 }
 
 }  // namespace
@@ -387,8 +376,8 @@ void Settlement::log_delivered(const Attempted& attempted, const Sorted& sorted,
         {{"file", std::string_view(file)},
          {"domain", attempted.domain},
          {"host", link.mx_host},
-         {"ip", address_part(link.remote)},
-         {"port", port_part(link.remote)},
+         {"ip", queue::address_of(link.remote)},
+         {"port", queue::port_of(link.remote)},
          {"mode", link.lmtp ? "LMTP" : "SMTP"},
          {"tls", link.tls_version.empty() ? "N" : "Y"},
          {"auth", link.authenticated ? "Y" : "N"},

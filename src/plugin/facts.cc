@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "delivery/settlement.h"
 #include "mail/address.h"
+#include "queue/remote.h"
 
 namespace sluice::plugin {
 namespace {
@@ -49,18 +50,6 @@ std::string members(const object& message) {
     return text.substr(1, text.size() - 2);
 }
 
-std::string_view address_of(std::string_view remote) {
-    if (remote.starts_with('/')) return remote;
-    std::string_view address = remote.substr(0, remote.rfind(':'));
-    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
-    return address;
-}
-
-std::string_view port_of(std::string_view remote) {
-    const std::size_t colon = remote.rfind(':');
-    return remote.starts_with('/') || colon == std::string_view::npos ? std::string_view() : remote.substr(colon + 1);
-}
-
 // What decided a recipient. Without a reply of the peer it is a local code, as Haraka has it.
 object dsn_of(const delivery::Verdict& verdict, delivery::Hook hook, std::string_view remote) {
     const bool failed = hook == delivery::Hook::bounce;
@@ -68,7 +57,7 @@ object dsn_of(const delivery::Verdict& verdict, delivery::Hook hook, std::string
     const bool local = verdict.code == 0 || verdict.stage == delivery::Stage::route;
     const int code = verdict.code != 0 ? verdict.code : failed ? 550 : 450;
     return {{"action", failed ? "failed" : "delayed"}, {"code", code}, {"status", status},
-            {"response", verdict.text}, {"mta", address_of(remote)}, {"local", local}};
+            {"response", verdict.text}, {"mta", queue::address_of(remote)}, {"local", local}};
 }
 
 }  // namespace
@@ -93,8 +82,8 @@ std::string hearing_question(
     if (hook == Hook::delivered) {
         told["point"] = "delivered";
         told["host"] = link.mx_host;
-        told["ip"] = address_of(link.remote);
-        told["port"] = parse_number<int>(port_of(link.remote)).value_or(0);
+        told["ip"] = queue::address_of(link.remote);
+        told["port"] = parse_number<int>(queue::port_of(link.remote)).value_or(0);
         told["response"] = first.text;
         told["delay"] = static_cast<double>(about.since_arrival.count()) / 1000;
         told["mode"] = link.lmtp ? "LMTP" : "SMTP";
@@ -108,7 +97,7 @@ std::string hearing_question(
         told["reason"] = printable(first.reply_text());
         told["partial"] = about.places.size() < attempted.recipients.size();
         told["delay"] = static_cast<double>(about.delay.count()) / 1000;
-        if (!link.remote.empty()) told["mx"] = object{{"exchange", address_of(link.remote)}, {"from_dns", link.mx_host}};
+        if (!link.remote.empty()) told["mx"] = object{{"exchange", queue::address_of(link.remote)}, {"from_dns", link.mx_host}};
     }
     told["item"] = std::move(item);
     return members(told);

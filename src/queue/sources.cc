@@ -7,20 +7,6 @@
 
 namespace sluice::queue {
 
-Family family_of(std::string_view remote) {
-    if (remote.starts_with('[')) return Family::ipv6;
-    return remote.starts_with('/') ? Family::local : Family::ipv4;
-}
-
-std::string_view ip_of(std::string_view remote) {
-    switch (family_of(remote)) {
-        case Family::ipv4: return remote.substr(0, remote.rfind(':'));
-        case Family::ipv6: return remote.substr(1, remote.find(']') - 1);
-        case Family::local: return {};
-    }
-    UNREACHABLE();
-}
-
 Sources::~Sources() { release(); }
 
 void Sources::release() {

@@ -10,14 +10,9 @@
 #include "base/clock.h"
 #include "queue/core.h"
 #include "queue/names.h"
+#include "queue/remote.h"
 
 namespace sluice::queue {
-
-enum class Family : std::uint8_t { ipv4, ipv6, local };
-// Of a candidate's `remote`: "192.0.2.1:25", "[2001:db8::1]:25", "/run/lmtp".
-Family family_of(std::string_view remote);
-// The address in it, without brackets and port; empty for a socket path. Borrows.
-std::string_view ip_of(std::string_view remote);
 
 // An address to call from, and the EHLO name that belongs to it. Empty: the kernel's choice, the usual name. Value.
 struct Local {

@@ -9,18 +9,6 @@
 namespace sluice::queue {
 namespace {
 
-TEST(Sources, FamilyIsReadFromTheEndpoint) {
-    const struct {
-        const char* remote;
-        Family family;
-    } rows[] = {
-        {"192.0.2.1:25", Family::ipv4},
-        {"[2001:db8::1]:25", Family::ipv6},
-        {"/run/lmtp.sock", Family::local},
-    };
-    for (const auto& row : rows) EXPECT_EQ(family_of(row.remote), row.family) << row.remote;
-}
-
 class SourcesTest : public testing::Test {
 protected:
     using Order = LocalPool::Order;

@@ -4,7 +4,7 @@
 #include <array>
 #include <tuple>
 
-#include "queue/sources.h"
+#include "queue/remote.h"
 
 namespace sluice::sim {
 

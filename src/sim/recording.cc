@@ -12,7 +12,7 @@
 
 #include "base/text.h"
 #include "delivery/stage.h"
-#include "queue/sources.h"
+#include "queue/remote.h"
 #include "sim/behaviour.h"
 #include "sim/traffic.h"
 

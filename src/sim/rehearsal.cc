@@ -6,7 +6,7 @@
 #include "base/crc32c.h"
 #include "delivery/observing.h"
 #include "delivery/retry.h"
-#include "queue/sources.h"
+#include "queue/remote.h"
 
 namespace sluice::sim {
 namespace {
