@@ -236,7 +236,9 @@ void Core::Impl::restart_everything() {
     for (const Index at : all_destinations()) {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
-    for (const Index lane : all_lanes()) run_lane(lane);
+    for (Index lane = 0; lane < lanes_.end(); ++lane) {
+        if (lanes_.contains(lane) && lanes_[lane].length > 0) run_later(lane);
+    }
     ask_plugins();
 }
 

@@ -79,6 +79,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     now_ = now;
     actions_ = &actions;
     wheel_.advance(now);
+    paths_.advance(now);
     if (!began_) begin();
     react_in_time();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
@@ -87,6 +88,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     }
     std::visit([this](auto& what) { on(what); }, event);
     serve_all();
+    work_off_backlog();
 }
 
 void Core::Impl::fire(Index timer) {
@@ -165,7 +167,7 @@ void Core::Impl::on(SessionOpened& event) {
     session.candidate = event.candidate;
     const Path& path = paths_[session.path];
     ASSERT(event.candidate < path.hops.size());
-    paths_.reached(path.hops[event.candidate]);
+    paths_.reached(path.hops[event.candidate], now_);
     join_pool(at);
     if (buckets_.depends_on_candidate() && session.group.size() > 1) {
         const Family family = path.hops[event.candidate].family;
@@ -208,7 +210,7 @@ void Core::Impl::on(SessionClosed& event) {
 void Core::Impl::learn(const AttemptEnded& event, const Session& session) {
     const Path& path = paths_[session.path];
     for (const std::uint32_t candidate : event.unhealthy) {
-        if (candidate < path.hops.size()) paths_.avoid(path.hops[candidate], now_ + options_.unhealthy_for);
+        if (candidate < path.hops.size()) paths_.avoid(path.hops[candidate], now_ + options_.unhealthy_for, now_);
     }
     if (event.source_unusable <= Duration::zero()) return;
     const Instant until = now_ + event.source_unusable;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -85,10 +86,12 @@ struct Lane {
     using Key = LaneKey;
     LaneKey name;
     Chain items;
+    Index unsorted = none;       // from this item on they may belong to other lanes now; then the lane is in the backlog
     std::uint32_t length = 0;
     std::uint32_t sessions = 0;  // that served it last
+    bool in_backlog = false;
     Links sibling;               // among the lanes of the destination
-    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed
+    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed, unless it is in the backlog
     BucketList buckets;          // held; none where the policy is late
     const Key& key() const { return name; }
 };
@@ -158,7 +161,9 @@ public:
     ~Impl();
 
     void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
+    Instant next_timer() const {
+        return std::min({wheel_.next(), reactor_.next(), warm_ups_.next(), paths_.next(), backlog_.empty() ? Instant::max() : backlog_due_});
+    }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -270,8 +275,18 @@ private:
     void refresh(Index destination);
     void set_path(Index destination, Index path);
     void drop_path(Index destination);
-    void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
+
+    // backlog.cc: work on many lanes
+    void run_later(Index lane);
+    void relane(Index destination);
+    bool sort_head(Index lane);
+    void sort_next(Index lane);
+    bool stands_right(Index item) const;
+    void watch_hosts(Index lane);
+    void look_at_hosts();
+    void work_off_backlog();
+    std::uint32_t work_off(Index lane, std::uint32_t most);
 
     // consult.cc: plugins are asked before an attempt
     void wait_for_plugins(Index item);
@@ -452,6 +467,7 @@ private:
     void audit_items() const;
     void audit_destinations() const;
     void audit_lanes() const;
+    void audit_watch(const Lane& lane) const;
     void audit_sessions() const;
     void audit_buckets() const;
     void audit_conditions() const;
@@ -505,6 +521,8 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::deque<Index> backlog_;         // lanes to be sorted or run; some may be gone
+    Instant backlog_due_;               // no more of it is done before
     std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it
     std::vector<std::uint32_t> group_;  // of the present plan
     std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first

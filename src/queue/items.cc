@@ -135,10 +135,12 @@ void Core::Impl::leave_place(Index at) {
     }
     const Index lane_at = std::exchange(item.where, none);
     Lane& lane = lanes_[lane_at];
-    const bool waited_alone = lane.items.head == at && is_under_way(item);
+    if (lane.unsorted == at) lane.unsorted = item.place.next;
+    const bool was_head = lane.items.head == at;
+    const bool waited_alone = is_under_way(item);
     InLane::remove(items_, lane.items, at);
     if (--lane.length > 0) {
-        if (waited_alone) reheaded_.push_back(lane_at);
+        if (was_head && (waited_alone || is_under_way(items_[lane.items.head]))) reheaded_.push_back(lane_at);
         return;
     }
     stop_waiting(lane_at);
@@ -306,7 +308,7 @@ void Core::Impl::set_path(Index at, Index path) {
         paths_.drop(old);
         if (other_sources) relane(at);
     }
-    for (const Index lane : lanes_of(at)) run_lane(lane);
+    for (Index lane = destination.lanes.head; lane != none; lane = lanes_[lane].sibling.next) run_later(lane);
     while (!destination.unrouted.empty()) {
         const Index item = destination.unrouted.head;
         InLane::remove(items_, destination.unrouted, item);
@@ -319,19 +321,6 @@ void Core::Impl::drop_path(Index at) {
     wheel_.cancel(timer_key(Timed::destination, at));
     const Index path = std::exchange(destinations_[at].path, none);
     if (path != none) paths_.drop(path);
-}
-
-// Sorts the ready items of a domain into lanes again, because what makes a lane has changed.
-void Core::Impl::relane(Index destination) {
-    std::vector<Index> items;
-    for (Index lane = destinations_[destination].lanes.head; lane != none; lane = lanes_[lane].sibling.next) {
-        for (Index at = lanes_[lane].items.head; at != none; at = items_[at].place.next) items.push_back(at);
-    }
-    for (const Index at : items) leave_place(at);
-    for (const Index at : items) {
-        watch_end(at);
-        enter_lane(at, false);
-    }
 }
 
 std::vector<Index> Core::Impl::lanes_of(Index destination) const {

@@ -29,6 +29,10 @@ Core::Impl::Start Core::Impl::start_head(Index lane) {
         conclude_late(head);
         return Start::started;
     }
+    if (lanes_[lane].unsorted != none && !sort_head(lane)) {
+        stop_waiting(lane);
+        return Start::blocked;
+    }
     if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
     if (!choose_group(head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
@@ -440,6 +444,7 @@ bool Core::Impl::waits_at(Index lane, Spot spot) const {
 
 // The lane waits where its head was stopped, and keeps its place where it waited already.
 void Core::Impl::block(Index at) {
+    watch_hosts(at);
     Lane& lane = lanes_[at];
     BucketList kept;
     for (const Index waiter : lane.waiters) {

@@ -85,7 +85,8 @@ Index Core::Impl::path_of(const Item& item) const {
 // The lane in which it is, or would be; its route is known.
 Lane Core::Impl::lane_for(const Item& item) const {
     Lane lane;
-    lane.name = item.state() == ItemState::ready && item.where != none && item.where != consult_line ? lanes_[item.where].name : lane_key(item, path_of(item));
+    const bool in_lane = item.state() == ItemState::ready && item.where != none && item.where != consult_line;
+    lane.name = in_lane && lanes_[item.where].unsorted == none ? lanes_[item.where].name : lane_key(item, path_of(item));
     return lane;
 }
 

@@ -206,6 +206,7 @@ void Judge::concluding(const queue::Conclude& action) {
 void Judge::opened(const queue::SessionOpened& event) {
     Session& session = sessions_[event.session];
     session.candidate = event.candidate;
+    avoided_.erase(session.route->candidates[event.candidate].remote);
     recount(session);
 }
 
@@ -220,7 +221,9 @@ void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
     auto session = sessions_.find(event.session);
     if (session == sessions_.end()) session = overtaken_.find(event.session);
     const bool known = event.session != 0;
-    for (const std::uint32_t candidate : event.unhealthy) failed_.insert(session->second.route->candidates[candidate].remote);
+    for (const std::uint32_t candidate : event.unhealthy) {
+        avoided_[session->second.route->candidates[candidate].remote] = now + options_.unhealthy_for;
+    }
     const bool undecided = event.verdict == AttemptEnded::Verdict::next_candidate ||
                            event.verdict == AttemptEnded::Verdict::fresh_session;
     if (undecided && !entry.admit.held && known) {
@@ -379,7 +382,7 @@ void Judge::crashed() {
     past_.clear();
     used_.clear();
     routes_.clear();
-    failed_.clear();
+    avoided_.clear();
     unsure_until_ = {};
     last_session_ = 0;
     for (auto& [id, entry] : entries_) {

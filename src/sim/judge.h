@@ -45,8 +45,8 @@ public:
     void configured(const queue::Options& options, Instant now);
     void crashed();
     void violate(const std::string& what);
-    // After handle() has returned, all that may start has started: looks for mail that is ready, and has a candidate for which every
-    // bucket has room whatever the core may know of its health. `resolving`: domains whose route the core does not have. Silent while anything is
+    // After handle() has returned, all that may start has started: looks for mail that is ready, and has a candidate in its turn for which every
+    // bucket has room. `resolving`: domains whose route the core does not have. Silent while anything is
     // suspended or limited at run time.
     void check_idle(const std::set<std::string>& resolving, Instant now);
 
@@ -153,7 +153,7 @@ private:
     std::map<std::string, std::uint32_t> used_;  // sessions, by bucket
     std::vector<policy::PolicyPtr> policies_;    // of the file and of the settings
     std::map<std::string, queue::RoutePtr> routes_;
-    std::set<std::string> failed_;               // remotes, since the core began
+    std::map<std::string, Instant> avoided_;     // remotes that could not be reached, until when
     Instant unsure_until_;                       // what buckets remember of other limits
     queue::SessionId last_session_ = 0;
     std::optional<std::string> violation_;

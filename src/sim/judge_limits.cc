@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <tuple>
+#include <utility>
 
 #include "queue/remote.h"
 #include "sim/judge.h"
@@ -230,26 +231,25 @@ bool Judge::may_start(const Entry& entry, const queue::RoutePtr& route, std::uin
     });
 }
 
-// Only the best level is tried, as far as hosts are believed to be alive. Where one has failed, it must be possible over any: that it may be
-// tried again, or was reached by others, wakes nobody by itself.
+// Over the best level of the hosts that can be reached, or else of those that could not.
 bool Judge::may_start(const Entry& entry, Instant now) const {
     const auto known = routes_.find(entry.admit.domain);
     if (known == routes_.end()) return false;
     const queue::RoutePtr& route = known->second;
-    const std::vector<queue::Candidate>& candidates = route->candidates;
-    const bool all_alive = std::none_of(candidates.begin(), candidates.end(), [&](const queue::Candidate& candidate) {
-        return failed_.contains(candidate.remote);
-    });
-    std::optional<std::uint32_t> best;  // level
-    for (std::uint32_t i = 0; i < candidates.size(); ++i) {
-        if (locals(entry, candidates[i].remote.starts_with('[')).empty()) continue;
-        if (all_alive && candidates[i].level != best.value_or(candidates[i].level)) break;
-        best = candidates[i].level;
-        const bool may = may_start(entry, route, i, now);
-        if (may && all_alive) return true;
-        if (!may && !all_alive) return false;
+    using Rank = std::pair<bool, std::uint32_t>;  // avoided, level
+    std::optional<Rank> best;
+    bool may = false;
+    for (std::uint32_t i = 0; i < route->candidates.size(); ++i) {
+        const queue::Candidate& candidate = route->candidates[i];
+        if (locals(entry, candidate.remote.starts_with('[')).empty()) continue;
+        const auto mark = avoided_.find(candidate.remote);
+        const Rank rank{mark != avoided_.end() && now < mark->second, candidate.level};
+        if (best && rank > *best) continue;
+        if (!best || rank < *best) may = false;
+        best = rank;
+        may = may || may_start(entry, route, i, now);
     }
-    return !all_alive && best;
+    return may;
 }
 
 // Items of one lane wait for its head, so all of a domain, tenant, transport and priority must be able to start; attempts that are under way
