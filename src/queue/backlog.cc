@@ -101,4 +101,11 @@ void Core::Impl::look_at_hosts() {
     }
 }
 
+// Mail may go out from other addresses now, which have counters of their own.
+void Core::Impl::look_at_everything() {
+    for (Index lane = 0; lane < lanes_.end(); ++lane) {
+        if (lanes_.contains(lane) && lanes_[lane].length > 0) run_later(lane);
+    }
+}
+
 }  // namespace sluice::queue

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -79,6 +80,10 @@ public:
     // Some policy is late.
     bool depends_on_candidate() const { return depends_on_candidate_; }
     bool uses_grouping() const { return uses_grouping_; }
+    // Some bucket may say which transport mail goes out by.
+    bool redirects() const { return file_redirects_ || conditions_.redirect(); }
+    // What the first bucket that names one says to a delivery, wherever it would be called from; empty: none does. Valid until the next change.
+    std::string_view transport_for(const policy::FieldValues& values) const;
     // The value of the field grouping; somebody holds it as long as the policies stay.
     NameId grouping_of(NameId mx, NameId ip, NameId domain) const;
 
@@ -199,6 +204,7 @@ private:
     std::vector<bool> late_;
     bool depends_on_candidate_ = false;
     bool uses_grouping_ = false;
+    bool file_redirects_ = false;
     Conditions conditions_;
     Registry<Bucket> rows_;
     // What values were found to belong to; every name in here is held.

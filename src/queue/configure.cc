@@ -236,9 +236,7 @@ void Core::Impl::restart_everything() {
     for (const Index at : all_destinations()) {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
-    for (Index lane = 0; lane < lanes_.end(); ++lane) {
-        if (lanes_.contains(lane) && lanes_[lane].length > 0) run_later(lane);
-    }
+    look_at_everything();
     ask_plugins();
 }
 

@@ -326,7 +326,7 @@ bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidat
     const Family family = path.hops[candidate].family;
     if (family == Family::local) return false;
     std::vector<Local> others;
-    list_locals(lanes_[session.lane], path, family, true, others);
+    list_locals(lanes_[session.lane], path, pool_for(lanes_[session.lane], path, candidate), family, true, others);
     return std::any_of(others.begin(), others.end(), [&](const Local& other) {
         return other.address != session.local(family).address && !sources_.is_avoided(other.address, now_);
     });

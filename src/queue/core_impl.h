@@ -214,6 +214,13 @@ private:
         bool wrong_family = false;  // a candidate is left out because of its address family
     };
 
+    // Where hosts may be called from: addresses of one pool, by family, the preferred first.
+    struct Departure {
+        Index pool = 0;
+        std::array<std::vector<Local>, 3> locals;
+        const std::vector<Local>& of(Family family) const { return locals[static_cast<unsigned>(family)]; }
+    };
+
     // core.cc: events
     void on(Admit& event);
     void on(RouteResolved& event);
@@ -285,6 +292,7 @@ private:
     bool stands_right(Index item) const;
     void watch_hosts(Index lane);
     void look_at_hosts();
+    void look_at_everything();
     void work_off_backlog();
     std::uint32_t work_off(Index lane, std::uint32_t most);
 
@@ -328,15 +336,22 @@ private:
     bool is_suspended(std::uint32_t candidate, std::size_t rank) const {
         return !suspended_.empty() && suspended_[candidate * ranks() + rank];
     }
-    bool is_suspended(std::uint32_t candidate, Family family) const;
+    bool is_suspended(const Path& path, std::uint32_t candidate) const;
     bool all_are_open(const Path& path, std::size_t rank) const;
     bool choose_group(Index item, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group);
-    void choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const;
-    void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const;
-    Local preferred_local(const Lane& lane, const Path& path, Family family) const;
-    const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
+    // The pool of local addresses that a candidate is called from.
+    Index pool_for(const Lane& lane, const Path& path, std::uint32_t candidate) const;
+    bool wants_all(Index pool) const;
+    void choose_departures(const Lane& lane, const Path& path);
+    void list_departure(const Lane& lane, const Path& path, Index pool, Departure& departure) const;
+    void list_locals(const Lane& lane, const Path& path, Index pool, Family family, bool all, std::vector<Local>& locals) const;
+    Local preferred_local(const Lane& lane, const Path& path, Index pool, Family family) const;
+    const Departure& departure(std::uint32_t candidate) const { return departures_[departure_of_.empty() ? 0 : departure_of_[candidate]]; }
+    const std::vector<Local>& locals(const Path& path, std::uint32_t candidate) const {
+        return departure(candidate).of(path.hops[candidate].family);
+    }
     // So many addresses of one family there are to call from.
-    std::size_t ranks() const { return std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}}); }
+    std::size_t ranks() const;
     enum class Ways : std::uint8_t { any, idle_session, new_session };
     bool start_over(Index lane, const Plan& plan, Ways ways);
     void share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates);
@@ -346,7 +361,7 @@ private:
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
     void open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets);
-    Local hold_local(Family family, std::size_t rank);
+    Local hold_local(const Departure& departure, Family family, std::size_t rank);
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     void count_source(const Session& session);
@@ -525,7 +540,8 @@ private:
     Instant backlog_due_;               // no more of it is done before
     std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it
     std::vector<std::uint32_t> group_;  // of the present plan
-    std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first
+    std::vector<Departure> departures_;        // of the present plan
+    std::vector<Index> departure_of_;      // by candidate; empty: the first one's for all
     std::vector<bool> suspended_;       // of the present plan, by candidate and rank of the address; empty: none is
     BucketList blockers_;               // of the present start, by spot
 };

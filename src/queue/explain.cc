@@ -240,22 +240,26 @@ void Core::Impl::explain_candidates(Index at, Explanation& explanation) const {
     const Path& path = paths_[path_of(item)];
     const Lane lane = lane_for(item);
     std::vector<std::uint32_t> group;
-    std::array<std::vector<Local>, 3> locals;
     const bool on_session = item.state() == ItemState::sending && item.where != none;
     if (on_session) {
         group.push_back(*first_candidate(at));
-        const Family family = path.hops[group.front()].family;
-        locals[static_cast<unsigned>(family)].push_back(sessions_[item.where].local(family));
-    } else {
+    } else if (item.state() != ItemState::sending) {
         Plan plan;
         // What is found out of values on the way is kept, which nobody notices.
-        if (item.state() != ItemState::sending) const_cast<Impl&>(*this).choose_group(at, lane, plan, group);
-        choose_locals(lane, path, locals);
+        const_cast<Impl&>(*this).choose_group(at, lane, plan, group);
     }
+    const auto locals_of = [&](std::uint32_t candidate) {
+        const Family family = path.hops[candidate].family;
+        std::vector<Local> locals;
+        const Index pool = pool_for(lane, path, candidate);
+        if (!on_session) list_locals(lane, path, pool, family, wants_all(pool), locals);
+        else if (family == path.hops[group.front()].family) locals.push_back(sessions_[item.where].local(family));
+        return locals;
+    };
     const Progress* const progress = is_under_way(item) ? &progress_[item.progress] : nullptr;
     for (std::uint32_t candidate = 0; candidate < path.hops.size(); ++candidate) {
         const bool in_turn = std::find(group.begin(), group.end(), candidate) != group.end();
-        for (const Local& local : locals[static_cast<unsigned>(path.hops[candidate].family)]) {
+        for (const Local& local : locals_of(candidate)) {
             if (explanation.candidates.size() == candidates_shown_max) {
                 ++explanation.candidates_more;
                 continue;

@@ -66,7 +66,7 @@ Deliveries::Place Core::Impl::how_to(const Item& item) {
         return deliveries_.of(values_of(lane));
     }
     lane.name = lane_key(item, path);
-    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], paths_[path].hops[0].family));
+    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], pool_for(lane, paths_[path], 0), paths_[path].hops[0].family));
 }
 
 Duration Core::Impl::lifetime_of(const Item& item) {

@@ -112,7 +112,7 @@ NameId Core::Impl::local_of(const Item& item, const Lane& lane, const Path& path
     const Family family = path.hops[candidate].family;
     if (item.state() == ItemState::sending && item.where != none) return sessions_[item.where].local(family).address;
     std::vector<Local> locals;
-    list_locals(lane, path, family, false, locals);
+    list_locals(lane, path, pool_for(lane, path, candidate), family, false, locals);
     return locals.empty() ? Names::empty : locals.front().address;
 }
 

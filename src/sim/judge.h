@@ -127,13 +127,14 @@ private:
     bool surely_has_room(const std::vector<Counted>& counted, Instant now) const;
     bool may_start(const Entry& entry, Instant now) const;
     bool may_start(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate, Instant now) const;
-    std::vector<std::string> locals(const Entry& entry, bool ipv6) const;
+    std::string transport_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
+    std::vector<std::string> locals(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate) const;
     void distrust(Instant now, const policy::Limits* more = nullptr);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
     bool check_locals(const queue::Deliver& action, const Entry& entry);
-    const queue::LocalPool* pool_of(const queue::Admit& admit) const;
-    bool is_served(const queue::Admit& admit, const queue::Candidate& candidate) const;
+    const queue::LocalPool* pool_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
+    bool is_served(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
     std::string value_of(policy::Field field, const Session& session) const;
     std::string value_of(policy::Field field, const Session& session, std::uint32_t candidate) const;
     void set_policies();

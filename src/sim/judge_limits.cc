@@ -205,9 +205,31 @@ bool Judge::surely_has_room(const std::vector<Counted>& counted, Instant now) co
     });
 }
 
-std::vector<std::string> Judge::locals(const Entry& entry, bool ipv6) const {
+// What the first bucket says that names a transport. Those that count by the local address are not asked: it is not known before.
+std::string Judge::transport_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    if (options_.policies == nullptr) return admit.transport;
+    Session session;
+    session.served = admit;
+    session.route = route;
+    session.candidate = candidate;
+    for (const policy::PolicyPtr& policy : options_.policies->policies) {
+        if (policy->field_set.has(policy::Field::localip)) continue;
+        std::vector<std::string> values;
+        for (const policy::Field field : policy->fields) values.push_back(value_of(field, session));
+        policy::FieldTexts texts;
+        for (std::size_t i = 0; i < values.size(); ++i) texts.set(policy->fields[i], values[i]);
+        texts = policy::in_groups(*policy, texts);
+        const std::string& transport = limits_of(*policy, texts).transport;
+        if (!transport.empty()) return transport;
+        if (policy->limits_of(texts).stop) break;
+    }
+    return admit.transport;
+}
+
+std::vector<std::string> Judge::locals(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    const bool ipv6 = route->candidates[candidate].remote.starts_with('[');
     std::vector<std::string> found = ipv6 ? options_.sources6 : options_.sources4;
-    if (const queue::LocalPool* const pool = pool_of(entry.admit)) {
+    if (const queue::LocalPool* const pool = pool_for(entry.admit, route, candidate)) {
         found.clear();
         for (const queue::LocalPool::Source& source : pool->sources) {
             if ((source.address.find(':') != std::string::npos) == ipv6) found.push_back(source.address);
@@ -224,7 +246,7 @@ bool Judge::may_start(const Entry& entry, const queue::RoutePtr& route, std::uin
     session.served = entry.admit;
     session.route = route;
     session.candidate = candidate;
-    const std::vector<std::string> sources = locals(entry, route->candidates[candidate].remote.starts_with('['));
+    const std::vector<std::string> sources = locals(entry, route, candidate);
     return !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const std::string& source) {
         session.bind4 = session.bind6 = source;
         return surely_has_room(counted(session), now);
@@ -241,7 +263,7 @@ bool Judge::may_start(const Entry& entry, Instant now) const {
     bool may = false;
     for (std::uint32_t i = 0; i < route->candidates.size(); ++i) {
         const queue::Candidate& candidate = route->candidates[i];
-        if (locals(entry, candidate.remote.starts_with('[')).empty()) continue;
+        if (locals(entry, route, i).empty()) continue;
         const auto mark = avoided_.find(candidate.remote);
         const Rank rank{mark != avoided_.end() && now < mark->second, candidate.level};
         if (best && rank > *best) continue;
