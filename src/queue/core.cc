@@ -18,7 +18,7 @@ constexpr std::chrono::seconds lifetime_max{10 * 365 * 24 * 3'600};
 Core::Core(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Core::~Core() = default;
 void Core::handle(Event event, Instant now, std::vector<Action>& actions) {
-    impl_->handle(std::move(event), now, actions);
+    impl_->handle(event, now, actions);
 }
 Instant Core::next_timer() const { return impl_->next_timer(); }
 Stats Core::stats() const { return impl_->stats(); }
@@ -74,7 +74,7 @@ TimerNode& Core::Impl::Nodes::operator()(Index key) const {
     UNREACHABLE();
 }
 
-void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) {
+void Core::Impl::handle(Event& event, Instant now, std::vector<Action>& actions) {
     ASSERT(now >= now_);
     now_ = now;
     actions_ = &actions;
@@ -326,7 +326,7 @@ bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidat
     const Family family = path.hops[candidate].family;
     if (family == Family::local) return false;
     std::vector<Local> others;
-    list_locals(lanes_[session.lane], path, pool_for(lanes_[session.lane], path, candidate), family, true, others);
+    list_locals(lanes_[session.lane], path, pool_for(lanes_[session.lane], path, candidate), family, others);
     return std::any_of(others.begin(), others.end(), [&](const Local& other) {
         return other.address != session.local(family).address && !sources_.is_avoided(other.address, now_);
     });

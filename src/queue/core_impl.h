@@ -160,7 +160,7 @@ public:
     explicit Impl(const Options& options);
     ~Impl();
 
-    void handle(Event event, Instant now, std::vector<Action>& actions);
+    void handle(Event& event, Instant now, std::vector<Action>& actions);
     Instant next_timer() const {
         return std::min({wheel_.next(), reactor_.next(), warm_ups_.next(), paths_.next(), backlog_.empty() ? Instant::max() : backlog_due_});
     }
@@ -344,7 +344,7 @@ private:
     bool wants_all(Index pool) const;
     void choose_departures(const Lane& lane, const Path& path);
     void list_departure(const Lane& lane, const Path& path, Index pool, Departure& departure) const;
-    void list_locals(const Lane& lane, const Path& path, Index pool, Family family, bool all, std::vector<Local>& locals) const;
+    void list_locals(const Lane& lane, const Path& path, Index pool, Family family, std::vector<Local>& locals) const;
     Local preferred_local(const Lane& lane, const Path& path, Index pool, Family family) const;
     const Departure& departure(std::uint32_t candidate) const { return departures_[departure_of_.empty() ? 0 : departure_of_[candidate]]; }
     const std::vector<Local>& locals(const Path& path, std::uint32_t candidate) const {
@@ -461,6 +461,7 @@ private:
     NameId value_of(const Item& item, policy::Field field) const;
     Index path_of(const Item& item) const;
     Lane lane_for(const Item& item) const;
+    BucketList gates_of(const Item& item) const;
     std::optional<std::uint32_t> first_candidate(Index item) const;
     NameId local_of(const Item& item, const Lane& lane, const Path& path, std::uint32_t candidate) const;
 
@@ -540,8 +541,8 @@ private:
     Instant backlog_due_;               // no more of it is done before
     std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it
     std::vector<std::uint32_t> group_;  // of the present plan
-    std::vector<Departure> departures_;        // of the present plan
-    std::vector<Index> departure_of_;      // by candidate; empty: the first one's for all
+    std::vector<Departure> departures_;  // of the present plan
+    std::vector<Index> departure_of_;    // by candidate; empty: the first one's for all
     std::vector<bool> suspended_;       // of the present plan, by candidate and rank of the address; empty: none is
     BucketList blockers_;               // of the present start, by spot
 };

@@ -250,11 +250,11 @@ void Core::Impl::explain_candidates(Index at, Explanation& explanation) const {
     }
     const auto locals_of = [&](std::uint32_t candidate) {
         const Family family = path.hops[candidate].family;
-        std::vector<Local> locals;
-        const Index pool = pool_for(lane, path, candidate);
-        if (!on_session) list_locals(lane, path, pool, family, wants_all(pool), locals);
-        else if (family == path.hops[group.front()].family) locals.push_back(sessions_[item.where].local(family));
-        return locals;
+        if (on_session && family != path.hops[group.front()].family) return std::vector<Local>();
+        if (on_session) return std::vector<Local>{sessions_[item.where].local(family)};
+        Departure departure;
+        list_departure(lane, path, pool_for(lane, path, candidate), departure);
+        return departure.of(family);
     };
     const Progress* const progress = is_under_way(item) ? &progress_[item.progress] : nullptr;
     for (std::uint32_t candidate = 0; candidate < path.hops.size(); ++candidate) {
@@ -301,6 +301,7 @@ std::optional<Explanation> Core::Impl::explain(ItemId id) const {
     if (at == none) return std::nullopt;
     Explanation explanation;
     explanation.is_item = true;
+    explanation.how = deliveries_.share(const_cast<Impl&>(*this).how_to(items_[at]));  // what is found out on the way is kept, which nobody notices
     explain_destination(items_[at].destination, explanation);
     explain_candidates(at, explanation);
     explain_start(at, explanation);

@@ -145,13 +145,14 @@ void Core::Impl::list_departure(const Lane& lane, const Path& path, Index pool, 
     departure.pool = pool;
     const bool all = wants_all(pool);
     for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
-        list_locals(lane, path, pool, family, all, departure.locals[static_cast<unsigned>(family)]);
+        std::vector<Local>& locals = departure.locals[static_cast<unsigned>(family)];
+        if (all) list_locals(lane, path, pool, family, locals);
+        else locals.assign(1, preferred_local(lane, path, pool, family));
     }
 }
 
-void Core::Impl::list_locals(
-    const Lane& lane, const Path& path, Index pool, Family family, bool all, std::vector<Local>& locals) const {
-    if (!all || path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, pool, family));
+void Core::Impl::list_locals(const Lane& lane, const Path& path, Index pool, Family family, std::vector<Local>& locals) const {
+    if (path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, pool, family));
     sources_.list(pool, family, lane.name.source, now_, locals);
 }
 
@@ -240,10 +241,8 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
     return false;
 }
 
-// Leaves those that are to be delivered to like the first: a session is opened in one manner, from one pool. The others have their turn after these.
+// Leaves those that are to be delivered to like the first: a session is opened in one manner. The others have their turn after these.
 void Core::Impl::share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates) {
-    const Index pool = departure(candidates.front()).pool;
-    if (!departure_of_.empty()) std::erase_if(candidates, [&](std::uint32_t candidate) { return departure(candidate).pool != pool; });
     if (!deliveries_.by_candidate()) return;
     const auto how = [&](std::uint32_t candidate) { return how_to(lanes_[lane], path, candidate, locals(path, candidate)[rank]); };
     const Deliveries::Place first = how(candidates.front());
@@ -326,7 +325,7 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
     deliver.route = paths_[plan.path].route;
     deliver.permanent_so_far = plan.permanent;
     deliver.work = work_of(item);
-    actions_->push_back(std::move(deliver));
+    actions_->emplace_back(std::move(deliver));
 }
 
 void Core::Impl::shuffle_group() {

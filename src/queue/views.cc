@@ -151,7 +151,7 @@ Reach Core::Impl::reach_of(const policy::Suspension& suspension) const {
         const std::size_t candidates = is_late && path != none ? paths_[path].hops.size() : 0;
         std::vector<Local> from;
         for (std::uint32_t candidate = 0; candidate < candidates && !stopped; ++candidate) {
-            impl.list_locals(lane, paths_[path], pool_for(lane, paths_[path], candidate), paths_[path].hops[candidate].family, true, from);
+            impl.list_locals(lane, paths_[path], pool_for(lane, paths_[path], candidate), paths_[path].hops[candidate].family, from);
             stopped = std::any_of(from.begin(), from.end(), [&](const Local& local) {
                 return matches(impl.values_of(lane, paths_[path], candidate, local.address));
             });
