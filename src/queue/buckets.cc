@@ -89,6 +89,7 @@ void Buckets::obey(Bucket& bucket, const Choice& choice) {
         else if (bucket.adapting->base() != *choice.limits) bucket.adapting->obey(*choice.limits);
         bucket.limits = &bucket.adapting->limits();
     }
+    bucket.adapts = bucket.adapting != nullptr;
     bucket.condition = choice.condition;
     bucket.stops = choice.stops;
 }

@@ -22,25 +22,30 @@
 
 namespace sluice::queue {
 
-// One counter: a policy and the values of its fields.
-struct Bucket {
+// One counter: a policy and the values of its fields. With a million of them in use every line of the cache that a start touches is a
+// wait for memory: what it reads and writes stands in the first two.
+struct alignas(64) Bucket {
     using Key = policy::BucketKey;
     Key name;
-    const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
-    Index condition = none;     // of run time, when the limits are its
-    std::uint32_t used = 0;     // sessions that hold a slot
-    std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
-    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
-    std::uint32_t kept = 0;     // idle sessions that are not closed for others
-    Waiters::Round waiting;
-    policy::BucketState state;
-    TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
+    std::uint32_t used = 0;     // sessions that hold a slot
     bool in_turn = false;       // stands in the core's list of buckets to serve
     bool stops = false;         // the file says `stop` for it
+    bool adapts = false;        // its limits move: `adapting` is there
+    const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
+    Waiters::Round waiting;
+
+    policy::BucketState state;
+    TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
+    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
+
+    Index condition = none;     // of run time, when the limits are its
+    std::uint32_t closing = 0;  // of the sessions, those that will be reported closed before long
+    std::uint32_t kept = 0;     // idle sessions that are not closed for others
     std::unique_ptr<policy::Adapting> adapting;  // moves the limits, which are then its own; null: they stay
     const Key& key() const { return name; }
 };
+static_assert(sizeof(Bucket) == 192);
 
 // A session's place in a bucket.
 struct Slot {
@@ -171,7 +176,7 @@ public:
     Instant remembers_until(Index bucket) const {
         const Bucket& row = rows_[bucket];
         const Instant until = row.state.remembers_until(*row.limits);
-        return row.adapting == nullptr ? until : std::max(until, row.adapting->remembers_until());
+        return !row.adapts ? until : std::max(until, row.adapting->remembers_until());
     }
     // What is learned from outcomes, where limits move. True when they did.
     bool learn_delivered(Index bucket, Instant now);

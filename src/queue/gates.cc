@@ -133,9 +133,9 @@ void Core::Impl::set_aside(Index lane) {
     key.part = static_cast<std::uint16_t>(suspensions_.part_of(policy::leak_hash(items_[item].message)));
     ASSERT(key.part < lanes_[lane].name.part);
     const Index aside = lane_of(key);
-    const Instant end = items_[item].timer.when;
+    const std::optional<Instant> end = items_[item].timer.is_set() ? std::optional(items_[item].timer.when) : std::nullopt;
     leave_place(item);
-    wheel_.add(timer_key(Timed::item, item), end);
+    if (end) wheel_.add(timer_key(Timed::item, item), *end);
     join_lane(item, aside, false);
 }
 

@@ -42,8 +42,9 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     Item& item = items_[at];
     item.where = none;
     if (item.deadline() <= now_) return conclude_late(at);
-    watch_end(at);
     find_place(at, first_in_lane);
+    // Most of them have started by now, and need no timer.
+    if (item.state() == ItemState::ready && !item.timer.is_set()) watch_end(at);
 }
 
 // A ready item waits for plugins, then for the route of its domain, then in a lane.
@@ -62,7 +63,7 @@ Deliveries::Place Core::Impl::how_to(const Item& item) {
     Lane lane;
     const Index path = destinations_[item.destination].path;
     if (path == none) {
-        lane.name = {item.destination, profiles_[item.profile].lane, {}, item.priority, told_attempt(item.attempts)};
+        lane.name = {item.destination, profiles_.lane_of(item.profile), {}, item.priority, told_attempt(item.attempts)};
         return deliveries_.of(values_of(lane));
     }
     lane.name = lane_key(item, path);
@@ -86,7 +87,7 @@ void Core::Impl::watch_end(Index at) {
 
 // What policy and routing can tell an item by.
 LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
-    const Index profile = profiles_[item.profile].lane;
+    const Index profile = profiles_.lane_of(item.profile);
     const SourceChoice source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
     return {item.destination, profile, source, item.priority, told_attempt(item.attempts)};
 }
