@@ -1,11 +1,16 @@
 """The hooks of mail in: what each answer of a plugin does to a session and its message, and what happens without one."""
 
 import base64
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import threading
+import time
 
 from clients import Raw, submit
+from peers import program
 from test_plugins import Plugins
 from world import wait_for
 
@@ -331,6 +336,40 @@ class Changes(Inbound):
             self.assertIn("\r\nX-Seen: yes", header)
 
 
+class Unmodified(Inbound):
+    """Packages from npm as they are."""
+
+    def test_dkim_signs_what_arrives(self):
+        try:
+            import dkim
+        except ImportError:
+            self.skipTest("python3-dkim is not installed")
+        folder = self.engine.config / "dkim" / "src.test"
+        folder.mkdir(parents=True)
+        key = subprocess.run([program("openssl"), "genrsa", "2048"], capture_output=True, check=True).stdout
+        public = subprocess.run([program("openssl"), "rsa", "-pubout"], input=key, capture_output=True, check=True).stdout
+        record = b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
+        (folder / "private").write_bytes(key)
+        (folder / "selector").write_text("may2026\n")
+        self.engine.set("dkim.ini", "sign", enabled="true", headers="From, To, Subject, Date, Message-ID")
+        self.engine.set("dkim.ini", "verify", enabled="false")
+        self.plugins.add("dkim")
+        self.plugins.start()
+        folded = "Subject: one\r\n two\r\nFrom: <a@src.test>\r\nTo: b@dst.test\r\n\r\n.\r\n.dots\r\n\r\nend  \r\n\r\n\r\n"
+        for content in (MESSAGE, folded, self.message(body="x" * 70 + "\r\n")):
+            submit(self.engine, "b@dst.test", content)
+        asked = []
+
+        def look_up(name, timeout=5):
+            asked.append(name)
+            return record
+
+        for arrived in self.arrived(3):
+            self.assertIn("DKIM-Signature:", arrived)
+            self.assertTrue(dkim.verify(arrived.encode("latin-1"), dnsfunc=look_up), arrived)
+        self.assertEqual(set(asked), {b"may2026._domainkey.src.test."})
+
+
 class Trouble(Inbound):
     def test_failures_and_timeouts(self):
         self.expects_errors = True
@@ -403,6 +442,83 @@ class Trouble(Inbound):
             client.ask("RSET")
             client.ask("MAIL FROM:<a@src.test>")
         self.assertEqual(self.what_was_said(3), [["reset", ".1"], ["reset", ".2"], ["gone", 0]])
+
+    def test_a_client_that_leaves_while_plugins_think(self):
+        self.plugin("""
+            exports.hook_data_post = (next) => { say('thinks'); setTimeout(next, 500) }
+            exports.hook_disconnect = (next, connection) => { say('gone'); next() }""").start()
+        with Raw(self.engine.port) as client:
+            for line in ("MAIL FROM:<a@src.test>", "RCPT TO:<b@dst.test>", "DATA"):
+                client.ask(line)
+            client.send(MESSAGE + ".\r\n")
+            self.what_was_said()
+        self.assertEqual(self.what_was_said(2), [["thinks"], ["gone"]])
+        # It was complete, so it may have been accepted; it must not have been twice, or in part.
+        self.assertTrue(all(mail.endswith("hello\r\ndot\r\n") for mail in self.arrived()))
+
+    def test_stopping_lets_plugins_decide_about_what_is_there(self):
+        self.plugin("exports.hook_data_post = (next) => { say('thinks'); setTimeout(next, 1500) }").start()
+        with Raw(self.engine.port) as client:
+            for line in ("MAIL FROM:<a@src.test>", "RCPT TO:<b@dst.test>", "DATA"):
+                client.ask(line)
+            client.send(MESSAGE + ".\r\n")
+            self.what_was_said()
+            self.engine.process.child.terminate()
+            self.assertEqual(client.reply()[0], 250)
+        self.assertEqual(self.engine.stop(), 0)
+
+    def test_hosts_killed_again_and_again_while_mail_comes_in(self):
+        self.plugin("""
+            exports.hook_connect = (next) => next()
+            exports.hook_rcpt = (next) => next()
+            exports.hook_data_post = (next, connection) => {
+                connection.transaction.add_header('X-Seen', 'yes')
+                setTimeout(next, 5)
+            }""").start()
+        over, taken = threading.Event(), []
+
+        def murder():
+            while not over.wait(1.5):
+                host = self.plugins.host()
+                with contextlib.suppress(ProcessLookupError):
+                    if host:
+                        os.kill(host, signal.SIGKILL)
+
+        def insist(name):
+            for number in range(40):
+                to = f"{name}{number}@dst.test"
+                while not self.dialogue(to=to)[5:6] == [250]:
+                    time.sleep(0.05)
+                taken.append(to)
+
+        threads = [threading.Thread(target=insist, args=[name]) for name in "xyz"]
+        murderer = threading.Thread(target=murder)
+        for thread in [murderer, *threads]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        over.set()
+        murderer.join()
+        self.engine.wait_empty(60)
+        self.assertEqual(sorted(to for mail in self.keeper.ledger() for to in mail["to"]), sorted(taken))
+        self.assertTrue(all("\r\nX-Seen: yes" in mail for mail in self.arrived(len(taken))), "none went past the plugin")
+
+    def test_a_header_without_measure_is_refused(self):
+        self.engine.set("connection.ini", "headers", max_lines=100_000)
+        self.engine.set("connection.ini", "max", bytes="26214400")
+        self.plugin("exports.hook_data_post = (next) => next()").start()
+        content = "Subject: a\r\n" + ("X-Long: " + "x" * 900 + "\r\n") * 5000 + "\r\nbody\r\n"
+        self.assertEqual(self.dialogue(content=content)[5], 552)
+        self.assertEqual(self.dialogue()[5], 250)
+
+    def test_a_plugin_that_makes_a_message_endless(self):
+        self.plugin("""
+            exports.hook_data_post = function (next, connection) {
+                for (let n = 0; n < 40; n++) connection.transaction.add_header('X-Much', 'y'.repeat(1024 * 1024))
+                next()
+            }""").start()
+        self.assertEqual(self.dialogue()[5], 451)
+        self.engine.wait_empty()
 
     def test_many_recipients_in_one_group(self):
         self.plugin("exports.hook_rcpt_ok = (next, connection) => next()").start()
