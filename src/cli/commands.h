@@ -2,9 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/json/object.hpp>
+#include <functional>
 
 #include "base/problem.h"
 #include "cli/session.h"
+#include "control/backend.h"
 
 namespace sluice::cli {
 
@@ -15,6 +17,11 @@ void add_policy_commands(CLI::App& app, Session& session);    // policy check, a
 void add_condition_commands(CLI::App& policy, Session& session);  // policy add, list, delete
 void add_suspend_commands(CLI::App& app, Session& session);   // suspend add, list, delete, resume
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
+
+// Reads the queue directory of a Haraka and says what could be imported.
+using ReadQueue = std::function<control::Import(const std::string& directory)>;
+// queue import; after the queue's other commands. `read_queue` does what is asked for without an engine.
+void add_import_command(CLI::App& app, Session& session, const ReadQueue& read_queue);
 
 // Haraka's spellings, which need no subcommand.
 struct HarakaOptions {
