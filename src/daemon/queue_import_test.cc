@@ -39,6 +39,27 @@ public:
     int accepted = 0;
 };
 
+// Passes on to a spool, but refuses so many batches first, as a disk that fails does.
+class Reluctant final : public spool::Spool {
+public:
+    explicit Reluctant(std::unique_ptr<spool::Spool> inner) : inner_(std::move(inner)) {}
+    void append(spool::Batch batch, spool::CommitListener* listener, std::uint64_t ticket) override {
+        if (refusals == 0 || listener == nullptr) return inner_->append(std::move(batch), listener, ticket);
+        --refusals;
+        std::vector<spool::Committed> refused{{ticket, fail(Errc::disk_failed, "the disk is broken")}};
+        listener->committed(refused);
+    }
+    Result<mail::MessagePtr> load(MessageId id) override { return inner_->load(id); }
+    spool::Status status() const override { return inner_->status(); }
+    spool::Pulse pulse() const override { return inner_->pulse(); }
+    bool accepting() const override { return inner_->accepting(); }
+    void close() override { inner_->close(); }
+    int refusals = 0;
+
+private:
+    std::unique_ptr<spool::Spool> inner_;
+};
+
 // A journal in a folder of its own, and what an engine on it would know.
 class Place {
 public:
@@ -51,7 +72,7 @@ public:
         const auto on_item = [this](const spool::RecoveredItem& item) {
             items[item.id] = {item.attempts, item.next, std::string(item.domain)};
         };
-        spool_ = std::move(*spool::Spool::open(options, on_item, report));
+        spool_ = std::make_unique<Reluctant>(std::move(*spool::Spool::open(options, on_item, report)));
         ids_ = std::make_unique<spool::IdSource>(clock_, report.last_id);
         spool::Batch erasures;
         marks.recover(report.policies, erasures);
@@ -66,7 +87,7 @@ public:
     };
 
     // `on_durable` runs when the messages are on disk and their files still there.
-    control::Import import(const std::function<void()>& on_durable = {}, bool force = true) {
+    control::Import import(const std::function<void()>& on_durable = {}) {
         ImportTarget target{
             *spool_, *ids_, clock_, images, events,
             [&](std::vector<queue::Event>& queued) {
@@ -74,12 +95,19 @@ public:
                 queued.clear();
                 if (on_durable) on_durable();
             },
-            [] { return std::optional<std::string>(); }, [] { return std::make_shared<const config::Settings>(); }};
+            [this] { return full_for-- > 0 ? std::optional<std::string>("the queue is at its bound") : std::nullopt; },
+            [] { return std::make_shared<const config::Settings>(); }};
         control::ImportRequest request;
         request.directory = (folder_ / "queue").string();
-        request.force = force;
-        return QueueImport(request, &target, marks, nullptr, {}).run();
+        request.force = true;
+        QueueImport import(request, &target, marks, nullptr, [&](const control::Import& now) {
+            if (now.state == control::Import::State::waiting) waited_for = now.problem;
+            if (now.state == control::Import::State::waiting && cancels) import_->cancel();
+        });
+        import_ = &import;
+        return import.run();
     }
+    void refuse(int batches) { spool_->refusals = batches; }
 
     mail::MessagePtr load(MessageId id) { return spool_->load(id).value_or(nullptr); }
     const SystemClock& clock() const { return clock_; }
@@ -90,11 +118,15 @@ public:
     plugin::Images images;
     NoEvents events;
     std::vector<queue::Admit> admitted;
+    int full_for = 0;        // questions
+    bool cancels = false;    // when the import waits
+    std::string waited_for;
 
 private:
     fs::path folder_;
+    QueueImport* import_ = nullptr;  // while there is one
     SystemClock clock_;
-    std::unique_ptr<spool::Spool> spool_;
+    std::unique_ptr<Reluctant> spool_;
     std::unique_ptr<spool::IdSource> ids_;
 };
 
@@ -256,6 +288,36 @@ TEST_F(QueueImportTest, WhatCannotBeReadIsLeftAndTold) {
     EXPECT_EQ(files(), 9U);
     EXPECT_EQ(place.import().left, 6U) << "told again";
     EXPECT_EQ(place.admitted.size(), 1U);
+}
+
+TEST_F(QueueImportTest, WhatTheDiskRefusesIsTriedAgain) {
+    for (int number = 0; number < 10; ++number) put(name_of(number), queue_file("\r\nx\r\n"));
+    Place place(folder_);
+    place.refuse(4);
+    const control::Import import = place.import();
+    EXPECT_EQ(import.state, control::Import::State::done) << import.problem;
+    EXPECT_EQ(import.imported, 10U);
+    EXPECT_EQ(place.waited_for, "the disk is broken");
+    EXPECT_EQ(place.admitted.size(), 10U);
+    EXPECT_EQ(place.marks.size(), 0U);
+    EXPECT_EQ(place.images.get(ItemId{MessageId{0}, 0}), "");
+    EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(QueueImportTest, AFullQueueIsWaitedForAndTheWaitCanBeCancelled) {
+    put(name_of(1), queue_file("\r\nx\r\n"));
+    Place place(folder_);
+    place.full_for = 1;
+    EXPECT_EQ(place.import().imported, 1U);
+    EXPECT_EQ(place.waited_for, "the queue is at its bound");
+
+    put(name_of(2), queue_file("\r\ny\r\n"));
+    place.full_for = 1'000'000;
+    place.cancels = true;
+    const control::Import import = place.import();
+    EXPECT_EQ(import.state, control::Import::State::cancelled);
+    EXPECT_EQ(import.imported, 0U);
+    EXPECT_EQ(files(), 1U);
 }
 
 TEST_F(QueueImportTest, ADryRunOnlyReads) {

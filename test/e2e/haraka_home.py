@@ -54,7 +54,8 @@ const fs = require('fs')
 const path = require('path')
 exports.hook_delivered = function (next, hmail) {
     const file = path.join(process.env.HARAKA || '.', 'accounts')
-    fs.appendFileSync(file, JSON.stringify({ uuid: hmail.todo.uuid, notes: hmail.todo.notes, fails: hmail.num_failures }) + '\\n')
+    fs.appendFileSync(file, JSON.stringify({ uuid: hmail.todo.uuid, notes: hmail.todo.notes, fails: hmail.num_failures,
+        seen: hmail.todo.rcpt_to.map((one) => one.seen) }) + '\\n')
     next()
 }
 """
@@ -122,10 +123,11 @@ def address(mailbox, generation="3.2", **more):
     return {**known, **more}
 
 
-def queue_file(to, content, sender="a@src.test", generation="3.2", notes=None, uuid="", queue_time=None, indent="\t", domain=None):
-    """The octets of a queue file; `content` in CRLF lines without stuffed dots."""
+def queue_file(to, content, sender="a@src.test", generation="3.2", notes=None, uuid="", queue_time=None, indent="\t", domain=None,
+               more=None):
+    """The octets of a queue file; `content` in CRLF lines without stuffed dots; `more`: what plugins noted on recipients."""
     todo = {"queue_time": queue_time, "domain": domain or to[0].rpartition("@")[2].lower(),
-            "rcpt_to": [address(one, generation) for one in to], "mail_from": address(sender, generation), "notes": notes or {},
+            "rcpt_to": [address(one, generation, **(more or {})) for one in to], "mail_from": address(sender, generation), "notes": notes or {},
             "uuid": uuid, "force_tls": False}
     if queue_time is None:
         del todo["queue_time"]

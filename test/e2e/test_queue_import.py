@@ -192,6 +192,31 @@ class QueueImport(EndToEnd):
         self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
 
 
+    def test_kill_9_at_each_step_gives_each_message_once(self):
+        """Dies in the system calls themselves: before a file is removed, in the middle of a portion, before the directory is synced."""
+        if not shutil.which("strace"):
+            self.skipTest("strace is not installed")
+        self.engine.set("outbound.ini", disabled="true")
+        count = 700
+        queue = self.engine.directory / "queue"
+        expected = self.fill(count, queue)
+        deaths = 0
+        for call, when in (("unlinkat", 1), ("unlinkat", 100), ("unlinkat", 256), ("fsync", 3), ("unlinkat", 300), ("fsync", 4)):
+            strace = ["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}"]
+            self.engine.start(wait=False, command=strace)
+            wait_for(lambda: not self.engine.process.running() or not any(name.startswith("1") for name in os.listdir(queue)),
+                     f"the death at {call} {when}")
+            deaths += not self.engine.process.running()
+            self.engine.process.kill()
+        self.assertGreaterEqual(deaths, 3)
+        self.engine.set("outbound.ini", disabled="false")
+        self.engine.start()
+        self.sink.wait(count)
+        self.engine.wait_empty()
+        self.engine.stop()
+        self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
+
+
 class FromHaraka(EndToEnd):
     """Queue files that a real Haraka wrote."""
 
@@ -290,6 +315,12 @@ class FromHaraka(EndToEnd):
         self.haraka.stop()
         uuids = {contents_of((self.haraka.queue / name).read_bytes())[0]["uuid"] for name in self.haraka.names()}
 
+        # One that a plugin had noted something on; Haraka before 3.2 keeps that.
+        noted = queue_file(["noted@dst.test"], b"\r\nx\r\n", uuid="NOTED.1", notes={"accounted": {"to": 1}}, more={"seen": [1]})
+        (self.haraka.queue / name_of(1, now_ms(), now_ms(), 1)).write_bytes(noted)
+        uuids.add("NOTED.1")
+        files += 1
+
         sink = self.world.sink()
         engine = self.world.engine()
         engine.directory, engine.port = self.haraka.folder, self.haraka.port
@@ -312,5 +343,6 @@ class FromHaraka(EndToEnd):
         for one in told:
             self.assertIn(one["notes"]["accounted"]["to"], (1, 3))
             self.assertEqual(one["fails"], 1)
+            self.assertEqual(one["seen"], [[1]] if one["uuid"] == "NOTED.1" else [None] * len(one["seen"]))
         engine.cli("inject", "--from", "a@src.test", "--to", "new@dst.test", input="Subject: after\n\nx\n")
         sink.wait(files + 1)
