@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <boost/json/object.hpp>
 #include <functional>
+#include <optional>
+#include <string>
 
 #include "base/problem.h"
 #include "cli/session.h"
@@ -18,10 +20,14 @@ void add_condition_commands(CLI::App& policy, Session& session);  // policy add,
 void add_suspend_commands(CLI::App& app, Session& session);   // suspend add, list, delete, resume
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
 
-// Reads the queue directory of a Haraka and says what could be imported.
-using ReadQueue = std::function<control::Import(const std::string& directory)>;
-// queue import; after the queue's other commands. `read_queue` does what is asked for without an engine.
-void add_import_command(CLI::App& app, Session& session, const ReadQueue& read_queue);
+// What can be said of the queue directory of a Haraka without an engine.
+struct QueueSight {
+    std::function<control::Import(const std::string& directory)> dry_run;
+    // A sentence when a Haraka is at work on it: we may see processes that the engine may not.
+    std::function<std::optional<std::string>(const std::string& directory)> at_work;
+};
+// queue import; after the queue's other commands.
+void add_import_command(CLI::App& app, Session& session, const QueueSight& sight);
 
 // Haraka's spellings, which need no subcommand.
 struct HarakaOptions {

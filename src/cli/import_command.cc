@@ -97,15 +97,18 @@ Result<json::value> ask_engine(Session& session, const ImportOptions& options) {
     return session.client().post_json(imports_path, body);
 }
 
-void take_over(Session& session, ImportOptions options, const ReadQueue& read_queue) {
+void take_over(Session& session, ImportOptions options, const QueueSight& sight) {
     if (!options.directory.empty()) {
         std::error_code ignored;
         options.directory = std::filesystem::absolute(options.directory, ignored).lexically_normal().string();
     }
+    if (!options.directory.empty() && !options.dry_run && !options.force) {
+        if (const auto at_work = sight.at_work(options.directory)) return session.fail_with(Error(Errc::locked, *at_work));
+    }
     Result<json::value> answer = ask_engine(session, options);
     const bool nobody = !answer && answer.error().code == Errc::refused;
     if (nobody && options.dry_run && !options.directory.empty()) {
-        return print_import(session, control::to_json(read_queue(options.directory)));
+        return print_import(session, control::to_json(sight.dry_run(options.directory)));
     }
     if (nobody) {
         return session.fail_with(Error(
@@ -118,7 +121,7 @@ void take_over(Session& session, ImportOptions options, const ReadQueue& read_qu
 
 }  // namespace
 
-void add_import_command(CLI::App& app, Session& session, const ReadQueue& read_queue) {
+void add_import_command(CLI::App& app, Session& session, const QueueSight& sight) {
     const auto options = std::make_shared<ImportOptions>();
     CLI::App* command = app.get_subcommand("queue")->add_subcommand("import", "take over the queue directory of a Haraka that has ended");
     command->add_option("DIR", options->directory, "its queue directory; without: look at the import that is running, or was last");
@@ -126,7 +129,7 @@ void add_import_command(CLI::App& app, Session& session, const ReadQueue& read_q
     command->add_flag("--force", options->force, "also when a Haraka seems to work on it");
     command->add_flag("--background", options->background, "do not wait for the end");
     command->add_flag("--cancel", options->cancel, "end the import that is running; what is imported stays so");
-    command->callback([options, &session, read_queue] { take_over(session, *options, read_queue); });
+    command->callback([options, &session, sight] { take_over(session, *options, sight); });
 }
 
 }  // namespace sluice::cli

@@ -8,7 +8,9 @@ namespace {
 
 void add_commands(CLI::App& app, sluice::cli::Session& session) {
     sluice::daemon::add_simulate_command(app, session);
-    sluice::cli::add_import_command(app, session, sluice::daemon::read_queue);
+    sluice::cli::add_import_command(
+        app, session,
+        {sluice::daemon::read_queue, [](const std::string& directory) { return sluice::daemon::haraka_at_work(directory); }});
 }
 
 }  // namespace

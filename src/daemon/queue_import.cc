@@ -29,6 +29,18 @@ bool is_ours(std::string_view name) {
     return name.ends_with(".seg") || std::find(names.begin(), names.end(), name) != names.end();
 }
 
+// The process that a file name of this host names as its owner.
+void note_owner(const haraka::FileName& name, const std::string& host, std::set<std::int64_t>& owners) {
+    if (name.kind == haraka::NameKind::queued && name.host == host) owners.insert(name.pid);
+}
+
+std::optional<std::string> haraka_at_work(const std::string& directory, const std::set<std::int64_t>& owners) {
+    const auto id = running_haraka(directory, owners);
+    if (!id) return std::nullopt;
+    return "Haraka (process " + std::to_string(*id) + ") works on " + directory +
+           ": its mail would be sent twice. Stop it first; `--force` when it is something else";
+}
+
 }  // namespace
 
 QueueImport::QueueImport(
@@ -84,10 +96,8 @@ Result<> QueueImport::survey() {
     TRY_VOID(folder_->each_name([&](const std::string& file) {
         const haraka::FileName name = haraka::parse_file_name(file);
         if (name.kind == haraka::NameKind::temporary) ++report_.temporary;
-        if (name.kind == haraka::NameKind::queued) {
-            ++report_.found;
-            if (name.host == host) owners.insert(name.pid);
-        }
+        if (name.kind == haraka::NameKind::queued) ++report_.found;
+        note_owner(name, host, owners);
         return !cancelled();
     }));
     std::error_code error;
@@ -97,12 +107,8 @@ Result<> QueueImport::survey() {
     }
     tell();
     if (target_ == nullptr || request_.force || report_.found == 0) return {};
-    if (const auto id = running_haraka(request_.directory, owners)) {
-        return fail(
-            Errc::locked, "Haraka (process " + std::to_string(*id) + ") works on " + request_.directory +
-                              ": its mail would be sent twice. Stop it first; `--force` when it is something else");
-    }
-    return {};
+    const auto at_work = haraka_at_work(request_.directory, owners);
+    return at_work ? Result<>(fail(Errc::locked, *at_work)) : Result<>();
 }
 
 Result<> QueueImport::one_pass() {
@@ -306,6 +312,18 @@ bool QueueImport::pause() {
 
 void QueueImport::tell() {
     if (on_progress_) on_progress_(report_);
+}
+
+std::optional<std::string> haraka_at_work(const std::string& directory) {
+    const Result<ImportFolder> folder = ImportFolder::open(directory, false);
+    if (!folder) return std::nullopt;
+    std::set<std::int64_t> owners;
+    const std::string host = haraka_host_name();
+    const Result<> listed = folder->each_name([&](const std::string& file) {
+        note_owner(haraka::parse_file_name(file), host, owners);
+        return true;
+    });
+    return listed ? haraka_at_work(directory, owners) : std::nullopt;
 }
 
 control::Import read_queue(const std::string& directory) {

@@ -106,5 +106,7 @@ private:
 
 // A dry run where no engine runs.
 control::Import read_queue(const std::string& directory);
+// Why a queue directory should not be taken over now: a Haraka works on it, as far as we may see other people's processes.
+std::optional<std::string> haraka_at_work(const std::string& directory);
 
 }  // namespace sluice::daemon
