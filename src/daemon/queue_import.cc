@@ -18,7 +18,7 @@ namespace {
 // One sync carries so much.
 constexpr std::size_t files_at_once = 256;
 constexpr std::uint64_t bytes_at_once = 16ull << 20;
-constexpr std::uint64_t file_bytes_max = 1ull << 30;  // as the spool
+constexpr std::uint64_t file_bytes_max = 512ull << 20;  // mended line ends may double it, and the spool takes 1 GiB
 constexpr std::size_t left_files_max = 1'000;         // told by name
 constexpr std::size_t left_lines_max = 100;           // of them in the log
 constexpr auto between_tries = std::chrono::seconds(1);

@@ -18,6 +18,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr std::size_t length_octets = 4;
+constexpr std::size_t todo_octets_max = 64 << 20;
 // Deeper than any notes that somebody meant.
 constexpr std::size_t nesting_max = 200;
 constexpr std::size_t local_octets_max = 900;  // fits a line of SMTP
@@ -220,6 +221,7 @@ tl::expected<QueueFile, Fault> parse_queue_file(std::string_view bytes) {
         return fault(0, "the todo has " + std::to_string(length) + " octets, and " +
                             std::to_string(bytes.size() - length_octets) + " are there");
     }
+    if (length > todo_octets_max) return fault(0, "the todo has " + std::to_string(length) + " octets, more than any that was meant");
     const std::string_view text = bytes.substr(length_octets, length);
     std::size_t at = 0;
     std::string reason;

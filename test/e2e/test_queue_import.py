@@ -9,6 +9,8 @@ import os
 import random
 import shutil
 import smtplib
+import socket
+import subprocess
 import time
 
 from haraka_home import Instance, RealHaraka, contents_of, name_of, prepare_haraka, queue_file
@@ -147,7 +149,7 @@ class QueueImport(EndToEnd):
             self.assertIn(f"left: {name}: octet ", done.stderr)
             self.assertEqual((self.old / name).read_bytes(), octets)
         self.sink.wait(1)
-        self.assertIn("a queue file is left where it is", self.engine.process.output())
+        wait_for(lambda: "a queue file is left where it is" in self.engine.process.output(), "the log")
 
     def test_without_an_engine_only_a_dry_run(self):
         self.fill(3)
@@ -157,6 +159,24 @@ class QueueImport(EndToEnd):
         self.assertEqual(refused.returncode, 69)
         self.assertIn("start it", refused.stderr)
         self.assertEqual(len(os.listdir(self.old)), 3)
+
+    def test_a_process_that_files_name_is_noticed_by_its_title(self):
+        """The plugin process_title hides the command line; pids in file names tell then. `--force` when it is somebody else."""
+        host = socket.gethostname().replace("\\", "\\057").replace(":", "\\072").replace("_", "\\137")
+        child = subprocess.Popen(["Haraka (worker 1)", "600"], executable=shutil.which("sleep"))
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        queue = self.engine.directory / "queue"
+        for number, name in enumerate((host, "another-host")):
+            self.put(name_of(number, now_ms(), now_ms(), pid=child.pid, host=name), queue_file([f"r{number}@dst.test"], b"\r\nx\r\n"), queue)
+        self.engine.start()
+        self.assertIn(f"process {child.pid}", self.imported("failed")["problem"])
+        wait_for(lambda: "a queue is not imported" in self.engine.process.output(), "the log")
+        self.assertEqual(self.engine.cli("queue", "import", queue, check=False).returncode, 1)
+        self.assertIn("imported 2 of 2", self.engine.cli("queue", "import", queue, "--force").stdout)
+        self.sink.wait(2)
+        self.put(name_of(2, now_ms(), now_ms(), pid=child.pid, host="another-host"), queue_file(["r2@dst.test"], b"\r\nx\r\n"), queue)
+        self.assertIn("imported 1 of 1", self.engine.cli("queue", "import", queue).stdout)
 
     def test_mistakes_are_told(self):
         self.engine.start()
