@@ -8,9 +8,9 @@ const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisco
 
 // Resolves to { code, msg, plugin, timedOut }, where code is CONT when nobody decided; never rejects.
 // A plugin that throws or rejects counts as CONT. One that does not answer in time counts as `onTimeout` says: 'cont' goes
-// on with the next plugin, 'denysoft' ends the chain.
-async function runHook(registry, logger, hook, object, params, onTimeout = 'cont') {
-    for (const listener of registry.of(hook)) {
+// on with the next plugin, 'denysoft' ends the chain. `span`: see Registry.of().
+async function runHook(registry, logger, hook, object, params, onTimeout = 'cont', span = undefined) {
+    for (const listener of registry.of(hook, span)) {
         const answer = await ask(listener, logger, hook, object, params)
         if (answer.timedOut) {
             if (onTimeout === 'cont') continue

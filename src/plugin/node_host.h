@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "async/mailbox.h"
+#include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "async/workers.h"
@@ -25,6 +26,7 @@
 #include "net/stream.h"
 #include "plugin/child.h"
 #include "plugin/frames.h"
+#include "plugin/plan.h"
 
 namespace sluice::plugin {
 
@@ -75,6 +77,8 @@ public:
     bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
+    // Where they stand in the order of all plugins.
+    JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
 private:
     struct Note {
@@ -109,18 +113,22 @@ private:
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
+    static JavaScriptListenersPtr read_listeners(const boost::json::object& message);
     void give_up(const boost::json::array& broken);
     void handle_log(const boost::json::object& message);
     std::string hello() const;
 
     const config::PluginHostSettings settings_;
     const std::string directory_;
+    const std::vector<std::string> javascript_;
+    const std::vector<std::string> native_;  // that it leaves to us, as they are listed
     const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
     const std::function<void()> on_hooks_;
     std::atomic<unsigned> hooks_ = ~0u;
+    async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;
