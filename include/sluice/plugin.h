@@ -293,10 +293,10 @@ typedef struct sluice_plugin {
     void (*shutdown)(void *state);
 } sluice_plugin;
 
-/* The one symbol that a plugin exports. */
+/* The one symbol that a plugin exports; SLUICE_PLUGIN defines it, at the end of one file. */
 extern SLUICE_EXPORT const sluice_plugin sluice_plugin_entry;
 #define SLUICE_PLUGIN(version, init, shutdown) \
-    SLUICE_EXPORT const sluice_plugin sluice_plugin_entry = { \
+    const sluice_plugin sluice_plugin_entry = { \
         (uint32_t)sizeof(sluice_plugin), SLUICE_PLUGIN_ABI, version, init, shutdown}
 
 #ifdef __cplusplus
