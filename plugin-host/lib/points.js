@@ -3,6 +3,7 @@
 
 const constants = require('haraka-constants')
 const { runHook } = require('./chain')
+const { SESSION_HOOKS } = require('./inbound')
 const { normaliseMx } = require('./mx')
 const { textOf } = require('./logger')
 
@@ -12,13 +13,14 @@ const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 // Before each attempt: may it begin, and where does it go? Without an answer it begins; without an answer about the
 // route it is a temporary failure, because mail that plugins route must not go elsewhere.
 async function attempt({ registry, logger }, item, { spans } = {}) {
-    const sent = await runHook(registry, logger, 'send_email', item, [], 'cont', spanOf(spans, 'send_email'))
+    const sent = await runHook(registry, logger, 'send_email', item, [], { span: spanOf(spans, 'send_email') })
     if (sent.code === constants.delay) {
         const seconds = Number(sent.msg)
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
-    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft', spanOf(spans, 'get_mx'))
+    const routed = await runHook(
+        registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft', span: spanOf(spans, 'get_mx') })
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
     const last = spans && !spans.get_mx ? sent : routed
@@ -61,7 +63,7 @@ async function deferred({ registry, logger }, item, told) {
         params.fail_recips = item.todo.rcpt_to
         params.mx = told.mx
     }
-    const answer = await runHook(registry, logger, 'deferred', item, params, 'cont', spanOf(told.spans, 'deferred'))
+    const answer = await runHook(registry, logger, 'deferred', item, params, { span: spanOf(told.spans, 'deferred') })
     if (answer.code === constants.cont) return { what: 'default' }
     if (!DENYSOFT.has(answer.code)) return { what: 'drop', by: answer.plugin }
     const seconds = Number(answer.msg)
@@ -76,7 +78,7 @@ async function bounce({ registry, logger }, item, told) {
     error.mx = told.mx
     error.bounced_rcpt = item.todo.rcpt_to
     item.bounce_error = error
-    const answer = await runHook(registry, logger, 'bounce', item, error, 'cont', spanOf(told.spans, 'bounce'))
+    const answer = await runHook(registry, logger, 'bounce', item, error, { span: spanOf(told.spans, 'bounce') })
     return answer.code === constants.cont ? { what: 'default' } : { what: 'silent', by: answer.plugin }
 }
 
@@ -86,7 +88,7 @@ async function delivered({ registry, logger }, item, told) {
         told.host, told.ip, told.response, told.delay, told.port, told.mode, told.of.map((at) => item.todo.rcpt_to[at]),
         told.secured, told.authenticated,
     ]
-    const answer = await runHook(registry, logger, 'delivered', item, params, 'cont', spanOf(told.spans, 'delivered'))
+    const answer = await runHook(registry, logger, 'delivered', item, params, { span: spanOf(told.spans, 'delivered') })
     if (answer.code !== constants.cont && answer.code !== constants.ok) {
         item.logwarn(`${answer.plugin} answered delivered with ${constants.translate(answer.code)}, which changes nothing`)
     }
@@ -104,7 +106,7 @@ function reason(msg, otherwise) {
 
 const POINTS = { attempt, deferred, bounce, delivered }
 // The hooks of Haraka's that the engine calls, each by one of the points.
-const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered']
+const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', ...SESSION_HOOKS]
 // Hooks that the host itself calls.
 const OWN = ['init_master', 'deny']
 
