@@ -8,6 +8,7 @@ const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
+const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { CONSTANTS } = require('./plugin')
@@ -28,6 +29,7 @@ class Host {
         switch (message.t) {
             case 'hello': return void this.start(message)
             case 'hook': return void this.answer(message)
+            case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
             case 'unread': return this.endRead(message.id, new Error(message.reason))
@@ -40,9 +42,11 @@ class Host {
         this.logger.level = hello.log_level
         this.makeAddress = addressMaker(chooseGeneration(hello.addresses, hello.directory))
         this.items = new Items(this)
+        this.sessions = new Sessions(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
         this.core = this.coreModules()
         this.registry = new Registry(this)
+        this.registry.order = hello.order || []
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
         await this.registry.loadAll(hello.native)
@@ -55,24 +59,27 @@ class Host {
 
     ready() {
         const hooks = {}
+        const places = {}
         const uncalled = []
         for (const hook of this.registry.listeners.keys()) {
             if (!this.registry.has(hook) || OWN.includes(hook)) continue
             if (CALLED.includes(hook)) {
                 hooks[hook] = this.registry.patience(hook)
+                places[hook] = this.registry.of(hook).map((listener) => this.registry.placeOf(listener))
             } else {
                 for (const { plugin } of this.registry.of(hook)) uncalled.push({ hook, plugin: plugin.name })
             }
         }
         const { plugins, failed, broken } = this.registry
-        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, uncalled, failed, broken }
+        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, places, uncalled, failed, broken }
     }
 
-    async answer({ id, point, item: given, ...told }) {
+    async answer({ id, point, item: given, noted, ...told }) {
         let answer
         let image
         try {
             const item = this.items.get(given)
+            if (noted) Object.assign(item.todo.notes, noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             answer = await POINTS[point](this, item, told)
@@ -90,6 +97,17 @@ class Host {
         this.reads.set(id, stream)
         this.wire.send({ t: 'read', id, item: itemId })
         return stream
+    }
+
+    // The content of the message that a question is about.
+    async fetchContent(question) {
+        const stream = new PassThrough()
+        const id = ++this.lastRead
+        this.reads.set(id, stream)
+        this.wire.send({ t: 'read', id, question })
+        const pieces = []
+        for await (const piece of stream) pieces.push(piece)
+        return Buffer.concat(pieces)
     }
 
     takeOctets(request, octets, last) {

@@ -42,7 +42,7 @@ class HMailItem extends EventEmitter {
         this.recipients = new Map() // by place in the envelope
         this.todo = {
             queue_time: given.arrival, domain: given.domain, rcpt_to: [], mail_from: makeAddress(given.mail_from),
-            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.id,
+            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
         }
         this.restored = image.rcpt || {}
@@ -144,8 +144,16 @@ class Items {
         return item
     }
 
+    // The live notes of a message that is about to be queued: its items will have them.
+    adopt(id, notes) {
+        if (!['send_email', 'get_mx', 'deferred', 'bounce', 'delivered'].some((hook) => this.host.registry.has(hook))) return
+        this.messages.set(id, { notes, alive: 0, ended: 0, total: Infinity })
+        if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
+    }
+
     message(given) {
         let message = this.messages.get(given.message)
+        if (message) message.total = given.items
         if (!message) {
             const notes = (given.image && JSON.parse(given.image).live) || given.notes || {}
             message = { notes: new Notes(structuredClone(notes)), alive: 0, ended: 0, total: given.items }

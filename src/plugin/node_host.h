@@ -12,9 +12,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "async/mailbox.h"
+#include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "async/workers.h"
@@ -25,16 +27,27 @@
 #include "net/stream.h"
 #include "plugin/child.h"
 #include "plugin/frames.h"
+#include "plugin/plan.h"
+#include "reception/hooks.h"
 
 namespace sluice::plugin {
 
+// The hooks of mail out, then those of mail in.
+inline constexpr std::size_t point_count = delivery::hook_count + reception::hook_count;
+constexpr std::size_t point_of(delivery::Hook hook) { return static_cast<std::size_t>(hook); }
+constexpr std::size_t point_of(reception::Hook hook) { return delivery::hook_count + static_cast<std::size_t>(hook); }
+
 // One question to plugins. The coroutine that asks owns it and waits for `done`.
 struct Question {
-    Question(delivery::Hook hook_, std::string text_, async::Executor executor)
-        : hook(hook_), text(std::move(text_)), done(executor) {}
+    template <class Hook>
+    Question(Hook hook, std::string text_, async::Executor executor)
+        : type(std::is_same_v<Hook, delivery::Hook> ? "hook" : "session"), point(point_of(hook)), text(std::move(text_)), done(executor) {}
 
-    const delivery::Hook hook;
+    const char* const type;  // of the message
+    const std::size_t point;
     const std::string text;  // members of the message, without braces
+    const std::string* content = nullptr;  // what the host may read
+    std::string octets;                    // what it sent with the answer
     Result<boost::json::object> answer = fail(Errc::cancelled, "no answer");
     async::Signal done;
     async::Mailbox<Question*>* back = nullptr;  // takes it to where it is waited for
@@ -68,24 +81,33 @@ public:
     void ask(Question& question);
     // Nobody waits for an answer. Dropped, and counted, when the host is slow or down.
     void tell(std::string text);
+    // The same, but whoever was asked about something must hear how it ends: only a host that is down misses it.
+    void report(std::string text);
     // The item has left the queue.
     void forget(ItemId item);
 
     // Until a host has told what its plugins listen to, everything is wanted.
-    bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
+    template <class Hook>
+    bool wants(Hook hook) const {
+        return (hooks_ & bit(point_of(hook))) != 0;
+    }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
+    // Where they stand in the order of all plugins.
+    JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
 private:
     struct Note {
         Question* question = nullptr;
         std::string text;        // without a question: a message
         std::string ended_item;  // or this
+        bool must_arrive = false;
     };
     enum class State : std::uint8_t { down, starting, ready };
 
-    static constexpr unsigned routes_bit = 1u << delivery::hook_count;
-    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
+    static constexpr unsigned routes_bit = 1u << point_count;
+    static_assert(point_count < 32);
+    static constexpr unsigned bit(std::size_t point) { return 1u << point; }
 
     void take(std::vector<Note>& notes);
     void put(Question& question);
@@ -106,21 +128,29 @@ private:
     void end_host(const std::string& why);
     void bury();
     std::chrono::milliseconds pause() const;
+    void lend(std::uint32_t request, std::uint64_t question);
+    bool take_octets(std::string_view payload);
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
+    static JavaScriptListenersPtr read_listeners(const boost::json::object& message);
+    unsigned listen(const boost::json::object& hooks);
+    void tell_of_plugins(const boost::json::object& message);
     void give_up(const boost::json::array& broken);
     void handle_log(const boost::json::object& message);
     std::string hello() const;
 
     const config::PluginHostSettings settings_;
     const std::string directory_;
+    const std::vector<std::string> javascript_;
+    const std::vector<std::string> native_;  // that it leaves to us, as they are listed
     const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
     const std::function<void()> on_hooks_;
     std::atomic<unsigned> hooks_ = ~0u;
+    async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;
@@ -133,10 +163,10 @@ private:
     FrameReader reader_;
     std::string outgoing_;   // JSON messages of the next frame, without brackets
     std::string octets_;     // whole frames
-    std::uint64_t last_question_ = 0;
+    std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
     std::deque<Question*> waiting_;  // for a host
-    std::array<std::optional<std::chrono::milliseconds>, delivery::hook_count> patience_{};  // nothing: for ever
+    std::array<std::optional<std::chrono::milliseconds>, point_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
     bool ever_ponged_ = false;   // this host
