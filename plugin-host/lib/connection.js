@@ -73,8 +73,9 @@ class Connection {
             this.tls.cipher = { name: told.tls.cipher, standardName: told.tls.cipher, version: told.tls.version }
         }
         const host = told.helo || null
-        if (host === this.hello.host) return
-        this.hello = { host, verb: host && (told.esmtp ? 'EHLO' : 'HELO') }
+        const verb = host && (told.esmtp ? 'EHLO' : 'HELO')
+        if (host === this.hello.host && verb === this.hello.verb) return
+        this.hello = { host, verb }
         if (host) this.results.add({ name: 'helo' }, this.hello)
     }
 

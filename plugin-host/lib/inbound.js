@@ -140,7 +140,8 @@ async function rcpt(host, connection, told) {
     const action = { ok: 'accept', denysoft: 'tempfail' }[found.what] || 'reject'
     connection.rcpt_incr(address, action, answer.msg, answer.code)
     if (action !== 'accept') {
-        transaction.rcpt_to = transaction.rcpt_to.filter((one) => one !== address)
+        const place = transaction.rcpt_to.indexOf(address)
+        if (place !== -1) transaction.rcpt_to.splice(place, 1)
         return found
     }
     transaction.known.rcpt_to.push(text)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import smtplib
 import subprocess
 import threading
 import time
@@ -368,6 +369,38 @@ class Unmodified(Inbound):
             self.assertIn("DKIM-Signature:", arrived)
             self.assertTrue(dkim.verify(arrived.encode("latin-1"), dnsfunc=look_up), arrived)
         self.assertEqual(set(asked), {b"may2026._domainkey.src.test."})
+
+
+    def test_auth_base_of_haraka_logs_clients_in(self):
+        self.strangers()
+        self.plugins.with_haraka().add("own_auth", """
+            exports.register = function () { this.inherits('auth/auth_base') }
+            exports.hook_capabilities = function (next, connection) {
+                const methods = ['PLAIN', 'LOGIN', 'CRAM-MD5']
+                connection.capabilities.push(`AUTH ${methods.join(' ')}`)
+                connection.notes.allowed_auth_methods = methods
+                next()
+            }
+            exports.hook_data_post = (next) => next()
+            exports.get_plain_passwd = (user, connection, cb) => cb(user === 'me@src.test' ? 'secret' : undefined)
+            exports.hook_get_mx = (next) => next(OK, '%s')""" % self.keeper.endpoint)
+        self.plugins.start()
+        for number, name in enumerate(("PLAIN", "LOGIN", "CRAM-MD5"), 1):
+            method = "auth_" + name.lower().replace("-", "_")
+            with self.subTest(name), smtplib.SMTP("127.0.0.1", self.engine.port, "client.test", timeout=60) as client:
+                client.ehlo()
+                client.user, client.password = "me@src.test", "wrong"
+                with self.assertRaises(smtplib.SMTPAuthenticationError):
+                    client.auth(name, getattr(client, method))
+                self.assertEqual(client.mail("a@src.test")[0], 250)
+                self.assertEqual(client.rcpt("b@dst.test")[0], 550)
+                client.rset()
+                client.password = "secret"
+                self.assertEqual(client.auth(name, getattr(client, method))[0], 235)
+                client.sendmail("a@src.test", "b@dst.test", MESSAGE)
+            arrived = self.arrived(number)[-1]
+            self.assertIn(" with ESMTPA ", arrived)
+            self.assertIn("\r\nAuthentication-Results: mx.sluice.test;\r\n\tauth=fail", "\r\n" + arrived)
 
 
 class Trouble(Inbound):
