@@ -171,9 +171,11 @@ async function load(host, transaction, told) {
     const fetch = () => host.fetchContent(told.id)
     const stream = transaction.message_stream
     transaction.data_bytes = told.size
+    // Plugins may have added fields before there was content.
+    const added = transaction.header.header_list.length
     if (transaction.parse_body) await transaction.receive(await fetch())
     else transaction.lend(Buffer.from(told.header, 'base64'), fetch)
-    return { stream, header: transaction.header.header_list.join('') }
+    return { stream, header: transaction.header.header_list.slice(added).join('') }
 }
 
 async function decide(host, connection, told) {

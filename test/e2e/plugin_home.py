@@ -70,6 +70,11 @@ class PluginEngine:
         (folder / "Haraka").symlink_to(self.modules / "Haraka")
         return self
 
+    def bundled(self, name):
+        """One of those."""
+        self.engine.files["plugins"] += f"{name}\n"
+        return self
+
     def start(self):
         self.engine.start(env={"NODE_PATH": str(self.modules)})
         return self

@@ -403,6 +403,37 @@ class Unmodified(Inbound):
             self.assertIn("\r\nAuthentication-Results: mx.sluice.test;\r\n\tauth=fail", "\r\n" + arrived)
 
 
+    def test_plugins_that_come_with_haraka(self):
+        kept = self.world.directory / "quarantine"
+        self.engine.set("quarantine.ini", quarantine_path=kept)
+        self.plugins.with_haraka()
+        for name in ("record_envelope_addresses", "delay_deny", "queue/quarantine", "queue/discard"):
+            self.plugins.bundled(name)
+        self.plugin("""
+            exports.hook_mail = function (next, connection, [from]) {
+                if (from.user !== 'bad') return next()
+                connection.relaying = false
+                next(DENY, 'bad sender')
+            }
+            exports.hook_data_post = function (next, { transaction }) {
+                const [{ user }] = transaction.rcpt_to
+                if (user === 'quarantine') Object.assign(transaction.notes, { quarantine: true, quarantine_action: [OK, 'kept'] })
+                if (user === 'discard') transaction.notes.set('queue.wants', 'discard')
+                next()
+            }""").start()
+        for to in ("b@dst.test", "quarantine@dst.test", "discard@dst.test"):
+            submit(self.engine, to, MESSAGE)
+        arrived = self.arrived()[0]
+        self.assertIn("X-Envelope-From: a@src.test\r\nX-Envelope-To: b@dst.test\r\n", arrived)
+        files = wait_for(lambda: [file for file in kept.rglob("*") if file.is_file()], "the file in quarantine")
+        self.assertTrue(files[0].read_bytes().endswith(b"\n\nhello\n.dot\n"), files[0].read_bytes())
+        self.engine.wait_empty()
+        self.assertEqual(len(self.keeper.ledger()), 1)
+        with Raw(self.engine.port) as client:  # denied, but not before the recipient
+            self.assertEqual(client.ask("MAIL FROM:<bad@src.test>")[0], 250)
+            self.assertEqual(client.ask("RCPT TO:<b@dst.test>"), (550, "5.7.1 bad sender"))
+
+
 class Trouble(Inbound):
     def test_failures_and_timeouts(self):
         self.expects_errors = True
