@@ -21,12 +21,6 @@ constexpr double seconds_max = 366.0 * 86'400;
 
 std::string path_text(const mail::Address& address) { return "<" + address.text() + ">"; }
 
-object notes_of(const mail::Message& message) {
-    boost::system::error_code error;
-    boost::json::value notes = boost::json::parse(message.notes.empty() ? "{}" : message.notes, error);
-    return !error && notes.is_object() ? std::move(notes.get_object()) : object();
-}
-
 object item_facts(
     const queue::Work& work, const mail::Message& message, const std::vector<std::uint32_t>& recipients,
     const std::string& image, const Clock& clock) {
@@ -40,7 +34,7 @@ object item_facts(
         {"attempts", work.attempts}, {"arrival", clock.wall_ms(work.arrival)}, {"now", clock.wall_ms(clock.now())},
         {"size", message.size()}, {"domain", message.items[work.item.index].domain},
         {"mail_from", path_text(message.envelope.reverse_path)}, {"rcpt_to", std::move(paths)},
-        {"places", std::move(places)}, {"notes", notes_of(message)}};
+        {"places", std::move(places)}, {"notes", notes_of(message.notes)}};
     if (!image.empty()) item["image"] = image;
     return item;
 }
@@ -101,6 +95,12 @@ std::string hearing_question(
     }
     told["item"] = std::move(item);
     return members(told);
+}
+
+object notes_of(const std::string& text) {
+    boost::system::error_code error;
+    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error);
+    return !error && notes.is_object() ? std::move(notes.get_object()) : object();
 }
 
 std::string text_member(const object& from, std::string_view key) {

@@ -309,6 +309,23 @@ class Changes(Inbound):
         self.arrived()
         self.assertTrue((self.directory / "1.eml").read_bytes().endswith(odd.encode("latin-1")))
 
+    def test_mail_that_no_session_brings_is_changed_before_it_is_queued(self):
+        self.plugin("""
+            exports.hook_data_post = (next) => { say('not for this'); next() }
+            exports.hook_pre_send_trans_email = function (next, { transaction }) {
+                transaction.message_stream.get_data((octets) => {
+                    transaction.add_leading_header('X-Signed', String(octets.includes('hello')))
+                    transaction.notes.seen = true
+                    next()
+                })
+            }
+            exports.hook_delivered = (next, hmail) => { say(hmail.todo.notes.seen); next() }""").start()
+        self.engine.cli("inject", "-f", "a@src.test", "-t", "b@dst.test", input=MESSAGE)
+        header, _, body = self.arrived()[0].partition("\r\n\r\n")
+        self.assertTrue(header.startswith("X-Signed: true\r\nReceived: "), header)
+        self.assertEqual(body, "hello\r\n.dot\r\n")
+        self.assertEqual(self.what_was_said(), [[True]])
+
     def test_a_large_message_is_read_and_changed(self):
         self.plugin("""
             exports.hook_data = (next, connection) => {
