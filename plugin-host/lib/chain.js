@@ -11,7 +11,9 @@ const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisco
 // on with the next plugin, 'denysoft' ends the chain.
 async function runHook(registry, logger, hook, object, params, onTimeout = 'cont') {
     for (const listener of registry.of(hook)) {
+        if (object.hearing) object.hearing(listener.plugin.name)
         const answer = await ask(listener, logger, hook, object, params)
+        if (object.heard) object.heard(listener.plugin.name)
         if (answer.timedOut) {
             if (onTimeout === 'cont') continue
             return { code: constants.denysoft, msg: 'plugin timeout', plugin: listener.plugin.name, timedOut: true }

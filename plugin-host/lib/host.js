@@ -4,14 +4,16 @@
 const { PassThrough } = require('node:stream')
 const config = require('haraka-config')
 const constants = require('haraka-constants')
-const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { CONSTANTS } = require('./plugin')
-const { CALLED, OWN, POINTS } = require('./points')
+const { coreModules } = require('./core')
+const { Injector } = require('./injector')
+const { LogHook } = require('./log_hook')
+const { CALLED, EDITING, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
 
 class Host {
@@ -19,7 +21,10 @@ class Host {
         this.wire = wire
         this.reads = new Map() // request -> stream
         this.lastRead = 0
-        this.logger = new Logger((line) => wire.send({ t: 'log', ...line }))
+        this.injector = new Injector(wire)
+        this.logger = new Logger((line) => this.logHook.offer(line))
+        const listeners = () => (this.registry ? this.registry.of('log') : [])
+        this.logHook = new LogHook(this.logger, listeners, (line) => wire.send({ t: 'log', ...line }))
         wire.on('message', (message) => this.take(message))
         wire.on('octets', (request, octets, last) => this.takeOctets(request, octets, last))
     }
@@ -28,6 +33,10 @@ class Host {
         switch (message.t) {
             case 'hello': return void this.start(message)
             case 'hook': return void this.answer(message)
+            case 'named': return this.injector.named(message)
+            case 'injected': return this.injector.injected(message)
+            case 'unkept': return this.items.unkept(message.item, message.added)
+            case 'line': return this.logHook.hear(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
             case 'unread': return this.endRead(message.id, new Error(message.reason))
@@ -38,10 +47,11 @@ class Host {
     async start(hello) {
         this.directory = hello.directory
         this.logger.level = hello.log_level
-        this.makeAddress = addressMaker(chooseGeneration(hello.addresses, hello.directory))
+        this.generation = chooseGeneration(hello.addresses, hello.directory)
+        this.makeAddress = addressMaker(this.generation)
         this.items = new Items(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
-        this.core = this.coreModules()
+        this.core = coreModules(this)
         this.registry = new Registry(this)
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
@@ -75,7 +85,9 @@ class Host {
             const item = this.items.get(given)
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
+            if (point === 'attempt') item.takeBack()
             answer = await POINTS[point](this, item, told)
+            if (EDITING.includes(point)) answer.edits = item.edits()
             image = item.changedImage()
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
@@ -106,17 +118,6 @@ class Host {
         else if (stream) stream.end()
     }
 
-    coreModules() {
-        const modules = { logger: this.logger, server: this.server, config, constants, net_utils: netUtils }
-        return {
-            has: (name) => Object.hasOwn(modules, name),
-            get: (name) => {
-                if (Object.hasOwn(modules, name)) return modules[name]
-                throw new Error(`Haraka's core module \`${name}\` is not available here`)
-            },
-        }
-    }
-
     async shutdown() {
         for (const plugin of this.registry ? this.registry.plugins : []) {
             try {
@@ -125,6 +126,7 @@ class Host {
                 this.logger.log(this.logger.LOGERROR, [`shutdown failed: ${textOf(error)}`], { origin: plugin.name })
             }
         }
+        this.logHook.flush()
         this.wire.flush()
         this.wire.socket.end(() => process.exit(0))
     }
