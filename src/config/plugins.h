@@ -18,8 +18,8 @@ struct NativePlugins {
 // Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
 std::string current_plugin_name(std::string_view listed);
 
-// The plugins whose job the engine does itself.
-std::vector<std::string> native_plugin_names();
+// The plugins whose job the engine does itself in this instance: those of Haraka's that look at the queue run where they are installed.
+std::vector<std::string> native_plugin_names(const std::string& instance);
 
 // Sorts the lines of config/plugins into what is native here and what needs JavaScript. What is not installed in
 // `instance` is reported by name and line, as a warning: the engine runs without it.
