@@ -23,8 +23,9 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       closing_(shard_.executor()),
       newest_(settings) {
     if (common.plugins != nullptr) {
-        hooks_ = std::make_unique<plugin::ShardHooks>(
-            shard_.executor(), *common.plugins, *common.images, router_, common.clock, common.log);
+        const plugin::HookSurroundings hooks{
+            *common.plugins, *common.images, *common.edits, router_, acceptance_, common.ids, common.clock, common.events, common.log};
+        hooks_ = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings);
     }
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,
@@ -74,6 +75,7 @@ void ShardUnit::apply(config::SettingsPtr settings) {
     report(reception_->configure(settings));
     report(courier_->configure(settings));
     router_.configure(settings);
+    if (hooks_) hooks_->configure(settings);
     // A resolver that is made anew has lost its cache and every question under way.
     if (settings->dns != settings_->dns) resolver_->configure(settings->dns);
     settings_ = std::move(settings);

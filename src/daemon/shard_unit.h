@@ -50,6 +50,7 @@ struct Common {
     std::vector<net::IpAddress> ourselves;
     plugin::NodeHost* plugins = nullptr;  // null: no plugin is configured
     plugin::Images* images = nullptr;     // with plugins
+    plugin::Images* edits = nullptr;      // with plugins
 };
 
 // One I/O thread and everything that lives on it.

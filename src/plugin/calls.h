@@ -46,6 +46,8 @@ public:
     void begin(const boost::json::object& message);
     // A piece of it. False: no piece of anything.
     bool octets(std::string_view payload);
+    // The rest of it does not come.
+    void abandon(std::uint32_t request) { open_.erase(request); }
     // The host has ended, and another one will count from the beginning.
     void host_ended();
 

@@ -82,6 +82,7 @@ NodeHost::NodeHost(
       disk_pool_(disk_pool),
       load_(std::move(load)),
       on_hooks_(std::move(on_hooks)),
+      log_tap_([this](std::string line) { mention(std::move(line)); }),
       shard_("sluice-plugins"),
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }),
       tasks_(shard_.executor()),
@@ -89,6 +90,17 @@ NodeHost::NodeHost(
       written_(shard_.executor()) {}
 
 NodeHost::~NodeHost() { end(); }
+
+void NodeHost::serve_calls(const Calls::Surroundings& surroundings, config::SettingsPtr settings) {
+    const auto reply = [this](std::string_view message) {
+        if (state_ != State::down) send(message);
+    };
+    calls_ = std::make_unique<Calls>(surroundings, std::move(settings), tasks_, reply);
+}
+
+void NodeHost::configure(config::SettingsPtr settings) {
+    if (calls_) calls_->configure(std::move(settings));
+}
 
 void NodeHost::start() {
     started_ = true;
@@ -130,6 +142,7 @@ Task<> NodeHost::finish(std::latch& ended) {
 
 void NodeHost::ask(Question& question) { notes_.push(Note{&question, {}, {}}); }
 void NodeHost::tell(std::string text) { notes_.push(Note{nullptr, std::move(text), {}}); }
+void NodeHost::mention(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, false}); }
 void NodeHost::forget(ItemId item) { notes_.push(Note{nullptr, {}, item.text()}); }
 
 // ---- questions -------------------------------------------------------------------------------------------------
@@ -143,7 +156,7 @@ void NodeHost::take(std::vector<Note>& notes) {
             ended += (ended.empty() ? "\"" : ",\"") + note.ended_item + "\"";
         } else if (state_ == State::ready && outgoing_.size() < outgoing_bytes_max) {
             send(note.text);
-        } else {
+        } else if (note.counts) {
             ++dropped_;
         }
     }
@@ -269,7 +282,7 @@ Result<> NodeHost::begin() {
 
 std::string NodeHost::hello() const {
     boost::json::array native;
-    for (const std::string& name : config::native_plugin_names()) native.emplace_back(name);
+    for (const std::string& name : config::native_plugin_names(directory_)) native.emplace_back(name);
     const boost::json::object message{
         {"t", "hello"}, {"version", protocol_version}, {"directory", directory_}, {"native", std::move(native)},
         {"addresses", settings_.addresses}, {"log_level", log_level_}};
@@ -311,6 +324,8 @@ Task<> NodeHost::write() {
 // What the engine has to do about a host that has gone.
 void NodeHost::bury() {
     stream_.reset();
+    log_tap_.open(false);
+    if (calls_) calls_->host_ended();
     const std::string how = child_->end();
     child_.reset();
     for (const auto& [id, question] : std::exchange(asked_, {})) {
@@ -362,7 +377,7 @@ void NodeHost::check_health(Clock::time_point now) {
 // ---- messages --------------------------------------------------------------------------------------------------
 
 bool NodeHost::understand(const Frame& frame) {
-    if (frame.kind != FrameKind::messages) return false;
+    if (frame.kind == FrameKind::octets) return calls_ && calls_->octets(frame.payload);
     boost::system::error_code error;
     boost::json::value messages = boost::json::parse(frame.payload, error);
     if (error || !messages.is_array()) return false;
@@ -388,6 +403,10 @@ void NodeHost::handle(boost::json::object& message) {
         handle_log(message);
     } else if (type == "ready") {
         handle_ready(message);
+    } else if (type == "inject") {
+        if (calls_) calls_->begin(message);
+    } else if (type == "uninject") {
+        if (calls_) calls_->abandon(static_cast<std::uint32_t>(number_of(message, "id")));
     } else if (type == "read") {
         const auto request = static_cast<std::uint32_t>(number_of(message, "id"));
         const auto item = ItemId::parse(text_of(message, "item"));
@@ -419,7 +438,11 @@ void NodeHost::handle_ready(const boost::json::object& message) {
     listen("deferred", delivery::Hook::deferred);
     listen("bounce", delivery::Hook::bounce);
     listen("delivered", delivery::Hook::delivered);
-    if (listened != nullptr && listened->is_object() && listened->get_object().contains("get_mx")) hooks |= routes_bit;
+    const auto listens_to = [&](std::string_view name) {
+        return listened != nullptr && listened->is_object() && listened->get_object().contains(name);
+    };
+    if (listens_to("get_mx")) hooks |= routes_bit;
+    log_tap_.open(listens_to("log"));
 
     for (const boost::json::value& failed : list_of(message, "failed")) {
         if (!failed.is_object()) continue;
@@ -456,6 +479,7 @@ void NodeHost::give_up(const boost::json::array& broken) {
 void NodeHost::handle_log(const boost::json::object& message) {
     const auto level = static_cast<event::Level>(std::min<std::uint64_t>(number_of(message, "level"), 9));
     if (!log_.enabled(level)) return;
+    const LogTap::FromPlugins seen_there;
     log_.write(level, text_of(message, "session"), text_of(message, "origin"), printable(text_of(message, "text")), {});
 }
 
