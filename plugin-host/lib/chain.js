@@ -11,7 +11,6 @@ const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisco
 // on with the next plugin, 'denysoft' ends the chain.
 async function runHook(registry, logger, hook, object, params, onTimeout = 'cont') {
     for (const listener of registry.of(hook)) {
-        if (object.hearing) object.hearing(listener.plugin.name)
         const answer = await ask(listener, logger, hook, object, params)
         if (object.heard) object.heard(listener.plugin.name)
         if (answer.timedOut) {
@@ -60,6 +59,7 @@ function ask({ plugin, method }, logger, hook, object, params) {
             }, plugin.timeout * 1000)
         }
         object.hook = hook
+        if (object.is_hmail) object.conclude = finish
         try {
             const result = plugin[method].call(plugin, next, object, params)
             // Promises of another realm are no instances of ours.

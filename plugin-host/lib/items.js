@@ -4,6 +4,7 @@
 const { EventEmitter } = require('node:events')
 const path = require('node:path')
 const config = require('haraka-config')
+const constants = require('haraka-constants')
 const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
@@ -26,6 +27,7 @@ class HMailItem extends EventEmitter {
         this.pid = process.pid
         this.refcount = 1
         this.hook = null
+        hide(this, 'conclude', undefined)
         this.force_tls = false
         this.next_cb = () => {}
         this.bounce_error = null
@@ -74,12 +76,9 @@ class HMailItem extends EventEmitter {
         this.envelope.takeBack(this.todo)
     }
 
-    // A plugin is asked; it has answered.
-    hearing(plugin) {
-        this.asked = plugin
-    }
-
+    // A plugin has answered.
     heard(plugin) {
+        this.conclude = undefined
         this.envelope.heard(this.todo, plugin)
     }
 
@@ -90,12 +89,6 @@ class HMailItem extends EventEmitter {
 
     // ---- what plugins may say instead of answering a hook ----
 
-    // The answer, or { decision } when a plugin decides meanwhile.
-    whileAsked(answer) {
-        const decided = new Promise((resolve) => { this.decide = (decision) => resolve({ decision: { by: this.asked, ...decision } }) })
-        return Promise.race([answer, decided]).finally(() => { this.decide = undefined })
-    }
-
     bounce(err) {
         this.decided('bounce', { what: 'deny', text: textual(err) })
     }
@@ -105,9 +98,9 @@ class HMailItem extends EventEmitter {
     }
 
     discard() {
+        const { rcpt_to } = this.todo
         this.todo.rcpt_to = []
-        this.heard(this.asked)
-        this.decided('discard', { what: 'go' })
+        if (!this.decided('discard', { what: 'go' })) this.todo.rcpt_to = rcpt_to
     }
 
     // A plugin has delivered the mail itself.
@@ -115,9 +108,12 @@ class HMailItem extends EventEmitter {
         this.discard()
     }
 
+    // Instead of the answer of the plugin that is being asked.
     decided(what, decision) {
-        if (this.decide) this.decide(decision)
+        const possible = this.conclude !== undefined && ['send_email', 'get_mx'].includes(this.hook)
+        if (possible) this.conclude({ code: constants.stop, decision })
         else this.logwarn(`${what}() is for plugins that are asked about an attempt: nothing is done`)
+        return possible
     }
 
     // Whether tls.ini has this host, or our domain, among those that must have TLS.
@@ -160,7 +156,7 @@ class HMailItem extends EventEmitter {
 }
 
 function hide(object, name, value) {
-    Object.defineProperty(object, name, { value, enumerable: false })
+    Object.defineProperty(object, name, { value, enumerable: false, writable: true })
 }
 
 // Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.

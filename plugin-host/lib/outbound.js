@@ -103,7 +103,7 @@ class Outbound {
         if (!transaction.results) transaction.results = new ResultStore(connection)
         await runHook(host.registry, host.logger, 'pre_send_trans_email', connection)
         const answer = await this.hand(transaction, origin)
-        const result = answer.code === constants.ok ? { pass: 'queued' } : { err: answer.text }
+        const result = answer.code === constants.ok ? { pass: 'queued' } : { fail: answer.text }
         transaction.results.add({ name: 'outbound' }, result)
         next(answer.code, answer.code === constants.ok ? `Message Queued (${answer.text})` : answer.text)
     }

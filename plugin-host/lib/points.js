@@ -12,15 +12,15 @@ const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 // Before each attempt: may it begin, and where does it go? Without an answer it begins; without an answer about the
 // route it is a temporary failure, because mail that plugins route must not go elsewhere.
 async function attempt({ registry, logger }, item) {
-    const sent = await item.whileAsked(runHook(registry, logger, 'send_email', item, []))
-    if (sent.decision) return sent.decision
+    const sent = await runHook(registry, logger, 'send_email', item, [])
+    if (sent.decision) return { by: sent.plugin, ...sent.decision }
     if (sent.code === constants.delay) {
         const seconds = Number(sent.msg)
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
-    const routed = await item.whileAsked(runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft'))
-    if (routed.decision) return routed.decision
+    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft')
+    if (routed.decision) return { by: routed.plugin, ...routed.decision }
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
     const answer = { what: 'go', terms: termsOf(item) }

@@ -116,14 +116,27 @@ const METHODS = {
 }
 for (const hook of ['send_email', 'get_mx']) {
     for (const [name, [call, expected]] of Object.entries(METHODS)) {
-        test(`hmail.${name} in ${hook} instead of an answer`, async (t) => {
-            const engine = new Engine(t)
-            await engine.plugin('only', `exports.hook_${hook} = function (next, hmail) { setTimeout(() => { ${call} }, 1) }`).start()
-            const { t: _, id, image, ...answer } = await engine.call('attempt')
-            assert.deepStrictEqual(answer, expected)
-        })
+        for (const [how, body] of [['at once', call], ['later', `setTimeout(() => { ${call} }, 1)`]]) {
+            test(`hmail.${name} in ${hook} instead of an answer, ${how}`, async (t) => {
+                const engine = new Engine(t).config('plugin_timeout', '0.2')
+                await engine.plugin('only', `exports.hook_${hook} = function (next, hmail) { ${body} }`)
+                    .plugin('other', `exports.hook_${hook} = function (next) { this.logwarn('asked nevertheless'); next() }`).start()
+                const { t: _, id, image, ...answer } = await engine.call('attempt')
+                assert.deepStrictEqual(answer, expected)
+                await new Promise((resolve) => setTimeout(resolve, 300))
+                assert.deepStrictEqual(engine.logs, [])
+            })
+        }
     }
 }
+
+test('methods of an item outside of an attempt change nothing', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `exports.hook_deferred = function (next, hmail) { hmail.discard(); hmail.bounce('no'); next() }`).start()
+    const answer = await engine.call('deferred', THREE, { of: [0], delay: 60, reason: 'later' })
+    assert.deepStrictEqual([answer.what, answer.edits], ['default', undefined])
+    await engine.logged(/bounce\(\) is for plugins that are asked about an attempt/)
+})
 
 test('hmail has what plugins look for', async (t) => {
     const engine = new Engine(t).config('tls.ini', '[outbound]\nforce_tls_hosts[]=secure.test\nforce_tls_hosts[]=192.0.2.0/24\n')
