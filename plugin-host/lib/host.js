@@ -7,6 +7,7 @@ const constants = require('haraka-constants')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
+const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { CONSTANTS } = require('./plugin')
@@ -37,6 +38,7 @@ class Host {
             case 'injected': return this.injector.injected(message)
             case 'unkept': return this.items.unkept(message.item, message.added)
             case 'line': return this.logHook.hear(message)
+            case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
             case 'unread': return this.endRead(message.id, new Error(message.reason))
@@ -50,6 +52,7 @@ class Host {
         this.generation = chooseGeneration(hello.addresses, hello.directory)
         this.makeAddress = addressMaker(this.generation)
         this.items = new Items(this)
+        this.sessions = new Sessions(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
         this.core = coreModules(this)
         this.registry = new Registry(this)
@@ -102,6 +105,17 @@ class Host {
         this.reads.set(id, stream)
         this.wire.send({ t: 'read', id, item: itemId })
         return stream
+    }
+
+    // The content of the message that a question is about.
+    async fetchContent(question) {
+        const stream = new PassThrough()
+        const id = ++this.lastRead
+        this.reads.set(id, stream)
+        this.wire.send({ t: 'read', id, question })
+        const pieces = []
+        for await (const piece of stream) pieces.push(piece)
+        return Buffer.concat(pieces)
     }
 
     takeOctets(request, octets, last) {

@@ -3,6 +3,7 @@
 
 const constants = require('haraka-constants')
 const { runHook } = require('./chain')
+const { SESSION_HOOKS } = require('./inbound')
 const { normaliseMx } = require('./mx')
 const { textOf } = require('./logger')
 
@@ -19,7 +20,7 @@ async function attempt({ registry, logger }, item) {
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
-    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft')
+    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft' })
     if (routed.decision) return { by: routed.plugin, ...routed.decision }
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
@@ -96,9 +97,9 @@ function reason(msg, otherwise) {
 
 const POINTS = { attempt, deferred, bounce, delivered }
 // The hooks of Haraka's that the engine calls, each by one of the points.
-const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', 'log']
+const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', 'log', ...SESSION_HOOKS]
 // Hooks that the host itself calls, or that belong to processes that are not there: Haraka has workers in a cluster only.
-const OWN = ['init_master', 'init_child', 'deny', 'pre_send_trans_email']
+const OWN = ['init_master', 'init_child', 'deny']
 
 // Where changes of the envelope count.
 const EDITING = ['attempt', 'deferred']

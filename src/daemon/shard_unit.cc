@@ -26,13 +26,14 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
         const plugin::HookSurroundings hooks{
             *common.plugins, *common.images, *common.edits, router_, acceptance_, common.ids, common.clock, common.events, common.log};
         hooks_ = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings);
+        inbound_hooks_ = std::make_unique<plugin::InboundHooks>(shard_.executor(), *common.plugins, common.log);
     }
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,
         common.ids.next().value, hooks_.get()};
     courier_ = std::make_unique<delivery::Courier>(out, settings);
     const reception::Surroundings in{
-        shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census};
+        shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census, inbound_hooks_.get()};
     reception_ = std::make_unique<reception::Reception>(in, settings);
 }
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "plugin/facts.h"
-#include "plugin/frames.h"
 
 namespace sluice::plugin {
 namespace {
@@ -56,28 +55,23 @@ void Calls::begin(const object& message) {
     open_.emplace(request, injection_of(message));
 }
 
-bool Calls::octets(std::string_view payload) {
-    const auto piece = read_octets(payload);
-    if (!piece) return false;
-    const auto found = open_.find(piece->request);
-    if (found == open_.end()) return true;  // refused already
+void Calls::octets(const Octets& piece) {
+    const auto found = open_.find(piece.request);
+    if (found == open_.end()) return;  // refused already
     std::string& content = found->second.content;
     const std::uint64_t size_max = settings_.get()->connection.message_bytes_max;
-    if (size_max != 0 && content.size() + piece->octets.size() > size_max) {
-        refuse(piece->request, deny, "the message is larger than " + std::to_string(size_max) + " octets");
-        return true;
+    if (size_max != 0 && content.size() + piece.octets.size() > size_max) {
+        return refuse(piece.request, deny, "the message is larger than " + std::to_string(size_max) + " octets");
     }
-    if (const auto no_room = around_.intake.no_room_after(piece->octets.size())) {
-        refuse(piece->request, denysoft, *no_room);
-        return true;
+    if (const auto no_room = around_.intake.no_room_after(piece.octets.size())) {
+        return refuse(piece.request, denysoft, *no_room);
     }
-    content.append(piece->octets);
-    if (!piece->last) return true;
+    content.append(piece.octets);
+    if (!piece.last) return;
     reception::Injection injection = std::move(found->second);
     open_.erase(found);
     ++under_way_;
-    tasks_.spawn(take(piece->request, std::move(injection), host_));
-    return true;
+    tasks_.spawn(take(piece.request, std::move(injection), host_));
 }
 
 void Calls::host_ended() {

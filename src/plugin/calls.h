@@ -15,6 +15,7 @@
 #include "config/settings.h"
 #include "event/events.h"
 #include "event/log.h"
+#include "plugin/frames.h"
 #include "plugin/intake.h"
 #include "reception/injection.h"
 #include "spool/id_source.h"
@@ -37,6 +38,8 @@ public:
     };
     using Send = std::function<void(std::string_view message)>;
     static constexpr std::size_t at_once_max = 64;
+    // Tells octets of these messages from others that come from the host.
+    static constexpr std::uint32_t request_bit = 0x8000'0000;
 
     // Answers go to `send`, tasks into `tasks`.
     Calls(const Surroundings& surroundings, config::SettingsPtr settings, async::TaskGroup& tasks, Send send);
@@ -44,8 +47,8 @@ public:
 
     // `inject`: a message is announced.
     void begin(const boost::json::object& message);
-    // A piece of it. False: no piece of anything.
-    bool octets(std::string_view payload);
+    // A piece of it.
+    void octets(const Octets& piece);
     // The rest of it does not come.
     void abandon(std::uint32_t request) { open_.erase(request); }
     // The host has ended, and another one will count from the beginning.

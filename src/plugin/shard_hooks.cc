@@ -292,7 +292,7 @@ void ShardHooks::tell_unkept(ItemId item, const Editing& editing) const {
     boost::json::array added;
     for (const mail::Address& address : editing.added) added.emplace_back("<" + address.text() + ">");
     const boost::json::object message{{"t", "unkept"}, {"item", item.text()}, {"added", std::move(added)}};
-    around_.host.tell(boost::json::serialize(message));
+    around_.host.report(boost::json::serialize(message));
 }
 
 }  // namespace sluice::plugin

@@ -11,8 +11,8 @@ from world import ROOT
 
 HOST = ROOT / "plugin-host"
 # Unmodified, as npm gives them.
-PLUGINS = {"haraka-plugin-recipient-routes": "1.4.0", "Haraka": "3.3.4"}
-# What their newest versions want is not in every registry.
+PLUGINS = {"haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0", "Haraka": "3.3.4"}
+# The newest libmime wants packages that not every registry has.
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
 

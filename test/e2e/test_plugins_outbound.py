@@ -1,11 +1,13 @@
 """What plugins do outside of a hook's answer: mail that they send, envelopes that they change, log lines, Haraka's own plugins."""
 
 import contextlib
+import json
 import os
 import signal
 import threading
 import time
 
+from clients import Raw
 from peers import Aiosmtpd, Reports, Scripted
 from plugin_home import node_modules
 from test_plugins import Plugins
@@ -354,5 +356,23 @@ class Views(Plugins):
         self.engine.wait_empty()
         self.assertEqual(self.what_was_said(), [["0/0/1", [[True, "dst.test", "<a@src.test>", ["<b@dst.test>"]]], [True]]])
         self.submit("b@gone.test")
+        self.engine.wait_event("removed")
+        self.engine.wait_empty()
+
+    def test_the_STATUS_command_of_Haraka(self):
+        self.haraka()
+        peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
+        self.engine.set("outbound.ini", temp_fail_intervals="1h")
+        self.plugin(f"exports.hook_get_mx = (next) => next(OK, '{peer.endpoint}')")
+        self.engine.files["plugins"] = "relay\nstatus\nonly\n"
+        self.plugins.start()
+        self.submit("b@dst.test")
+        item = self.engine.wait_event("deferred")[0]["item"]
+        with Raw(self.engine.port) as link:
+            code, text = link.ask("STATUS QUEUE STATS")
+            self.assertEqual((code, json.loads(text)), (211, "0/0/1"))
+            code, text = link.ask("STATUS QUEUE LIST")
+            self.assertEqual(([todo["file"] for todo in json.loads(text)], code), ([item], 211))
+            self.assertEqual(link.ask(f"STATUS QUEUE DISCARD {item}")[0], 211)
         self.engine.wait_event("removed")
         self.engine.wait_empty()

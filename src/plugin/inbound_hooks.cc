@@ -1,0 +1,38 @@
+#include "plugin/inbound_hooks.h"
+
+#include <utility>
+
+#include "plugin/inbound_facts.h"
+
+namespace sluice::plugin {
+
+using reception::Answer;
+using reception::Hook;
+using reception::Occasion;
+
+InboundHooks::InboundHooks(async::Executor executor, NodeHost& host, event::Log& log)
+    : executor_(executor), host_(host), log_(log), answers_(executor, [](std::vector<Question*>& questions) {
+          for (Question* question : questions) question->done.set();
+      }) {}
+
+Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
+    Question question(hook, inbound_question(hook, occasion), executor_);
+    question.back = &answers_;
+    question.content = occasion.content;
+    host_.ask(question);
+    co_await question.done.wait();
+    if (question.answer) co_return inbound_answer(*question.answer, std::move(question.octets));
+    if (question.answer.error().code != Errc::cancelled) {
+        log_.warn("plugins", "a client is turned away because plugins do not answer",
+                  {{"session", occasion.visitor.session}, {"reason", question.answer.error().text()}});
+    }
+    Answer lost;
+    lost.what = Answer::What::lost;
+    co_return lost;
+}
+
+void InboundHooks::tell(Hook hook, const Occasion& occasion) {
+    host_.report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
+}
+
+}  // namespace sluice::plugin
