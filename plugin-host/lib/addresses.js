@@ -39,6 +39,16 @@ function addressMaker(generation) {
     return generation === 'both' ? (original) => asLegacy(make(original)) : make
 }
 
+// Takes what plugins hand in, and throws what is wrong with it.
+function strictAddressMaker(generation) {
+    const { Address, asLegacy } = require(generation === '3.1' ? 'address-rfc2821' : '@haraka/email-address')
+    const make = (given) => {
+        if (typeof given !== 'string' && typeof given?.original !== 'string') throw new Error('neither a string nor an address')
+        return new Address(given)
+    }
+    return generation === 'both' ? (given) => asLegacy(make(given)) : make
+}
+
 function partsOf(original) {
     const text = original.replace(/^<|>$/g, '')
     const at = text.lastIndexOf('@')
@@ -55,4 +65,4 @@ function extrasOf(address) {
     return extras
 }
 
-module.exports = { chooseGeneration, addressMaker, extrasOf }
+module.exports = { chooseGeneration, addressMaker, strictAddressMaker, extrasOf }

@@ -14,6 +14,7 @@ async function runHook(registry, logger, hook, object, params, rules = {}) {
     for (const listener of registry.of(hook, rules.span)) {
         if (isSkipped(object, listener.plugin.name)) continue
         const answer = await ask(listener, logger, hook, object, params)
+        if (object.heard) object.heard(listener.plugin.name)
         if (answer.timedOut || answer.failed) {
             if (rules[answer.timedOut ? 'timeout' : 'failure'] !== 'denysoft') continue
             const msg = answer.timedOut ? 'plugin timeout' : 'plugin failure'
@@ -67,6 +68,7 @@ function ask({ plugin, method }, logger, hook, object, params) {
             }, plugin.timeout * 1000)
         }
         object.hook = hook
+        if (object.is_hmail) object.conclude = finish
         try {
             const result = plugin[method].call(plugin, next, object, params)
             // Promises of another realm are no instances of ours.

@@ -4,7 +4,6 @@
 const { PassThrough } = require('node:stream')
 const config = require('haraka-config')
 const constants = require('haraka-constants')
-const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
@@ -12,7 +11,10 @@ const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { CONSTANTS } = require('./plugin')
-const { CALLED, OWN, POINTS } = require('./points')
+const { coreModules } = require('./core')
+const { Injector } = require('./injector')
+const { LogHook } = require('./log_hook')
+const { CALLED, EDITING, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
 
 class Host {
@@ -20,7 +22,10 @@ class Host {
         this.wire = wire
         this.reads = new Map() // request -> stream
         this.lastRead = 0
-        this.logger = new Logger((line) => wire.send({ t: 'log', ...line }))
+        this.injector = new Injector(wire)
+        this.logger = new Logger((line) => this.logHook.offer(line))
+        const listeners = () => (this.registry ? this.registry.of('log') : [])
+        this.logHook = new LogHook(this.logger, listeners, (line) => wire.send({ t: 'log', ...line }))
         wire.on('message', (message) => this.take(message))
         wire.on('octets', (request, octets, last) => this.takeOctets(request, octets, last))
     }
@@ -29,6 +34,10 @@ class Host {
         switch (message.t) {
             case 'hello': return void this.start(message)
             case 'hook': return void this.answer(message)
+            case 'named': return this.injector.named(message)
+            case 'injected': return this.injector.injected(message)
+            case 'unkept': return this.items.unkept(message.item, message.added)
+            case 'line': return this.logHook.hear(message)
             case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
@@ -40,11 +49,12 @@ class Host {
     async start(hello) {
         this.directory = hello.directory
         this.logger.level = hello.log_level
-        this.makeAddress = addressMaker(chooseGeneration(hello.addresses, hello.directory))
+        this.generation = chooseGeneration(hello.addresses, hello.directory)
+        this.makeAddress = addressMaker(this.generation)
         this.items = new Items(this)
         this.sessions = new Sessions(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
-        this.core = this.coreModules()
+        this.core = coreModules(this)
         this.registry = new Registry(this)
         this.registry.order = hello.order || []
         // Packages use them without asking.
@@ -82,7 +92,9 @@ class Host {
             if (noted) Object.assign(item.todo.notes, noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
+            if (point === 'attempt') item.takeBack()
             answer = await POINTS[point](this, item, told)
+            if (EDITING.includes(point)) answer.edits = item.edits()
             image = item.changedImage()
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
@@ -124,17 +136,6 @@ class Host {
         else if (stream) stream.end()
     }
 
-    coreModules() {
-        const modules = { logger: this.logger, server: this.server, config, constants, net_utils: netUtils }
-        return {
-            has: (name) => Object.hasOwn(modules, name),
-            get: (name) => {
-                if (Object.hasOwn(modules, name)) return modules[name]
-                throw new Error(`Haraka's core module \`${name}\` is not available here`)
-            },
-        }
-    }
-
     async shutdown() {
         for (const plugin of this.registry ? this.registry.plugins : []) {
             try {
@@ -143,6 +144,7 @@ class Host {
                 this.logger.log(this.logger.LOGERROR, [`shutdown failed: ${textOf(error)}`], { origin: plugin.name })
             }
         }
+        this.logHook.flush()
         this.wire.flush()
         this.wire.socket.end(() => process.exit(0))
     }

@@ -3,8 +3,12 @@
 
 const { EventEmitter } = require('node:events')
 const path = require('node:path')
+const config = require('haraka-config')
+const constants = require('haraka-constants')
+const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
+const { Envelope } = require('./envelope')
 
 const IMAGE_CHARS_MAX = 64 * 1024
 // Messages of which no item is under way are kept for items that come later; so many at most.
@@ -13,16 +17,22 @@ const WAITING_MESSAGES_MAX = 10_000
 class HMailItem extends EventEmitter {
     constructor(given, host) {
         super()
-        Object.defineProperty(this, 'is_hmail', { value: true })
-        Object.defineProperty(this, 'host', { value: host, enumerable: false })
+        hide(this, 'is_hmail', true)
+        hide(this, 'host', host)
         this.filename = given.id
         this.path = path.join(host.directory, 'queue', given.id)
         this.file_size = given.size
+        this.name = 'outbound'
         this.data_start = 0
         this.pid = process.pid
         this.refcount = 1
         this.hook = null
+        hide(this, 'conclude', undefined)
         this.force_tls = false
+        this.next_cb = () => {}
+        this.bounce_error = null
+        this.cfg = config.get('outbound.ini').main
+        this.obtls = { cfg: config.get('tls.ini').outbound || {} }
         host.logger.addTo(this, () => ({ origin: 'outbound', session: this.filename }))
     }
 
@@ -32,6 +42,7 @@ class HMailItem extends EventEmitter {
         this.next_process = given.now
         const isNew = !this.todo
         if (isNew) this.begin(given)
+        this.envelope.showSender(this.todo, given.mail_from)
         this.show(given.rcpt_to.map((_, place) => place), given)
         if (isNew) this.lastImage = this.image()
     }
@@ -39,13 +50,13 @@ class HMailItem extends EventEmitter {
     begin(given) {
         const { makeAddress } = this.host
         const image = given.image ? JSON.parse(given.image) : {}
-        this.recipients = new Map() // by place in the envelope
+        hide(this, 'home', given.domain)
+        hide(this, 'envelope', new Envelope(makeAddress, image.rcpt || {}))
         this.todo = {
-            queue_time: given.arrival, domain: given.domain, rcpt_to: [], mail_from: makeAddress(given.mail_from),
+            queue_time: given.arrival, domain: image.domain || given.domain, rcpt_to: [], mail_from: null,
             notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
         }
-        this.restored = image.rcpt || {}
         // Names that plugins use although Haraka dropped them.
         for (const [alias, read] of [
             ['domain', () => this.todo.domain], ['uuid', () => this.todo.uuid], ['rcpt_to', () => this.todo.rcpt_to],
@@ -57,29 +68,72 @@ class HMailItem extends EventEmitter {
 
     // Lets rcpt_to name those recipients of `given` that stand at `places`.
     show(places, given) {
-        this.todo.rcpt_to = places.map((place) => this.recipient(given.rcpt_to[place], given.places[place]))
+        this.envelope.show(this.todo, places, given)
     }
 
-    recipient(original, place) {
-        let address = this.recipients.get(place)
-        if (!address) {
-            address = this.host.makeAddress(original)
-            Object.assign(address, this.restored[place])
-            this.recipients.set(place, address)
-        }
-        return address
+    // Before an attempt.
+    takeBack() {
+        this.envelope.takeBack(this.todo)
+    }
+
+    // A plugin has answered.
+    heard(plugin) {
+        this.conclude = undefined
+        this.envelope.heard(this.todo, plugin)
+    }
+
+    // The changes of the envelope that the engine does not know.
+    edits() {
+        return this.envelope.edits(this.todo, (text) => this.logwarn(text))
+    }
+
+    // ---- what plugins may say instead of answering a hook ----
+
+    bounce(err) {
+        this.decided('bounce', { what: 'deny', text: textual(err) })
+    }
+
+    temp_fail(err) {
+        this.decided('temp_fail', { what: 'denysoft', text: textual(err) })
+    }
+
+    discard() {
+        const { rcpt_to } = this.todo
+        this.todo.rcpt_to = []
+        if (!this.decided('discard', { what: 'go' })) this.todo.rcpt_to = rcpt_to
+    }
+
+    // A plugin has delivered the mail itself.
+    delivered() {
+        this.discard()
+    }
+
+    // Instead of the answer of the plugin that is being asked.
+    decided(what, decision) {
+        const possible = this.conclude !== undefined && ['send_email', 'get_mx'].includes(this.hook)
+        if (possible) this.conclude({ code: constants.stop, decision })
+        else this.logwarn(`${what}() is for plugins that are asked about an attempt: nothing is done`)
+        return possible
+    }
+
+    // Whether tls.ini has this host, or our domain, among those that must have TLS.
+    get_force_tls(mx = {}) {
+        const hosts = config.get('tls.ini')
+        const list = [].concat(hosts.outbound?.force_tls_hosts ?? hosts.main?.force_tls_hosts ?? [])
+        return [mx.exchange, mx.from_dns, this.todo.domain].some((name) => name && (list.includes(name) || netUtils.ip_in_list(list, name)))
     }
 
     // What survives a restart, as JSON text.
     image() {
         const parts = { notes: this.todo.notes, live: this.notes }
         const rcpt = {}
-        for (const [place, address] of this.recipients) {
+        for (const [place, address] of this.envelope.recipients) {
             const extras = extrasOf(address)
             if (Object.keys(extras).length > 0) rcpt[place] = extras
         }
         if (Object.keys(rcpt).length > 0) parts.rcpt = rcpt
         if (this.todo.force_tls === true) parts.force_tls = true
+        if (this.todo.domain !== this.home) parts.domain = this.todo.domain
         return imageText(parts)
     }
 
@@ -99,6 +153,10 @@ class HMailItem extends EventEmitter {
     data_stream() {
         return this.host.readMessage(this.filename)
     }
+}
+
+function hide(object, name, value) {
+    Object.defineProperty(object, name, { value, enumerable: false, writable: true })
 }
 
 // Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
@@ -121,6 +179,10 @@ function withoutLoops(value) {
         }
     }
     return kept
+}
+
+function textual(error) {
+    return typeof error?.message === 'string' ? error.message : String(error)
 }
 
 // All items that the engine has told of and not yet ended, with the live notes of their messages.
@@ -149,6 +211,11 @@ class Items {
         if (!['send_email', 'get_mx', 'deferred', 'bounce', 'delivered'].some((hook) => this.host.registry.has(hook))) return
         this.messages.set(id, { notes, alive: 0, ended: 0, total: Infinity })
         if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
+    }
+
+    // Recipients that were added and could not be kept.
+    unkept(id, paths) {
+        this.items.get(id)?.envelope.giveBack(paths)
     }
 
     message(given) {

@@ -14,6 +14,7 @@ class Logger {
         LEVELS.forEach((name, number) => {
             this[`LOG${name.toUpperCase()}`] = number
             this[`log${name}`] = (...args) => this.log(number, args)
+            this[name] = this[`log${name}`] // as Haraka's own modules call it
         })
     }
 
@@ -26,12 +27,18 @@ class Logger {
                 // Plugins name themselves, and connections and items say what the line is about.
                 if (arg.is_plugin) { line.origin = arg.name; continue }
                 if (arg.is_hmail || arg.is_connection) { line.session = arg.uuid; continue }
+                // As modules of Haraka's core do.
+                if (Object.hasOwn(arg, 'name') && typeof arg.stack !== 'string') { line.origin = String(arg.name); continue }
             }
             texts.push(textOf(arg))
         }
         line.text = texts.join(' ')
         this.write(line)
         return true
+    }
+
+    add_log_methods(object) {
+        this.addTo(object.prototype || object, () => ({ origin: 'core' }))
     }
 
     // Gives `object` its own loginfo, logwarn…

@@ -54,8 +54,12 @@ class Plugin {
         const plain = createRequire(file)
         return (name) => {
             if (name === './config') return this.config
-            if (name.startsWith('./') && this.runtime.core.has(name.slice(2))) return this.runtime.core.get(name.slice(2))
-            return plain(name)
+            const { core } = this.runtime
+            if (name.startsWith('./') && core.has(name.slice(2))) return core.get(name.slice(2))
+            if (!name.startsWith('.')) return plain(name)
+            // Plugins of the Haraka package name its modules by their place.
+            const ours = core.nameOf(plain.resolve(name))
+            return ours === undefined ? plain(name) : core.get(ours)
         }
     }
 

@@ -14,6 +14,7 @@ const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 // route it is a temporary failure, because mail that plugins route must not go elsewhere.
 async function attempt({ registry, logger }, item, { spans } = {}) {
     const sent = await runHook(registry, logger, 'send_email', item, [], { span: spanOf(spans, 'send_email') })
+    if (sent.decision) return { by: sent.plugin, ...sent.decision }
     if (sent.code === constants.delay) {
         const seconds = Number(sent.msg)
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
@@ -21,6 +22,7 @@ async function attempt({ registry, logger }, item, { spans } = {}) {
     }
     const routed = await runHook(
         registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft', span: spanOf(spans, 'get_mx') })
+    if (routed.decision) return { by: routed.plugin, ...routed.decision }
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
     const last = spans && !spans.get_mx ? sent : routed
@@ -51,6 +53,7 @@ function termsOf(item) {
     const { notes } = item.todo
     const terms = {}
     if (item.todo.force_tls === true || item.force_tls === true) terms.force_tls = true
+    if (typeof item.todo.domain === 'string' && item.todo.domain !== item.home) terms.domain = item.todo.domain
     if (typeof notes.outbound_ip === 'string') terms.bind = notes.outbound_ip
     if (typeof notes.outbound_helo === 'string') terms.helo = notes.outbound_helo
     return terms
@@ -106,8 +109,11 @@ function reason(msg, otherwise) {
 
 const POINTS = { attempt, deferred, bounce, delivered }
 // The hooks of Haraka's that the engine calls, each by one of the points.
-const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', ...SESSION_HOOKS]
-// Hooks that the host itself calls.
-const OWN = ['init_master', 'deny']
+const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', 'log', ...SESSION_HOOKS]
+// Hooks that the host itself calls, or that belong to processes that are not there: Haraka has workers in a cluster only.
+const OWN = ['init_master', 'init_child', 'deny']
 
-module.exports = { POINTS, CALLED, OWN }
+// Where changes of the envelope count.
+const EDITING = ['attempt', 'deferred']
+
+module.exports = { POINTS, CALLED, EDITING, OWN }

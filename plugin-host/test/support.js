@@ -3,6 +3,7 @@
 
 const { spawn } = require('node:child_process')
 const fs = require('node:fs')
+const http = require('node:http')
 const os = require('node:os')
 const path = require('node:path')
 const { Wire } = require('../lib/wire')
@@ -57,7 +58,7 @@ class Engine {
         this.exited = new Promise((resolve) => this.child.on('exit', (code, signal) => resolve({ code, signal })))
         this.wire = new Wire(this.child.stdio[3])
         this.wire.on('message', (message) => this.take(message))
-        this.wire.on('octets', (id, octets) => this.returned.set(id, Buffer.concat([this.returned.get(id) || Buffer.alloc(0), octets])))
+        this.wire.on('octets', (id, octets, last) => this.takeOctets(id, octets, last))
         this.wire.on('closed', () => this.wake())
         this.wire.send({ t: 'hello', directory: this.directory, native: [], addresses: 'auto', log_level: 7, ...hello })
         this.ready = await this.expect((message) => message.t === 'ready')
@@ -76,6 +77,27 @@ class Engine {
         else if (message.t === 'log') this.logs.push(message)
         else this.other.push(message)
         this.wake()
+    }
+
+    // Of messages that plugins hand in, or of those that they were asked about.
+    takeOctets(id, octets, last) {
+        const injection = this.other.find((message) => message.t === 'inject' && message.id === id)
+        if (!injection) return this.returned.set(id, Buffer.concat([this.returned.get(id) || Buffer.alloc(0), octets]))
+        injection.content = Buffer.concat([injection.content || Buffer.alloc(0), octets])
+        injection.complete = last
+        this.wake()
+    }
+
+    injection() {
+        return this.expect((message) => message.t === 'inject' && message.complete)
+    }
+
+    // Takes the next one, as the message of this id.
+    async accept(message) {
+        const injection = await this.injection()
+        this.wire.send({ t: 'named', id: injection.id, message, items: 1 })
+        this.wire.send({ t: 'injected', id: injection.id, code: 'ok', text: message })
+        return injection
     }
 
     lend({ id, question }) {
@@ -179,4 +201,34 @@ function itemOf(changes) {
     }
 }
 
-module.exports = { Engine }
+const ITEM = (id, state) => ({
+    id, message: id.split('.')[0], state, domain: 'there.test', sender: 'a@here.test', recipients: ['b@there.test'],
+    arrival: '2026-11-21T12:00:00Z', next: '2026-11-21T12:30:00Z', attempts: 1, size: 100, priority: 4,
+})
+
+// A control API that knows two items and remembers what it was told.
+async function controlOf(t, engine) {
+    const orders = []
+    fs.mkdirSync(path.join(engine.directory, 'run'))
+    const items = [ITEM('0MESSAGE00001.1', 'scheduled'), ITEM('0MESSAGE00002.1', 'ready')]
+    const server = http.createServer((request, response) => {
+        const url = new URL(request.url, 'http://x')
+        let body = ''
+        request.on('data', (piece) => { body += piece }).on('end', () => {
+            if (request.method === 'POST') {
+                orders.push([url.pathname, JSON.parse(body)])
+                return response.end('{"items":1}')
+            }
+            if (url.pathname === '/v1/status') return response.end('{"queue":{"scheduled":7,"ready":2,"sending":3,"held":1}}')
+            const state = url.searchParams.get('state')
+            const first = url.searchParams.get('cursor') === null
+            if (state) return response.end(JSON.stringify({ items: items.filter((item) => item.state === state) }))
+            response.end(JSON.stringify(first ? { items: [items[0]], cursor: 'more' } : { items: [items[1]] }))
+        })
+    })
+    await new Promise((resolve) => server.listen(path.join(engine.directory, 'run', 'control.sock'), resolve))
+    t.after(() => server.close())
+    return orders
+}
+
+module.exports = { Engine, controlOf }

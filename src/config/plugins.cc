@@ -51,6 +51,8 @@ constexpr std::array<Pair, 32> renames{{
 // Plugins whose job the engine does itself.
 constexpr std::array<std::string_view, 7> native{"tls",    "auth/flat_file",       "relay",  "process_title",
                                                  "status", "rcpt_to.in_host_list", "toobusy"};
+// Of these, those that do it in another way, and need not be missed.
+constexpr std::array<std::string_view, 2> replaceable{"process_title", "status"};
 
 // What to do instead of waiting for a plugin.
 constexpr std::array<Pair, 5> advice{{
@@ -65,10 +67,6 @@ std::string_view find(const auto& table, std::string_view name) {
     const auto found =
         std::find_if(table.begin(), table.end(), [&](const Pair& row) { return row.first == name; });
     return found == table.end() ? std::string_view() : found->second;
-}
-
-bool is_native(std::string_view name) {
-    return std::find(native.begin(), native.end(), name) != native.end();
 }
 
 // The first place where Haraka would look for a plugin of this name.
@@ -147,6 +145,11 @@ bool is_installed(const std::string& instance, const std::string& name) {
     });
 }
 
+bool is_native(const std::string& instance, const std::string& name) {
+    const auto is_among = [&](const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); };
+    return is_among(native) && !(is_among(replaceable) && is_installed(instance, name));
+}
+
 }  // namespace
 
 std::string current_plugin_name(std::string_view listed) {
@@ -156,7 +159,11 @@ std::string current_plugin_name(std::string_view listed) {
     return std::string(renamed.empty() ? listed : renamed);
 }
 
-std::vector<std::string> native_plugin_names() { return {native.begin(), native.end()}; }
+std::vector<std::string> native_plugin_names(const std::string& instance) {
+    std::vector<std::string> names(native.begin(), native.end());
+    std::erase_if(names, [&](const std::string& name) { return !is_native(instance, name); });
+    return names;
+}
 
 NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems) {
     NativePlugins on;
@@ -166,7 +173,7 @@ NativePlugins classify_plugins(const Values& listed, const std::string& instance
         on.tls |= name == "tls";
         on.auth |= name == "auth/flat_file";
         on.relay |= name == "relay";
-        if (is_native(name)) {
+        if (is_native(instance, name)) {
             if (!has_own_file(instance, name)) continue;
             problems.warning(
                 file, line.line, "plugin `" + name + "` is native: plugins/" + name + ".js is not used"

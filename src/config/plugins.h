@@ -20,8 +20,8 @@ struct NativePlugins {
 // Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
 std::string current_plugin_name(std::string_view listed);
 
-// The plugins whose job the engine does itself.
-std::vector<std::string> native_plugin_names();
+// The plugins whose job the engine does itself in this instance: those of Haraka's that look at the queue run where they are installed.
+std::vector<std::string> native_plugin_names(const std::string& instance);
 
 // Sorts the lines of config/plugins into what is native here, shared objects and what needs JavaScript. A line that ends in
 // `.so` names a shared object, by its path (from `instance`) or in its folder plugins/; any other name may be one there.

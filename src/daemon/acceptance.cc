@@ -134,24 +134,21 @@ SpoolAcceptance::SpoolAcceptance(
 
 Task<Result<>> SpoolAcceptance::accept(mail::MessagePtr message) {
     spool::Batch none;
-    co_return co_await accept_with(std::move(message), std::move(none));
+    co_return co_await take(std::move(message), std::move(none));
 }
 
-Task<Result<>> SpoolAcceptance::accept_with(mail::MessagePtr message, spool::Batch batch) {
+Task<Result<>> SpoolAcceptance::take(mail::MessagePtr message, spool::Batch records) {
     Waiting waiting(std::move(message), executor_);
-    batch.emplace_back(spool::MessageRecord{waiting.message});
-    spool_.append(std::move(batch), this, reinterpret_cast<std::uint64_t>(&waiting));
+    if (waiting.message) records.emplace_back(spool::MessageRecord{waiting.message});
+    spool_.append(std::move(records), this, reinterpret_cast<std::uint64_t>(&waiting));
     co_await waiting.done.wait();
     co_return std::move(waiting.result);
 }
 
+// The writer keeps the order: an empty batch is done when all before it is.
 Task<Result<>> SpoolAcceptance::durable() {
-    // The writer keeps the order: an empty batch is done when all before it is.
-    Waiting waiting(nullptr, executor_);
     spool::Batch nothing;
-    spool_.append(std::move(nothing), this, reinterpret_cast<std::uint64_t>(&waiting));
-    co_await waiting.done.wait();
-    co_return std::move(waiting.result);
+    co_return co_await take(nullptr, std::move(nothing));
 }
 
 std::optional<std::string> SpoolAcceptance::refusal() const {

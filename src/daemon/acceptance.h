@@ -7,6 +7,7 @@
 #include "async/signal.h"
 #include "config/settings.h"
 #include "daemon/core_thread.h"
+#include "plugin/intake.h"
 #include "reception/reception.h"
 #include "spool/spool.h"
 
@@ -44,13 +45,13 @@ std::vector<queue::Event> admissions(const mail::MessagePtr& message);
 
 // Makes messages of one shard durable, then queues them. The core learns of a whole sync in one push, and so does the
 // shard. accept() on the shard; committed() on the spool's writer.
-class SpoolAcceptance final : public reception::Acceptance, public spool::CommitListener {
+class SpoolAcceptance final : public reception::Acceptance, public plugin::Intake, public spool::CommitListener {
 public:
     SpoolAcceptance(async::Executor executor, spool::Spool& spool, CoreThread& core, const Pressure& pressure);
 
     Task<Result<>> accept(mail::MessagePtr message) override;
-    // The same with further records in the same batch (an idempotency key, say).
-    Task<Result<>> accept_with(mail::MessagePtr message, spool::Batch batch);
+    // The same with further records in the same batch (an idempotency key, say), or with these alone.
+    Task<Result<>> take(mail::MessagePtr message, spool::Batch records) override;
     // Returns when everything that anybody appended to the spool before is on stable storage.
     Task<Result<>> durable();
     std::optional<std::string> refusal() const override;

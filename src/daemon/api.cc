@@ -190,7 +190,7 @@ Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
         batch.emplace_back(spool::PolicyRecord{
             std::string(key_prefix) + key, message->id.text() + " " + std::to_string(to_ms(engine_.machinery_->clock().now()))});
     }
-    const Result<> accepted = co_await acceptance_.accept_with(message, std::move(batch));
+    const Result<> accepted = co_await acceptance_.take(message, std::move(batch));
     if (!accepted) co_return fail(accepted.error());
     const event::Accepted fact{
         .message = *message, .client = message->origin, .took = engine_.machinery_->clock().now() - message->arrival};

@@ -68,6 +68,7 @@ Result<> Engine::open_logs() {
 
 Result<> Engine::start_shards() {
     machinery_->build(settings_.get());
+    log_->show_to(machinery_->log_listener());
     TRY_VOID(machinery_->listen());
     TRY_VOID(settle_privileges());
     TRY_VOID(machinery_->load_plugins());
@@ -174,6 +175,7 @@ void Engine::stop() {
     machinery_->close(deadline, [&] { stopped.count_down(); });
     stopped.wait();
     machinery_->finish();
+    log_->show_to(nullptr);
     log_->info("core", "stopped");
     if (event_writer_) event_writer_->flush(2000);
     log_writer_->flush(2000);

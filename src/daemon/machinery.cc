@@ -141,7 +141,8 @@ Result<> Machinery::recover(const config::Settings& settings) {
         clock_memory_ = std::make_unique<ClockMemory>(settings.spool.directory + "/clock", clock_, log_);
         begin_quarantine(suspects, newly_held);
     }
-    if (images_.recover(recovery_.policies)) prune_images();
+    const bool any_image = images_.recover(recovery_.policies);
+    if (edits_.recover(recovery_.policies) || any_image) prune_images();
     ids_ = std::make_unique<spool::IdSource>(clock_, recovery_.last_id);
     pressure_ = std::make_unique<Pressure>(settings.spool);
     return {};
@@ -151,19 +152,24 @@ Result<> Machinery::recover(const config::Settings& settings) {
 void Machinery::prune_images() {
     core_->ask([this](const queue::Core& core) {
         spool::Batch erasures;
-        images_.prune([&](ItemId item) { return core.find(item).has_value(); }, erasures);
+        const auto is_queued = [&](ItemId item) { return core.find(item).has_value(); };
+        images_.prune(is_queued, erasures);
+        edits_.prune(is_queued, erasures);
         if (!erasures.empty()) spool_->append(std::move(erasures), nullptr, 0);
     });
 }
 
-void Machinery::make_plugin_hosts(const config::Settings& settings) {
-    javascript_plugins_ = settings.javascript_plugins;
-    native_plugins_ = settings.native_plugins;
+void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
+    javascript_plugins_ = settings->javascript_plugins;
+    native_plugins_ = settings->native_plugins;
     if (javascript_plugins_.empty() && native_plugins_.empty()) return;
-    natives_ = std::make_unique<plugin::NativeHost>(settings, log_);
+    natives_ = std::make_unique<plugin::NativeHost>(*settings, log_);
     if (javascript_plugins_.empty()) return;
     const auto load = [this](MessageId message) { return spool_->load(message); };
-    plugins_ = std::make_unique<plugin::NodeHost>(settings, log_, workers_, load, [this] { tell_who_consults(); });
+    plugins_ = std::make_unique<plugin::NodeHost>(*settings, log_, workers_, load, [this] { tell_who_consults(); });
+    plugin_intake_ = std::make_unique<SpoolAcceptance>(plugins_->executor(), *spool_, *core_, *pressure_);
+    const plugin::Calls::Surroundings calls{*plugin_intake_, clock_, *ids_, events_};
+    plugins_->serve_calls(calls, settings);
 }
 
 // Until plugins have told what they listen to, all of them are asked.
@@ -197,10 +203,10 @@ void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<con
 }
 
 void Machinery::build(const config::SettingsPtr& settings) {
-    make_plugin_hosts(*settings);
+    make_plugin_hosts(settings);
     const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
                         events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves,
-                        natives_.get(), plugins_.get(), &images_};
+                        natives_.get(), plugins_.get(), &images_, &edits_};
     census_.cap(clients_max());
     if (settings->smtp.connections_max > clients_max()) {
         log_.warn(
@@ -231,6 +237,7 @@ void Machinery::apply(const config::SettingsPtr& settings) {
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
+    if (plugins_) plugins_->configure(settings);
     if (settings->javascript_plugins != javascript_plugins_) {
         log_.warn("plugins", "another list of JavaScript plugins takes effect after a restart");
     }
@@ -330,6 +337,7 @@ void Machinery::write_removal(queue::Removed removed) {
     batch.emplace_back(
         spool::OutcomeRecord{removed.item, spool::Outcome::removed, removed.pending, clock_.now(), "operator"});
     images_.record(removed.item, true, batch);
+    edits_.record(removed.item, true, batch);
     spool_->append(std::move(batch), nullptr, 0);
     if (!message) {  // whose recipients nobody can name, so there is no event
         log_.warn(

@@ -78,6 +78,8 @@ public:
     plugin::NodeHost* plugins() { return plugins_.get(); }  // null: none is configured
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }
+    // Shows log lines to plugins; null when there are none.
+    event::LineListener* log_listener() { return plugins_ ? &plugins_->log_listener() : nullptr; }
     // Removals that are not yet appended to the spool.
     std::uint64_t removals_under_way() const { return removals_under_way_; }
 
@@ -87,7 +89,7 @@ private:
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
-    void make_plugin_hosts(const config::Settings& settings);
+    void make_plugin_hosts(const config::SettingsPtr& settings);
     void tell_who_consults();
     void prune_images();
     void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
@@ -106,9 +108,12 @@ private:
     std::unique_ptr<spool::IdSource> ids_;
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;
-    plugin::Images images_;
+    // The keys are on disk.
+    plugin::Images images_{"plugin image "};
+    plugin::Images edits_{"plugin edit "};
     std::unique_ptr<plugin::NativeHost> natives_;  // null: no plugin is configured, native or not
     std::unique_ptr<plugin::NodeHost> plugins_;    // null: no JavaScript plugin is configured
+    std::unique_ptr<SpoolAcceptance> plugin_intake_;  // on the plugins' shard
     std::vector<std::string> javascript_plugins_;  // at the start
     std::vector<config::NativePlugin> native_plugins_;
     std::vector<std::unique_ptr<ShardUnit>> shards_;

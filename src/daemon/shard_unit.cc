@@ -38,11 +38,12 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
 std::unique_ptr<plugin::PluginHooks> ShardUnit::make_hooks(const Common& common) {
     std::unique_ptr<plugin::ShardHooks> node;
     if (common.plugins != nullptr) {
-        node = std::make_unique<plugin::ShardHooks>(
-            shard_.executor(), *common.plugins, *common.images, router_, common.clock, common.log);
+        const plugin::HookSurroundings hooks{
+            *common.plugins, *common.images, *common.edits, router_, acceptance_, common.ids, common.clock, common.events, common.log};
+        node = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings_);
     }
     return std::make_unique<plugin::PluginHooks>(
-        shard_.executor(), *common.natives, common.plugins, std::move(node), *common.images, router_, common.clock, common.log);
+        shard_.executor(), *common.natives, common.plugins, std::move(node), *common.images, *common.edits, router_, common.clock, common.log);
 }
 
 ShardUnit::~ShardUnit() { join(); }
@@ -84,6 +85,7 @@ void ShardUnit::apply(config::SettingsPtr settings) {
     report(reception_->configure(settings));
     report(courier_->configure(settings));
     router_.configure(settings);
+    if (hooks_) hooks_->configure(settings);
     // A resolver that is made anew has lost its cache and every question under way.
     if (settings->dns != settings_->dns) resolver_->configure(settings->dns);
     settings_ = std::move(settings);

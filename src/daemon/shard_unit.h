@@ -52,6 +52,7 @@ struct Common {
     plugin::NativeHost* natives = nullptr;  // null: no plugin is configured, native or not
     plugin::NodeHost* plugins = nullptr;    // null: no JavaScript plugin is configured
     plugin::Images* images = nullptr;       // with plugins
+    plugin::Images* edits = nullptr;        // with plugins
 };
 
 // One I/O thread and everything that lives on it.

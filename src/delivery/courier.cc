@@ -111,6 +111,8 @@ private:
         } else {
             ended = settlement_.settle_lost(work, loaded.error(), *settings_, how.get());
         }
+        // Plugins may have removed some just now, of which the core has not heard.
+        if (ended.pending.empty()) ended.pending = work.pending;
         surroundings_.core.push(std::move(ended));
         --concluding_;
         note_end();
@@ -128,10 +130,18 @@ private:
             }
             work.message = std::move(*loaded);
             before = co_await surroundings_.hooks->before_attempt(work, work.message);
+            if (!before.pending.empty()) work.pending = before.pending;
         }
         const Instant now = surroundings_.clock.now();
         switch (before.what) {
-            case Before::What::go: surroundings_.core.push(queue::Consulted{work.item, std::move(before.route)}); break;
+            case Before::What::go: surroundings_.core.push(queue::Consulted{work.item, std::move(before.route), std::move(before.pending)}); break;
+            case Before::What::removed: {
+                surroundings_.hooks->ended(work.item);
+                queue::AttemptEnded ended;
+                ended.item = work.item;
+                surroundings_.core.push(std::move(ended));
+                break;
+            }
             case Before::What::cancelled: break;  // we are closing: it stays queued as it is
             case Before::What::later: {
                 const Instant end = given_up_at(work, *work.message, *settings_, nullptr);

@@ -27,7 +27,12 @@ Task<Wishes> hear(
         if (answer.what == AfterDeferral::What::later) {
             wishes.next = answer.delay < end - now ? now + answer.delay : std::max(end, now);
         }
-        if (answer.what == AfterDeferral::What::drop) wishes.dropped_by = answer.by;
+        wishes.dropped = answer.removed;
+        wishes.dropped_by = answer.removed_by;
+        if (answer.what == AfterDeferral::What::drop) {
+            wishes.dropped = prospect.deferred;
+            wishes.dropped_by = answer.by;
+        }
     }
     if (!prospect.failed.empty() && hooks.wants(Hook::bounce)) {
         const Hearing about{attempted, prospect.failed, Duration(0), since_arrival};

@@ -21,11 +21,13 @@ inline constexpr std::size_t hook_count = 4;
 
 // What plugins say before an attempt. Value.
 struct Before {
-    enum class What : std::uint8_t { go, later, defer, fail, cancelled } what = What::go;
+    enum class What : std::uint8_t { go, later, defer, fail, removed, cancelled } what = What::go;
     queue::RoutePtr route;  // go: null is the route of the domain
     Duration delay{0};      // later: nothing has failed, but it is too early
     std::string text;       // defer, fail: the reason
     std::string by;         // the plugin
+    // The recipients that plugins left, when they removed some; that is recorded already. `removed`: they left none.
+    std::vector<std::uint32_t> pending = {};
 };
 
 // What becomes of the deferred recipients of an attempt. Value.
@@ -33,6 +35,9 @@ struct AfterDeferral {
     enum class What : std::uint8_t { usual, later, drop } what = What::usual;
     Duration delay{0};
     std::string by;
+    // Those that a plugin removed, whatever becomes of the others; places in Attempted::recipients.
+    std::vector<std::size_t> removed = {};
+    std::string removed_by = {};
 };
 
 // Who is to be heard after an attempt, and about whom. Views live until the answer.
@@ -53,6 +58,8 @@ public:
     virtual ~Hooks() = default;
 
     virtual bool wants(Hook hook) const = 0;
+    // The message with the envelope that plugins made for this item; nearly always the message itself.
+    virtual mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const = 0;
     virtual Task<Before> before_attempt(const queue::Work& work, mail::MessagePtr message) = 0;
     virtual Task<AfterDeferral> deferred(const Hearing& about) = 0;
     // The name of the plugin that wants no notification; nothing: it is sent as usual.

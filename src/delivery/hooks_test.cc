@@ -20,6 +20,7 @@ using testing::StartsWith;
 class FakeHooks final : public Hooks {
 public:
     bool wants(Hook hook) const override { return listens.contains(hook); }
+    mail::MessagePtr edited(ItemId, mail::MessagePtr message) const override { return edited_message ? edited_message : message; }
     Task<Before> before_attempt(const queue::Work&, mail::MessagePtr message) override {
         asked.push_back("before " + message->envelope.recipients.front().address.text());
         co_return before;
@@ -38,6 +39,7 @@ public:
     }
     void ended(ItemId item) override { asked.push_back("ended " + std::to_string(item.index)); }
 
+    mail::MessagePtr edited_message;
     std::set<Hook> listens{Hook::before_attempt, Hook::deferred, Hook::bounce, Hook::delivered};
     Before before;
     AfterDeferral after;
@@ -60,6 +62,13 @@ protected:
         consult.work.attempts = 2;
         consult.work.message = std::move(message);
         return consult;
+    }
+    queue::Consult consult_three() {
+        queue::Consult asked = consult(clock_.now());
+        auto message = make_message({"a@example.test", "b@example.test", "c@example.test"});
+        asked.work.item = ItemId{message->id, 0};
+        asked.work.message = std::move(message);
+        return asked;
     }
     template <class Record>
     std::vector<Record> recorded() {
@@ -184,6 +193,57 @@ TEST_F(HooksTest, DroppedMailIsRemovedInTheNameOfThePlugin) {
     EXPECT_THAT(outcomes[2].recipients, ElementsAre(2U));
     EXPECT_EQ(recorded<spool::PolicyRecord>()[0].value, "");
     EXPECT_EQ(plugins_.asked.back(), "ended 0");
+}
+
+TEST_F(HooksTest, RecipientsThatAPluginRemovedAfterADeferralAreRecordedAndNotTriedAgain) {
+    host({hello + "C: MAIL *\nC: RCPT *\nC: RCPT *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 450 4.2.1 later\nS: 450 4.2.1 later\n"
+                  "S: 354 go\n! body\nS: 250 2.0.0 queued\n" + bye});
+    plugins_.after.removed = {1};
+    plugins_.after.removed_by = "remover";
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::deferred);
+    EXPECT_THAT(end.pending, ElementsAre(2U));
+    const auto outcomes = recorded<spool::OutcomeRecord>();
+    ASSERT_THAT(outcomes, SizeIs(2));
+    EXPECT_EQ(outcomes[1].outcome, spool::Outcome::removed);
+    EXPECT_EQ(outcomes[1].by, "plugin remover");
+    EXPECT_THAT(outcomes[1].recipients, ElementsAre(1U));
+    EXPECT_THAT(recorded<spool::ScheduleRecord>(), SizeIs(1));
+}
+
+TEST_F(HooksTest, WhomPluginsRemovedBeforeTheAttemptTheCoreIsTold) {
+    plugins_.before.pending = {1};
+    courier().carry_out(consult_three());
+    run_until([&] { return !inbox_.all<queue::Consulted>().empty(); });
+    EXPECT_THAT(inbox_.all<queue::Consulted>().front().pending, ElementsAre(1U));
+
+    plugins_.before.what = Before::What::defer;
+    courier().carry_out(consult_three());
+    EXPECT_THAT(ended().pending, ElementsAre(1U));
+    plugins_.before.what = Before::What::later;
+    courier().carry_out(consult_three());
+    EXPECT_THAT(ended(2).pending, ElementsAre(1U));
+    EXPECT_THAT(recorded<spool::OutcomeRecord>(), IsEmpty()) << "who removed them has recorded it";
+}
+
+TEST_F(HooksTest, AnItemOfWhichNobodyIsLeftIsOver) {
+    plugins_.before.what = Before::What::removed;
+    courier().carry_out(consult_three());
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_EQ(plugins_.asked.back(), "ended 0");
+    EXPECT_THAT(spool_.batches, IsEmpty());
+}
+
+TEST_F(HooksTest, TheEnvelopeThatPluginsMadeGoesOut) {
+    host({hello + "C: MAIL FROM:<srs@us.test>*\nC: RCPT TO:<new@example.test>*\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\n! body\nS: 250 2.0.0 queued\n" + bye});
+    auto changed = std::make_shared<mail::Message>(*make_message({"b@example.test"}));
+    changed->envelope.reverse_path = *mail::parse_address("srs@us.test");
+    changed->envelope.recipients[0].address = *mail::parse_address("new@example.test");
+    plugins_.edited_message = changed;
+    courier().carry_out(deliver(make_message({"b@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(events_.facts.back(), StartsWith("delivered"));
 }
 
 TEST_F(HooksTest, NothingIsHeardWhileTheAttemptGoesOn) {

@@ -43,9 +43,13 @@ std::vector<std::uint32_t> undecided(const queue::Work& work, const mail::Messag
 }
 
 Task<Result<mail::MessagePtr>> load(const Surroundings& surroundings, const queue::Work& work) {
-    if (work.message) co_return work.message;
-    const auto read = [&spool = surroundings.spool, id = work.item.message] { return spool.load(id); };
-    co_return co_await async::blocking(surroundings.disk_pool, surroundings.shard.executor(), read);
+    Result<mail::MessagePtr> message = work.message;
+    if (!work.message) {
+        const auto read = [&spool = surroundings.spool, id = work.item.message] { return spool.load(id); };
+        message = co_await async::blocking(surroundings.disk_pool, surroundings.shard.executor(), read);
+    }
+    if (message && surroundings.hooks != nullptr) message = surroundings.hooks->edited(work.item, std::move(*message));
+    co_return message;
 }
 
 // What came of opening a session.

@@ -85,7 +85,7 @@ private:
 
 // The undecided recipients of an item.
 std::vector<std::uint32_t> undecided(const queue::Work& work, const mail::Message& message);
-// The message of an item: from memory, else from the spool.
+// The message of an item, from memory, else from the spool, as plugins want it to go out.
 Task<Result<mail::MessagePtr>> load(const Surroundings& surroundings, const queue::Work& work);
 
 }  // namespace sluice::delivery

@@ -223,9 +223,10 @@ Prospect Settlement::foresee(const Attempted& attempted, const config::Settings&
 void Settlement::grant(const Wishes& wishes, Sorted& sorted) {
     if (wishes.next) sorted.next = *wishes.next;
     if (wishes.silenced_by) sorted.silenced_by = *wishes.silenced_by;
-    if (!wishes.dropped_by) return;
-    sorted.dropped = std::exchange(sorted.deferred, {});
-    sorted.dropped_by = *wishes.dropped_by;
+    sorted.dropped_by = wishes.dropped_by;
+    for (const std::size_t place : wishes.dropped) {
+        if (std::erase(sorted.deferred, place) > 0) sorted.dropped.push_back(place);
+    }
 }
 
 queue::AttemptEnded Settlement::settle(
@@ -315,6 +316,7 @@ queue::AttemptEnded Settlement::postpone(const queue::Work& work, Instant next, 
     ended.item = work.item;
     ended.verdict = queue::AttemptEnded::Verdict::deferred;
     ended.next = next;
+    ended.pending = work.pending;
     ended.counts = false;
     return ended;
 }

@@ -52,7 +52,8 @@ struct Prospect {
 // What plugins want instead. Value.
 struct Wishes {
     std::optional<Instant> next;             // of the deferred ones
-    std::optional<std::string> dropped_by;   // the deferred ones are removed, by this plugin
+    std::vector<std::size_t> dropped;        // these of the deferred ones are removed
+    std::string dropped_by;                  // by this plugin
     std::optional<std::string> silenced_by;  // no failure is notified, says this plugin
 };
 

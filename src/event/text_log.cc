@@ -85,6 +85,9 @@ void TextLog::write(
             line += '}';
             break;
     }
+    if (LineListener* listener = listener_.load(std::memory_order_acquire); listener != nullptr && listener->listens()) {
+        listener->hear(level, session, origin, line);
+    }
     line += '\n';
     writer_.append(line);
 }

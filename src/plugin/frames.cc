@@ -30,6 +30,15 @@ void append_octets(std::string& out, std::uint32_t request, std::string_view oct
     out += octets;
 }
 
+std::optional<Octets> read_octets(std::string_view payload) {
+    Octets piece{};
+    if (payload.size() < sizeof piece.request + 1) return std::nullopt;
+    std::memcpy(&piece.request, payload.data(), sizeof piece.request);
+    piece.last = payload[sizeof piece.request] != '\0';
+    piece.octets = payload.substr(sizeof piece.request + 1);
+    return piece;
+}
+
 void FrameReader::append(std::string_view bytes) {
     buffer_.erase(0, taken_);
     taken_ = 0;

@@ -27,6 +27,15 @@ struct Frame {
 void append_frame(std::string& out, FrameKind kind, std::string_view payload);
 void append_octets(std::string& out, std::uint32_t request, std::string_view octets, bool last);
 
+// What a frame of octets carries.
+struct Octets {
+    std::uint32_t request;
+    bool last;
+    std::string_view octets;
+};
+// Nothing when the payload is too short.
+std::optional<Octets> read_octets(std::string_view payload);
+
 // Cuts what arrives into frames. Value.
 class FrameReader {
 public:

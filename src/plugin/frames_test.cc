@@ -37,5 +37,16 @@ TEST(Frames, NonsenseIsRefused) {
     }
 }
 
+TEST(Frames, OctetsAreReadAsTheyWereWritten) {
+    std::string frame;
+    append_octets(frame, 0x80000007U, "abc", true);
+    const auto piece = read_octets(std::string_view(frame).substr(5));
+    ASSERT_TRUE(piece.has_value());
+    EXPECT_EQ(piece->request, 0x80000007U);
+    EXPECT_TRUE(piece->last);
+    EXPECT_EQ(piece->octets, "abc");
+    EXPECT_FALSE(read_octets("abcd").has_value());
+}
+
 }  // namespace
 }  // namespace sluice::plugin

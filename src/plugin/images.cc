@@ -8,7 +8,6 @@
 namespace sluice::plugin {
 namespace {
 
-constexpr std::string_view prefix = "plugin image ";
 constexpr std::size_t image_bytes_max = 64 * 1024;
 
 boost::json::object parse_object(const std::string& text) {
@@ -19,15 +18,16 @@ boost::json::object parse_object(const std::string& text) {
 
 }  // namespace
 
-std::string Images::key_of(ItemId item) { return std::string(prefix) + item.text(); }
-
 bool Images::recover(const std::vector<spool::PolicyRecord>& records) {
     bool any = false;
     for (const spool::PolicyRecord& record : records) {
-        if (!std::string_view(record.key).starts_with(prefix)) continue;
-        const auto item = ItemId::parse(std::string_view(record.key).substr(prefix.size()));
+        if (!std::string_view(record.key).starts_with(prefix_)) continue;
+        const auto item = ItemId::parse(std::string_view(record.key).substr(prefix_.size()));
         if (!item) continue;
-        images_.with([&](auto& images) { images[*item] = Image{record.value, true, true}; });
+        images_.with([&](auto& images) {
+            images[*item] = Image{record.value, true, true, {}};
+            count_ = images.size();
+        });
         any = true;
     }
     return any;
@@ -45,6 +45,18 @@ void Images::set(ItemId item, std::string text) {
         Image& image = images[item];
         image.recorded = image.recorded && image.text == text;
         image.text = std::move(text);
+        count_ = images.size();
+    });
+}
+
+void Images::restore(ItemId item, std::string text) {
+    images_.with([&](auto& images) {
+        if (text.empty()) {
+            images.erase(item);
+        } else {
+            images[item] = Image{std::move(text), false, true, {}};
+        }
+        count_ = images.size();
     });
 }
 
@@ -81,6 +93,7 @@ void Images::record(ItemId item, bool decided, spool::Batch& batch) {
         if (decided) {
             if (image.ever_recorded) batch.emplace_back(spool::PolicyRecord{key_of(item), {}});
             images.erase(found);
+            count_ = images.size();
         } else if (!std::exchange(image.recorded, true)) {
             image.ever_recorded = true;
             batch.emplace_back(spool::PolicyRecord{key_of(item), image.text});

@@ -2,8 +2,8 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <atomic>
 #include <boost/json/object.hpp>
-
 #include <span>
 #include <string>
 #include <vector>
@@ -14,10 +14,14 @@
 
 namespace sluice::plugin {
 
-// What plugins noted on queued items, as the JSON text that the plugin host made of it: kept here for a host that is
-// started again, and in the spool for an engine that is. Thread-safe.
+// What plugins said of queued items, as a JSON text for each: kept here for a host that is started again, and in the spool
+// for an engine that is. One of these has the host's image of the notes, another one what was made of envelopes.
+// Thread-safe.
 class Images {
 public:
+    // `prefix` begins the keys in the spool, for ever the same.
+    explicit Images(std::string prefix) : prefix_(std::move(prefix)) {}
+
     // At start: takes what is ours from what the spool recovered; whether there was something.
     bool recover(const std::vector<spool::PolicyRecord>& records);
     // After that: forgets those of items that are not queued any more; the batch erases them.
@@ -30,6 +34,7 @@ public:
                 batch.emplace_back(spool::PolicyRecord{key_of(here->first), {}});
                 images.erase(here);
             }
+            count_ = images.size();
         });
     }
 
@@ -40,6 +45,10 @@ public:
     bool note(ItemId item, const std::string& given, const boost::json::object& notes);
     // What was noted so since the last call, as JSON text; empty: nothing.
     std::string take_noted(ItemId item);
+    // Nothing is known of any item. Costs one load.
+    bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
+    // What record() put into a batch has not become durable: `text` is what get() said before.
+    void restore(ItemId item, std::string text);
     // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
     void record(ItemId item, bool decided, spool::Batch& batch);
 
@@ -50,8 +59,10 @@ private:
         bool ever_recorded = false;
         boost::json::object noted = {};  // by native plugins, and not yet told to the plugin host
     };
-    static std::string key_of(ItemId item);
+    std::string key_of(ItemId item) const { return prefix_ + item.text(); }
 
+    const std::string prefix_;
+    std::atomic<std::size_t> count_ = 0;
     async::Guarded<absl::flat_hash_map<ItemId, Image>> images_;
 };
 

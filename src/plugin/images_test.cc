@@ -14,7 +14,7 @@ std::vector<spool::PolicyRecord> policies(const spool::Batch& batch) {
 }
 
 TEST(Images, AreRecordedWhenTheyChangedAndErasedWithTheItem) {
-    Images images;
+    Images images("plugin image ");
     images.set(one, "{}");
     spool::Batch batch;
     images.record(two, false, batch);
@@ -33,7 +33,7 @@ TEST(Images, AreRecordedWhenTheyChangedAndErasedWithTheItem) {
 }
 
 TEST(Images, OfItemsThatAreDecidedAtOnceNeverTouchTheDisk) {
-    Images images;
+    Images images("plugin image ");
     images.set(one, "{}");
     spool::Batch batch;
     images.record(one, true, batch);
@@ -41,7 +41,7 @@ TEST(Images, OfItemsThatAreDecidedAtOnceNeverTouchTheDisk) {
 }
 
 TEST(Images, SurviveAndThoseOfForgottenItemsGo) {
-    Images before;
+    Images before("plugin image ");
     before.set(one, "1");
     before.set(two, "2");
     spool::Batch batch;
@@ -51,7 +51,7 @@ TEST(Images, SurviveAndThoseOfForgottenItemsGo) {
     recovered.push_back({"somebody else's", "x"});
     recovered.push_back({"plugin image nonsense", "x"});
 
-    Images after;
+    Images after("plugin image ");
     after.recover(recovered);
     EXPECT_EQ(after.get(one), "1");
     batch.clear();
@@ -66,7 +66,7 @@ TEST(Images, SurviveAndThoseOfForgottenItemsGo) {
 }
 
 TEST(Images, NativePluginsNoteBesideOthers) {
-    Images images;
+    Images images("plugin image ");
     const boost::json::object first{{"a", 1}}, second{{"b", 2}};
     EXPECT_TRUE(images.note(one, R"({"given":true})", first));
     EXPECT_EQ(images.get(one), R"({"notes":{"given":true,"a":1},"live":{"given":true}})");

@@ -80,7 +80,7 @@ NodeHost::NodeHost(
       directory_(settings.directory),
       javascript_(settings.javascript_plugins),
       native_([&] {
-          std::vector<std::string> names = config::native_plugin_names();
+          std::vector<std::string> names = config::native_plugin_names(settings.directory);
           for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
           return names;
       }()),
@@ -89,6 +89,7 @@ NodeHost::NodeHost(
       disk_pool_(disk_pool),
       load_(std::move(load)),
       on_hooks_(std::move(on_hooks)),
+      log_tap_([this](std::string line) { mention(std::move(line)); }),
       shard_("sluice-plugins"),
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }),
       tasks_(shard_.executor()),
@@ -96,6 +97,17 @@ NodeHost::NodeHost(
       written_(shard_.executor()) {}
 
 NodeHost::~NodeHost() { end(); }
+
+void NodeHost::serve_calls(const Calls::Surroundings& surroundings, config::SettingsPtr settings) {
+    const auto reply = [this](std::string_view message) {
+        if (state_ != State::down) send(message);
+    };
+    calls_ = std::make_unique<Calls>(surroundings, std::move(settings), tasks_, reply);
+}
+
+void NodeHost::configure(config::SettingsPtr settings) {
+    if (calls_) calls_->configure(std::move(settings));
+}
 
 void NodeHost::start() {
     started_ = true;
@@ -137,7 +149,8 @@ Task<> NodeHost::finish(std::latch& ended) {
 
 void NodeHost::ask(Question& question) { notes_.push(Note{&question, {}, {}}); }
 void NodeHost::tell(std::string text) { notes_.push(Note{nullptr, std::move(text), {}}); }
-void NodeHost::report(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, true}); }
+void NodeHost::mention(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::none}); }
+void NodeHost::report(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::must_arrive}); }
 void NodeHost::forget(ItemId item) { notes_.push(Note{nullptr, {}, item.text()}); }
 
 // ---- questions -------------------------------------------------------------------------------------------------
@@ -149,9 +162,9 @@ void NodeHost::take(std::vector<Note>& notes) {
             put(*note.question);
         } else if (!note.ended_item.empty()) {
             ended += (ended.empty() ? "\"" : ",\"") + note.ended_item + "\"";
-        } else if (state_ == State::ready && (note.must_arrive || outgoing_.size() < outgoing_bytes_max)) {
+        } else if (state_ == State::ready && (note.care == Care::must_arrive || outgoing_.size() < outgoing_bytes_max)) {
             send(note.text);
-        } else if (!note.must_arrive) {
+        } else if (note.care == Care::counted) {
             ++dropped_;
         }
     }
@@ -173,8 +186,9 @@ void NodeHost::send_question(Question& question) {
     const auto& patience = patience_[question.point];
     question.deadline = patience ? Clock::now() + *patience + grace : Clock::time_point::max();
     // Numbers come round again, past those of questions that may take for ever.
-    while (!asked_.emplace(++last_question_, &question).second) {
-    }
+    do {
+        last_question_ = (last_question_ + 1) & ~Calls::request_bit;
+    } while (!asked_.emplace(last_question_, &question).second);
     send(R"({"t":")" + std::string(question.type) + R"(","id":)" + std::to_string(last_question_) + "," + question.text + "}");
 }
 
@@ -320,6 +334,8 @@ Task<> NodeHost::write() {
 // What the engine has to do about a host that has gone.
 void NodeHost::bury() {
     stream_.reset();
+    log_tap_.open(false);
+    if (calls_) calls_->host_ended();
     const std::string how = child_->end();
     child_.reset();
     for (const auto& [id, question] : std::exchange(asked_, {})) {
@@ -397,6 +413,10 @@ void NodeHost::handle(boost::json::object& message) {
         handle_log(message);
     } else if (type == "ready") {
         handle_ready(message);
+    } else if (type == "inject") {
+        if (calls_) calls_->begin(message);
+    } else if (type == "uninject") {
+        if (calls_) calls_->abandon(static_cast<std::uint32_t>(number_of(message, "id")));
     } else if (type == "read" && message.contains("question")) {
         lend(static_cast<std::uint32_t>(number_of(message, "id")), number_of(message, "question"));
     } else if (type == "read") {
@@ -441,6 +461,7 @@ unsigned NodeHost::listen(const boost::json::object& listened) {
             patience = patience.value_or(0ms) + milliseconds(number_of(listened, row.name));
         }
     }
+    log_tap_.open(listened.contains("log"));
     return listened.contains("get_mx") ? hooks | routes_bit : hooks;
 }
 
@@ -509,6 +530,7 @@ void NodeHost::give_up(const boost::json::array& broken) {
 void NodeHost::handle_log(const boost::json::object& message) {
     const auto level = static_cast<event::Level>(std::min<std::uint64_t>(number_of(message, "level"), 9));
     if (!log_.enabled(level)) return;
+    const LogTap::FromPlugins seen_there;
     log_.write(level, text_of(message, "session"), text_of(message, "origin"), printable(text_of(message, "text")), {});
 }
 
@@ -529,13 +551,16 @@ void NodeHost::lend(std::uint32_t request, std::uint64_t question) {
 
 // What comes in front of an answer. Plugins may make a message larger, within reason.
 bool NodeHost::take_octets(std::string_view payload) {
-    std::uint32_t id = 0;
-    if (payload.size() < sizeof id + 1) return false;
-    std::memcpy(&id, payload.data(), sizeof id);
-    const auto found = asked_.find(id);
+    const auto piece = read_octets(payload);
+    if (!piece) return false;
+    if ((piece->request & Calls::request_bit) != 0) {
+        if (calls_) calls_->octets(*piece);
+        return true;
+    }
+    const auto found = asked_.find(piece->request);
     if (found == asked_.end()) return true;  // too late
     Question& question = *found->second;
-    const std::string_view octets = payload.substr(sizeof id + 1);
+    const std::string_view octets = piece->octets;
     const std::size_t size_max = 2 * (question.content == nullptr ? 0 : question.content->size()) + returned_octets_more;
     if (question.octets.size() + octets.size() > size_max) {
         asked_.erase(found);

@@ -25,8 +25,10 @@
 #include "event/log.h"
 #include "mail/message.h"
 #include "net/stream.h"
+#include "plugin/calls.h"
 #include "plugin/child.h"
 #include "plugin/frames.h"
+#include "plugin/log_tap.h"
 #include "plugin/plan.h"
 #include "reception/hooks.h"
 
@@ -71,6 +73,14 @@ public:
         std::function<void()> on_hooks);
     ~NodeHost();
 
+    // Where what plugins hand in lives.
+    async::Executor executor() { return shard_.executor(); }
+    // Before start(): lets plugins hand in mail. What is named outlives end().
+    void serve_calls(const Calls::Surroundings& surroundings, config::SettingsPtr settings);
+    void configure(config::SettingsPtr settings);
+    // Shows log lines to plugins that want them.
+    event::LineListener& log_listener() { return log_tap_; }
+
     void start();
     // Items that are asked about from now on, or wait for that, are left as they are; the other questions may be
     // answered until the deadline.
@@ -81,6 +91,8 @@ public:
     void ask(Question& question);
     // Nobody waits for an answer. Dropped, and counted, when the host is slow or down.
     void tell(std::string text);
+    // The same for what is not worth a word when it is dropped: log lines.
+    void mention(std::string text);
     // The same, but whoever was asked about something must hear how it ends: only a host that is down misses it.
     void report(std::string text);
     // The item has left the queue.
@@ -97,11 +109,12 @@ public:
     JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
 private:
+    enum class Care : std::uint8_t { counted, none, must_arrive };  // about what is dropped
     struct Note {
         Question* question = nullptr;
         std::string text;        // without a question: a message
         std::string ended_item;  // or this
-        bool must_arrive = false;
+        Care care = Care::counted;
     };
     enum class State : std::uint8_t { down, starting, ready };
 
@@ -151,11 +164,13 @@ private:
     const std::function<void()> on_hooks_;
     std::atomic<unsigned> hooks_ = ~0u;
     async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
+    LogTap log_tap_;
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;
     async::TaskGroup tasks_;
     async::TaskGroup closing_tasks_;
+    std::unique_ptr<Calls> calls_;
     async::Signal written_;  // there is something to write, or no more will come
     State state_ = State::down;
     std::optional<Child> child_;

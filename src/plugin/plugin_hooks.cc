@@ -32,12 +32,13 @@ struct PluginHooks::Course {
     Before before;
     boost::json::object terms;
     bool gate_passed = false;  // send_email is decided
+    std::vector<std::uint32_t> left;  // the recipients that plugins left, when they removed some
 };
 
 PluginHooks::PluginHooks(
-    async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
+    async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images, Images& edits,
     dns::Router& router, const Clock& clock, event::Log& log)
-    : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), router_(router),
+    : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), edits_(edits), router_(router),
       clock_(clock), log_(log), answers_(executor, [](std::vector<NativeQuestion*>& questions) {
           for (NativeQuestion* question : questions) question->done.set();
       }) {}
@@ -166,7 +167,8 @@ Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessageP
         spare_mx_.swap(reply.mx);
         break;
     }
-    if (course.before.what == Before::What::go && !course.terms.empty()) co_await obey_terms(domain, course);
+    if (course.before.what == Before::What::go && !course.terms.empty()) co_await obey_terms(*message, work.item, course);
+    course.before.pending = std::move(course.left);
     co_return std::move(course.before);
 }
 
@@ -193,8 +195,11 @@ Task<bool> PluginHooks::ask_node(const Step& step, const queue::Work& work, cons
     if (!routes && course.gate_passed) co_return false;
     Span span;
     span.text = step.spans;
-    Before before = co_await node_hooks_->before_attempt(work, message, span);
+    queue::Work asked = work;
+    if (!course.left.empty()) asked.pending = course.left;
+    Before before = co_await node_hooks_->before_attempt(asked, message, span);
     for (const auto& [name, value] : span.terms) course.terms[name] = value;
+    if (!before.pending.empty()) course.left = before.pending;
     if (before.what != Before::What::go || before.route != nullptr) {
         course.before = std::move(before);
         co_return true;
@@ -244,11 +249,11 @@ Task<> PluginHooks::look_up_route(
 }
 
 // Applies what plugins want of this attempt, whoever chose its route.
-Task<> PluginHooks::obey_terms(const std::string& domain, Course& course) {
+Task<> PluginHooks::obey_terms(const mail::Message& message, ItemId item, Course& course) {
     const std::string bind = text_member(course.terms, "bind");
     if (!bind.empty() && !net::IpAddress::parse(bind)) course.terms.erase("bind");
     if (course.before.route == nullptr) {
-        auto route = co_await router_.resolve(domain);
+        auto route = co_await router_.resolve(domain_of(message, item, course.terms));
         // What is wrong with the domain is told as for any other mail.
         if (!route) co_return;
         course.before.route = std::move(*route);
@@ -266,7 +271,10 @@ Task<AfterDeferral> PluginHooks::deferred(const Hearing& about) {
         if (step.native == nullptr) {
             Span span;
             span.text = step.spans;
-            after = co_await node_hooks_->deferred(about, span);
+            AfterDeferral part = co_await node_hooks_->deferred(about, span);
+            part.removed.insert(part.removed.end(), after.removed.begin(), after.removed.end());
+            if (part.removed_by.empty()) part.removed_by = after.removed_by;
+            after = std::move(part);
             if (span.decided || after.what != AfterDeferral::What::usual) break;
             continue;
         }
@@ -334,6 +342,15 @@ void PluginHooks::delivered(const Hearing& about) {
         note(*step.native, item, *about.attempted.message, call.reply, ignored);
         if (code != SLUICE_CONT && code != SLUICE_PENDING) break;
     }
+}
+
+void PluginHooks::record(ItemId item, bool decided, spool::Batch& batch) {
+    images_.record(item, decided, batch);
+    edits_.record(item, decided, batch);
+}
+
+void PluginHooks::configure(const config::SettingsPtr& settings) {
+    if (node_hooks_ != nullptr) node_hooks_->configure(settings);
 }
 
 void PluginHooks::ended(ItemId item) {

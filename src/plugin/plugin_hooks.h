@@ -23,14 +23,16 @@ public:
     // `node` is null when there is no plugin host, and `node_hooks` then, too.
     PluginHooks(
         async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
-        dns::Router& router, const Clock& clock, event::Log& log);
+        Images& edits, dns::Router& router, const Clock& clock, event::Log& log);
 
     bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
     Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
     void delivered(const delivery::Hearing& about) override;
-    void record(ItemId item, bool decided, spool::Batch& batch) override { images_.record(item, decided, batch); }
+    mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override { return with_edits(edits_, item, std::move(message)); }
+    void record(ItemId item, bool decided, spool::Batch& batch) override;
+    void configure(const config::SettingsPtr& settings);
     void ended(ItemId item) override;
 
 private:
@@ -56,14 +58,15 @@ private:
     bool weigh_gate(const NativeListener& listener, const NativeReply& reply, const queue::Work& work, Course& course);
     bool weigh_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
     Task<> look_up_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
-    Task<> obey_terms(const std::string& domain, Course& course);
+    Task<> obey_terms(const mail::Message& message, ItemId item, Course& course);
     bool weigh_deferral(const NativeListener& listener, const NativeReply& reply, ItemId item, delivery::AfterDeferral& after);
 
     const async::Executor executor_;
     NativeHost& natives_;
     NodeHost* const node_;
     const std::unique_ptr<ShardHooks> node_hooks_;
-    Images& images_;
+    Images& images_;  // of notes
+    Images& edits_;   // of envelopes
     dns::Router& router_;
     const Clock& clock_;
     event::Log& log_;

@@ -1,8 +1,13 @@
 #include "plugin/shard_hooks.h"
 
+#include <algorithm>
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+#include <iterator>
 #include <utility>
 
 #include "delivery/settlement.h"
+#include "mail/address.h"
 #include "plugin/facts.h"
 
 namespace sluice::plugin {
@@ -11,6 +16,9 @@ namespace {
 using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
+
+// Message::origin of what went to recipients that a plugin added.
+constexpr std::string_view added_by = "added by plugin ";
 
 Before deferral(std::string text, std::string by = {}) {
     Before before;
@@ -33,9 +41,14 @@ queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::obje
     return changed;
 }
 
+std::string domain_of(const mail::Message& message, ItemId item, const boost::json::object& terms) {
+    const auto wanted = mail::normalise_domain(text_member(terms, "domain"));
+    return wanted ? *wanted : message.items[item.index].domain;
+}
+
 ShardHooks::ShardHooks(
-    async::Executor executor, NodeHost& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log)
-    : executor_(executor), host_(host), images_(images), router_(router), clock_(clock), log_(log),
+    async::Executor executor, const HookSurroundings& surroundings, config::SettingsPtr settings)
+    : executor_(executor), around_(surroundings), settings_(std::move(settings)),
       answers_(executor, [](std::vector<Question*>& questions) {
           for (Question* question : questions) question->done.set();
       }) {}
@@ -43,14 +56,14 @@ ShardHooks::ShardHooks(
 Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text, Span& span) {
     text += spans_member(span);
     // What native plugins have noted since: it knows the rest.
-    if (const std::string noted = images_.take_noted(item); !noted.empty()) text += ",\"noted\":" + noted;
+    if (const std::string noted = around_.images.take_noted(item); !noted.empty()) text += ",\"noted\":" + noted;
     Question question(hook, std::move(text), executor_);
     question.back = &answers_;
-    host_.ask(question);
+    around_.host.ask(question);
     co_await question.done.wait();
     if (question.answer) {
         std::string image = text_member(*question.answer, "image");
-        if (!image.empty()) images_.set(item, std::move(image));
+        if (!image.empty()) around_.images.set(item, std::move(image));
         const boost::json::value* decided = question.answer->if_contains("decided");
         span.decided = decided != nullptr && decided->is_bool() && decided->get_bool();
     }
@@ -64,7 +77,7 @@ Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePt
 
 Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePtr message, Span& span) {
     auto answer = co_await ask(
-        Hook::before_attempt, work.item, attempt_question(work, *message, images_.get(work.item), clock_), span);
+        Hook::before_attempt, work.item, attempt_question(work, *message, around_.images.get(work.item), around_.clock), span);
     Before before;
     if (!answer) {
         if (answer.error().code == Errc::cancelled) {
@@ -72,41 +85,70 @@ Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePt
             co_return before;
         }
         // Nobody but plugins knows where the mail goes; where they have no say about that it may as well go.
-        if (!host_.routes()) co_return before;
+        if (!around_.host.routes()) co_return before;
         co_return deferral("no answer from plugins: " + answer.error().detail);
     }
-    const std::string what = text_member(*answer, "what");
-    before.by = text_member(*answer, "by");
-    before.text = text_member(*answer, "text");
+    const std::vector<std::uint32_t>& recipients =
+        work.pending.empty() ? message->items[work.item.index].recipients : work.pending;
+    Editing editing = editing_of(*answer, *message, work.item, recipients);
+    std::vector<std::uint32_t> left;
+    std::copy_if(recipients.begin(), recipients.end(), std::back_inserter(left), [&](std::uint32_t place) {
+        return !editing.removes(place);
+    });
+    const bool some_removed = left.size() < recipients.size();
+    if (editing.any()) {
+        const Result<> recorded = co_await record_edits(work.item, message, std::move(editing), left.empty());
+        if (!recorded) co_return deferral("what plugins changed cannot be recorded: " + recorded.error().detail);
+    }
+    if (left.empty()) {
+        before.what = Before::What::removed;
+        co_return before;
+    }
+    co_await interpret(work, *message, *answer, span, before);
+    if (some_removed) before.pending = std::move(left);
+    co_return before;
+}
+
+mail::MessagePtr with_edits(const Images& edits, ItemId item, mail::MessagePtr message) {
+    if (edits.empty()) return message;
+    return Edit::parse(edits.get(item)).applied(message);
+}
+
+// What an answer says, apart from changes.
+Task<> ShardHooks::interpret(
+    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
+    const std::string what = text_member(answer, "what");
+    before.by = text_member(answer, "by");
+    before.text = text_member(answer, "text");
     if (what == "delay") {
         before.what = Before::What::later;
-        before.delay = seconds_member(*answer, "seconds");
-        log_.info("outbound", "a plugin puts an item off", {{"item", work.item.text()}, {"plugin", before.by}, {"ms", before.delay.count()}});
+        before.delay = seconds_member(answer, "seconds");
+        around_.log.info("outbound", "a plugin puts an item off", {{"item", work.item.text()}, {"plugin", before.by}, {"ms", before.delay.count()}});
     } else if (what == "deny") {
         before.what = Before::What::fail;
     } else if (what == "denysoft" || what == "failed") {
         before.what = Before::What::defer;
     } else {
-        co_await choose_route(work, *message, *answer, span, before);
+        co_await choose_route(work, message, answer, span, before);
     }
-    co_return before;
 }
 
 Task<> ShardHooks::choose_route(
     const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
-    const std::string domain = message.items[work.item.index].domain;
     auto hosts = mx_member(answer);
     if (!hosts) {
         before = deferral(hosts.error().detail);
         co_return;
     }
     const boost::json::value* terms = answer.if_contains("terms");
+    const bool some_terms = terms != nullptr && terms->is_object() && !terms->get_object().empty();
+    const std::string domain = domain_of(message, work.item, some_terms ? terms->get_object() : boost::json::object());
     const bool in_part = !span.text.empty();
-    if (in_part && terms != nullptr && terms->is_object()) span.terms = terms->get_object();
-    const bool has_terms = !in_part && terms != nullptr && terms->is_object() && !terms->get_object().empty();
+    if (in_part && some_terms) span.terms = terms->get_object();
+    const bool has_terms = !in_part && some_terms;
     if (hosts->empty() && !has_terms) co_return;
     if (hosts->empty()) {
-        auto route = co_await router_.resolve(domain);
+        auto route = co_await around_.router.resolve(domain);
         // What is wrong with the domain is told as for any other mail.
         if (route) before.route = with_terms(*route, terms->get_object());
         co_return;
@@ -114,9 +156,9 @@ Task<> ShardHooks::choose_route(
     const queue::Transport first = hosts->front().transport;
     const auto differs = [&](const dns::Nexthop& host) { return host.transport != first; };
     if (std::erase_if(*hosts, differs) > 0) {
-        log_.info("outbound", "hosts of get_mx that need another login, protocol or local address than the first are left out", {{"item", work.item.text()}});
+        around_.log.info("outbound", "hosts of get_mx that need another login, protocol or local address than the first are left out", {{"item", work.item.text()}});
     }
-    auto route = co_await router_.to_hosts(domain, std::move(*hosts));
+    auto route = co_await around_.router.to_hosts(domain, std::move(*hosts));
     if (!route) {
         before = deferral("no way to the hosts that a plugin named: " + route.error().detail);
         if (route.error().code == Errc::cancelled) before.what = Before::What::cancelled;
@@ -131,9 +173,10 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
 }
 
 Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& span) {
-    const ItemId item = about.attempted.work.item;
+    const delivery::Attempted& attempted = about.attempted;
+    const ItemId item = attempted.work.item;
     const auto answer =
-        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, images_.get(item), clock_), span);
+        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, around_.images.get(item), around_.clock), span);
     AfterDeferral after;
     if (!answer) co_return after;
     const std::string what = text_member(*answer, "what");
@@ -141,6 +184,25 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& s
     after.delay = seconds_member(*answer, "seconds");
     if (what == "delay") after.what = AfterDeferral::What::later;
     if (what == "drop") after.what = AfterDeferral::What::drop;
+
+    std::vector<std::uint32_t> recipients;
+    for (const std::size_t place : about.places) recipients.push_back(attempted.recipients[place]);
+    Editing editing = editing_of(*answer, *attempted.message, item, recipients);
+    // The settlement records what is removed, with all else that became of the attempt.
+    for (const std::size_t place : about.places) {
+        if (editing.removes(attempted.recipients[place])) after.removed.push_back(place);
+    }
+    if (!editing.removed.empty()) after.removed_by = editing.removed.begin()->first;
+    editing.removed.clear();
+    if (editing.added.empty()) {
+        keep(item, editing.edit);
+    } else {
+        const Result<> recorded = co_await record_edits(item, attempted.message, std::move(editing), false);
+        if (!recorded) {
+            around_.log.warn(
+                "outbound", "what plugins changed cannot be recorded", {{"item", item.text()}, {"reason", recorded.error().text()}});
+        }
+    }
     co_return after;
 }
 
@@ -152,7 +214,7 @@ Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& abo
 Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about, Span& span) {
     const ItemId item = about.attempted.work.item;
     const auto answer =
-        co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, images_.get(item), clock_), span);
+        co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, around_.images.get(item), around_.clock), span);
     if (!answer || text_member(*answer, "what") != "silent") co_return std::nullopt;
     co_return text_member(*answer, "by");
 }
@@ -161,14 +223,109 @@ void ShardHooks::delivered(const delivery::Hearing& about) { delivered(about, Sp
 
 void ShardHooks::delivered(const delivery::Hearing& about, const Span& span) {
     const ItemId item = about.attempted.work.item;
-    host_.tell(
-        R"({"t":"hook",)" + hearing_question(Hook::delivered, about, images_.get(item), clock_) + spans_member(span) + "}");
+    around_.host.tell(
+        R"({"t":"hook",)" + hearing_question(Hook::delivered, about, around_.images.get(item), around_.clock) + spans_member(span) + "}");
 }
 
-void ShardHooks::ended(ItemId item) { host_.forget(item); }
+void ShardHooks::ended(ItemId item) { around_.host.forget(item); }
 
 void ShardHooks::record(ItemId item, bool decided, spool::Batch& batch) {
-    images_.record(item, decided, batch);
+    around_.images.record(item, decided, batch);
+    around_.edits.record(item, decided, batch);
+}
+
+// ---- envelopes -------------------------------------------------------------------------------------------------
+
+mail::MessagePtr ShardHooks::edited(ItemId item, mail::MessagePtr message) const {
+    return with_edits(around_.edits, item, std::move(message));
+}
+
+Editing ShardHooks::editing_of(
+    const boost::json::object& answer, const mail::Message& message, ItemId item,
+    const std::vector<std::uint32_t>& recipients) const {
+    Editing editing = editing_member(answer, recipients);
+    if (!editing.added.empty() && message.origin.starts_with(added_by)) {
+        editing.added.clear();
+        editing.problems.emplace_back("recipients that a plugin added add none themselves");
+    }
+    for (const std::string& problem : editing.problems) {
+        around_.log.warn(
+            "outbound", "what plugins changed of an envelope is left out", {{"item", item.text()}, {"reason", problem}});
+    }
+    return editing;
+}
+
+void ShardHooks::keep(ItemId item, const Edit& edit) {
+    if (!edit.any()) return;
+    Edit all = Edit::parse(around_.edits.get(item));
+    all.add(edit);
+    std::string text = all.format();
+    if (text.size() > edit_bytes_max) {
+        around_.log.warn("outbound", "what plugins changed of an envelope is too much to keep", {{"item", item.text()}});
+        return;
+    }
+    around_.edits.set(item, std::move(text));
+}
+
+// The same message for those whom plugins added; it goes its own way.
+mail::MessagePtr ShardHooks::message_for_added(const Editing& editing, const mail::MessagePtr& message) const {
+    if (editing.added.empty()) return nullptr;
+    auto copy = std::make_shared<mail::Message>(*editing.edit.applied(message));
+    copy->id = around_.ids.next();
+    copy->arrival = around_.clock.now();
+    copy->origin = std::string(added_by) + editing.added_by;
+    copy->envelope.recipients.clear();
+    for (const mail::Address& address : editing.added) {
+        copy->envelope.recipients.emplace_back().address = address;
+        copy->envelope.smtputf8 = copy->envelope.smtputf8 || address.needs_utf8();
+    }
+    copy->items = mail::split_items(copy->envelope.recipients, settings_->outbound.always_split);
+    return copy;
+}
+
+// All that an answer changed, in one batch: whoever was added gets the message exactly when the change is kept.
+Task<Result<>> ShardHooks::record_edits(ItemId item, mail::MessagePtr message, Editing editing, bool decided) {
+    const std::string image = around_.images.get(item);
+    const std::string edit_before = around_.edits.get(item);
+    keep(item, editing.edit);
+    spool::Batch batch;
+    for (const auto& [by, places] : editing.removed) {
+        batch.emplace_back(spool::OutcomeRecord{item, spool::Outcome::removed, places, around_.clock.now(), "plugin " + by});
+    }
+    record(item, decided, batch);
+    const mail::MessagePtr added = message_for_added(editing, message);
+    const Result<> taken = co_await around_.intake.take(added, std::move(batch));
+    if (!taken) {
+        around_.images.restore(item, image);
+        around_.edits.restore(item, edit_before);
+        tell_unkept(item, editing);
+        co_return taken;
+    }
+    tell_removed(item, *message, editing);
+    if (added != nullptr) {
+        const event::Accepted fact{.message = *added, .client = added->origin};
+        around_.events.record(fact);
+    }
+    co_return taken;
+}
+
+void ShardHooks::tell_removed(ItemId item, const mail::Message& message, const Editing& editing) const {
+    for (const auto& [plugin, places] : editing.removed) {
+        event::Removed fact{event::ItemFact{.message = message, .item = item, .recipients = places}};
+        const std::string by = "plugin " + plugin;
+        fact.by = by;
+        fact.since_arrival = around_.clock.now() - message.arrival;
+        around_.events.record(fact);
+    }
+}
+
+// The host gives its todo back whom it would otherwise take for kept.
+void ShardHooks::tell_unkept(ItemId item, const Editing& editing) const {
+    if (editing.added.empty()) return;
+    boost::json::array added;
+    for (const mail::Address& address : editing.added) added.emplace_back("<" + address.text() + ">");
+    const boost::json::object message{{"t", "unkept"}, {"item", item.text()}, {"added", std::move(added)}};
+    around_.host.report(boost::json::serialize(message));
 }
 
 }  // namespace sluice::plugin

@@ -4,10 +4,26 @@
 
 #include "delivery/hooks.h"
 #include "dns/router.h"
+#include "event/events.h"
+#include "plugin/edits.h"
 #include "plugin/images.h"
+#include "plugin/intake.h"
 #include "plugin/node_host.h"
 
 namespace sluice::plugin {
+
+// What the hooks of a shard work with; everything outlives them.
+struct HookSurroundings {
+    NodeHost& host;
+    Images& images;  // of notes
+    Images& edits;   // of envelopes: Edit::format()
+    dns::Router& router;
+    Intake& intake;
+    spool::IdSource& ids;
+    const Clock& clock;
+    event::Recorder& events;
+    event::Log& log;
+};
 
 // A part of a hook's listeners that the plugin host is asked for, between native plugins; and what comes back. Value.
 struct Span {
@@ -18,14 +34,19 @@ struct Span {
 
 // The todo's wishes for an attempt, on a copy of the route.
 queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms);
+// The domain whose route the mail takes: the todo's, where a plugin changed it.
+std::string domain_of(const mail::Message& message, ItemId item, const boost::json::object& terms);
+// The message with the envelope that plugins made for this item.
+mail::MessagePtr with_edits(const Images& edits, ItemId item, mail::MessagePtr message);
 
 // The hooks of one shard, answered by the plugin host. Shard-owned.
 class ShardHooks final : public delivery::Hooks {
 public:
-    ShardHooks(
-        async::Executor executor, NodeHost& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log);
+    ShardHooks(async::Executor executor, const HookSurroundings& surroundings, config::SettingsPtr settings);
+    void configure(config::SettingsPtr settings) { settings_ = std::move(settings); }
 
-    bool wants(delivery::Hook hook) const override { return host_.wants(hook); }
+    bool wants(delivery::Hook hook) const override { return around_.host.wants(hook); }
+    mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override;
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
     Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
@@ -41,16 +62,25 @@ public:
 
 private:
     Task<Result<boost::json::object>> ask(delivery::Hook hook, ItemId item, std::string text, Span& span);
+    Task<> interpret(
+        const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
+        delivery::Before& before);
     Task<> choose_route(
         const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
         delivery::Before& before);
 
+    Editing editing_of(
+        const boost::json::object& answer, const mail::Message& message, ItemId item,
+        const std::vector<std::uint32_t>& recipients) const;
+    void keep(ItemId item, const Edit& edit);
+    mail::MessagePtr message_for_added(const Editing& editing, const mail::MessagePtr& message) const;
+    Task<Result<>> record_edits(ItemId item, mail::MessagePtr message, Editing editing, bool decided);
+    void tell_unkept(ItemId item, const Editing& editing) const;
+    void tell_removed(ItemId item, const mail::Message& message, const Editing& editing) const;
+
     async::Executor executor_;
-    NodeHost& host_;
-    Images& images_;
-    dns::Router& router_;
-    const Clock& clock_;
-    event::Log& log_;
+    const HookSurroundings around_;
+    config::SettingsPtr settings_;
     async::Mailbox<Question*> answers_;
 };
 

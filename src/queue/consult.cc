@@ -42,6 +42,7 @@ void Core::Impl::on(Consulted& event) {
     const Index at = items_.find(event.item);
     ASSERT(at != none && items_[at].state() == ItemState::sending);
     end_asking(at);
+    if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
     Item& item = items_[at];
     if (item.remove_requested) {
         actions_->push_back(Removed{item.key(), pending_of(at)});

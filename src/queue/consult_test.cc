@@ -59,6 +59,16 @@ TEST(Consult, ARouteOfPluginsIsForThatAttemptOnly) {
     EXPECT_EQ(world.take<Resolve>().size(), 1U);
 }
 
+TEST(Consult, RecipientsThatPluginsRemovedAreNotAttempted) {
+    World world(consulting());
+    const ItemId item = world.admit("one.test");
+    world.take<Consult>();
+    world.tell(Consulted{item, world.route("of plugin", {{"b", 0}}), {2, 5}});
+    const auto started = world.take<Deliver>();
+    ASSERT_EQ(started.size(), 1U);
+    EXPECT_EQ(started[0].work.pending, (std::vector<std::uint32_t>{2, 5}));
+}
+
 TEST(Consult, TheNextCandidateIsNoNewAttempt) {
     World world(consulting());
     const ItemId item = world.admit("one.test");

@@ -105,6 +105,7 @@ struct AttemptEnded {
 struct Consulted {
     ItemId item;
     RoutePtr route;  // for this attempt only; null: the route of the domain
+    std::vector<std::uint32_t> pending = {};  // recipients still undecided; empty: unchanged
 };
 // Whether plugins want to be asked before each attempt. Those that wait for that are not asked any more when they do not.
 struct Consulting {

@@ -147,7 +147,7 @@ tl::expected<mail::MessagePtr, std::vector<FieldError>> make_message(
     bearer.origin = injection.origin;
     bearer.auth_user = injection.auth_user;
     bearer.submits = true;
-    bearer.strict_header = true;
+    bearer.strict_header = injection.strict_header;
     auto message = compose(std::move(parts), bearer, ids.next(), clock.now(), settings);
     if (message) return std::move(*message);
     errors.push_back({"content", message.error().text()});

@@ -28,6 +28,7 @@ struct Injection {
     std::string client_ip;                // of the HTTP client, or empty
     std::string auth_user;
     std::string origin = "http";          // Message::origin; its first word is the protocol in Received
+    bool strict_header = true;            // two From or Date fields are refused
 };
 
 // What is wrong with which field: "recipients[2]", "content", ... The reason is a sentence without line ends.
