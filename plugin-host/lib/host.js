@@ -10,13 +10,19 @@ const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
+const { Lookout } = require('./lookout')
+const { Metrics } = require('./metrics')
 const { CONSTANTS } = require('./plugin')
 const { CALLED, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
+const { Requests, install } = require('./sluice')
 
 class Host {
-    constructor(wire) {
+    // `descriptor` is where the lookout's notes go.
+    constructor(wire, descriptor) {
         this.wire = wire
+        this.metrics = new Metrics((message) => wire.send(message), new Lookout(descriptor))
+        this.requests = new Requests(wire)
         this.reads = new Map() // request -> stream
         this.lastRead = 0
         this.logger = new Logger((line) => wire.send({ t: 'log', ...line }))
@@ -30,6 +36,7 @@ class Host {
             case 'hook': return void this.answer(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
+            case 'response': return this.requests.take(message)
             case 'unread': return this.endRead(message.id, new Error(message.reason))
             case 'shutdown': return void this.shutdown()
         }
@@ -45,7 +52,9 @@ class Host {
         this.registry = new Registry(this)
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
-        await this.registry.loadAll(hello.native)
+        this.metrics.start()
+        install(this.requests, (file) => this.metrics.ownerOf(file))
+        await this.registry.loadAll(hello.native, hello.only)
         const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
         if (begun.code !== constants.cont && begun.code !== constants.ok) {
             this.logger.logcrit(`${begun.plugin} refuses to start: ${textOf(begun.msg)}`)
@@ -65,7 +74,7 @@ class Host {
             }
         }
         const { plugins, failed, broken } = this.registry
-        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, uncalled, failed, broken }
+        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, uncalled, failed, broken, roster: this.registry.describe() }
     }
 
     async answer({ id, point, item: given, ...told }) {
@@ -125,6 +134,7 @@ class Host {
                 this.logger.log(this.logger.LOGERROR, [`shutdown failed: ${textOf(error)}`], { origin: plugin.name })
             }
         }
+        this.metrics.report()
         this.wire.flush()
         this.wire.socket.end(() => process.exit(0))
     }
