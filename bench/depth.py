@@ -1,9 +1,11 @@
 """A deep queue: B-12, B-13 and B-18 of the conformance suite."""
 
+import os
 import threading
 import time
 
 import lab as labs
+import links
 import machine
 
 BLOCK = 20_000  # messages of one measured load
@@ -106,3 +108,53 @@ def restart(lab, engine):
         lab.report.add(f"kill -9, {cache} cache: first message until delivered", first + waited, "ms")
     resident = labs.steady_resident_kib(engine)
     lab.report.add("after the restart: resident memory for a queued item, all included", resident * 1024 / queued, "octets")
+
+
+QUESTIONS = {
+    "100 items of one domain": "/v1/queue?limit=100&where=domain%3Dd7.test",
+    "groups by domain": "/v1/queue/groups?by=domain",
+    "groups by domain and state, of those older than a second": "/v1/queue/groups?by=domain,state&where=age%3E1s",
+    "explain a domain": "/v1/explain?what=d7.test",
+}
+
+
+def operate(lab):
+    """A deep queue in use: mail flows to 100 other destinations while an operator asks, and deletes half of the queue by filter."""
+    quick, taken = f"127.0.0.1:{machine.free_port()}", lab.path("taken")
+    lab.sink([quick], "--ledger", str(taken))
+    routes = {"any": quick} | {f"d{n}.test": nobody() for n in range(100)}
+    engine = lab.engine(routes, NEVER)
+    lab.load(engine, lab.options.items, sessions=32, domains=100, size=4096)
+    labs.settle(engine)
+    os.sync()
+    add = lab.report.add
+    for what, path in QUESTIONS.items():
+        times = [labs.timed_ms(lambda path=path: engine.ask("GET", path))[0] for _ in range(5)]
+        add(f"{what}", labs.median(times), "ms")
+    alone = links.latencies_ms(lab, engine, taken, "alone", 1500, 100)
+    queued, sizes = engine.queue()["items"], []
+    half = {"action": "delete", "where": "domain=" + ",".join(f"d{n}.test" for n in range(50))}
+    matched = engine.ask("POST", "/v1/queue/jobs", {**half, "dry_run": True})["matched"]
+
+    def delete():
+        start = time.monotonic()
+        job = engine.ask("POST", "/v1/queue/jobs", half)["job"]
+        while (state := engine.ask("GET", f"/v1/queue/jobs/{job}"))["state"] == "running":
+            sizes.append(state["done"])
+            time.sleep(0.2)
+        sizes.append(state["done"])
+        took.append(time.monotonic() - start)
+
+    took = []
+    worker = threading.Thread(target=delete)
+    worker.start()
+    meanwhile = links.latencies_ms(lab, engine, taken, "meanwhile", 1500, 100)
+    worker.join()
+    if sizes[-1] != matched or engine.queue()["items"] != queued - matched:
+        raise labs.Lost(f"{matched} items matched, {sizes[-1]} were deleted, {queued - engine.queue()['items']} are gone")
+    add("deleted by filter", matched, digits=0)
+    add("took", took[0], "s")
+    add("different counts seen while it ran", len(set(sizes)), least=3, digits=0)
+    for fraction in (0.5, 0.99):
+        add(f"other mail meanwhile, p{fraction * 100:.0f}", labs.percentile(meanwhile, fraction), "ms", digits=2)
+        add(f"other mail alone, p{fraction * 100:.0f}", labs.percentile(alone, fraction), "ms", digits=2)

@@ -11,6 +11,7 @@ ALL = {
     "slow": links.slow_out,
     "idle-in": links.idle_in,
     "deep": depth.deep,
+    "operate": depth.operate,
     "large": shapes.large,
     "fanout": shapes.fanout,
     "fairness": shapes.fairness,

@@ -110,7 +110,6 @@ void Core::Impl::fire(Index timer) {
 }
 
 void Core::Impl::on(Admit& event) {
-    ASSERT(items_.find(event.id) == none);
     Item item;
     item.message = event.id.message.value;
     item.index = event.id.index;

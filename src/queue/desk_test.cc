@@ -152,6 +152,34 @@ TEST_F(DeskTest, StretchesSeeEveryItemOnce) {
     EXPECT_EQ(named[0].items, 2U);
 }
 
+// Or a question by a column that differs in every item keeps the core for as long as a million texts take.
+TEST(Desk, AStretchWithManyGroupsEndsEarly) {
+    constexpr std::uint64_t all = 10'000;
+    Core core{options(1)};
+    std::vector<Action> actions;
+    const Instant now = instant_from_ms(1'795'000'000'000);
+    for (std::uint64_t i = 0; i < all; ++i) {
+        Admit admit;
+        admit.id = ItemId{MessageId{i + 1}, 0};
+        admit.domain = "d" + std::to_string(i) + ".test";
+        admit.arrival = now;
+        admit.due = now + minute;
+        core.handle(std::move(admit), now, actions);
+    }
+    Survey survey;
+    survey.by.push_back(*Column::parse("domain", core.fields()));
+    std::uint64_t items = 0;
+    std::size_t most = 0;
+    for (std::optional<Core::Place> next = 0; next;) {
+        std::vector<Group> some;
+        next = core.survey(survey, *next, 1'000'000, some);
+        most = std::max(most, some.size());
+        for (const Group& group : some) items += group.items;
+    }
+    EXPECT_EQ(items, all);
+    EXPECT_LE(most, 5'000U);
+}
+
 TEST_F(DeskTest, TheReplyOfADeferralIsKept) {
     world.resolve("a.test");
     const Deliver deliver = world.take_delivery();

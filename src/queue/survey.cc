@@ -10,6 +10,9 @@ namespace {
 
 using Kind = Column::Kind;
 
+// A group costs a hundred times what an item does, so a slice in which every item is a group of its own ends early.
+constexpr std::size_t groups_at_once = 4'000;
+
 constexpr std::array<const char*, 4> state_names{"scheduled", "ready", "sending", "held"};
 
 // Without branches: this is done for every item.
@@ -239,6 +242,8 @@ public:
         count(core_.items_[at], rows_[last_]);
     }
 
+    std::size_t groups() const { return rows_.size(); }
+
     void finish(std::vector<Group>& into) {
         for (auto& [key, place] : places_) {
             Group& group = rows_[place];
@@ -340,11 +345,12 @@ std::optional<Core::Place> Core::Impl::survey(
     const Survey& survey, Place from, std::uint32_t places_max, std::vector<Group>& into) const {
     Counting counting(*this, survey);
     const Index end = items_.end() - from > places_max ? from + places_max : items_.end();
-    for (Index at = from; at < end; ++at) {
+    Index at = from;
+    for (; at < end && counting.groups() < groups_at_once; ++at) {
         if (items_.contains(at)) counting.take(at);
     }
     counting.finish(into);
-    return end < items_.end() ? std::optional(end) : std::nullopt;
+    return at < items_.end() ? std::optional(at) : std::nullopt;
 }
 
 void Core::Impl::survey(const Survey& survey, const std::vector<ItemId>& items, std::vector<Group>& into) const {

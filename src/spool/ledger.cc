@@ -67,13 +67,13 @@ Result<> Ledger::apply_message(std::uint32_t segment, const Fact& fact) {
     TRY_VOID(decode_summary(fact.body, summary_));
     latest_ = std::max(latest_, summary_.arrival);
     last_id_ = std::max(last_id_, summary_.id);
-    const auto found = live_.find(summary_.id);
-    if (found == live_.end()) {
+    const Index found = live_.find(summary_.id);
+    if (found == none) {
         admit(segment, fact);
         return {};
     }
     // A copy: it stands for the message from now on.
-    Live& live = found->second;
+    Live& live = live_[found];
     if (live.segment != segment) older_copies_[segment].insert(live.segment);
     leave(tallies_.at(live.segment), live);
     live.segment = segment;
@@ -97,7 +97,12 @@ void Ledger::leave(Tally& tally, const Live& live) {
 
 // summary_ is a message seen for the first time.
 void Ledger::admit(std::uint32_t segment, const Fact& fact) {
-    Live live{segment, static_cast<std::uint32_t>(fact.offset / 8), fact.length, 0, 0, false};
+    Live live;
+    live.id_high = static_cast<std::uint32_t>(summary_.id.value >> 32);
+    live.id_low = static_cast<std::uint32_t>(summary_.id.value);
+    live.segment = segment;
+    live.offset = static_cast<std::uint32_t>(fact.offset / 8);
+    live.length = fact.length;
     const auto& items = summary_.items;
     const bool simple = items.size() == 1 && items.front().recipients == std::vector<std::uint32_t>{0};
     if (!simple) {
@@ -115,10 +120,10 @@ void Ledger::admit(std::uint32_t segment, const Fact& fact) {
             }
         }
         if (many.pending_count == 0) return;  // for nobody
-        live.many = true;
+        live.many = 1;
         many_.emplace(summary_.id, std::move(many));
     }
-    live_.emplace(summary_.id, live);
+    live_.add(live);
     enter(tallies_.at(segment), live);
     if (!early_.empty()) take_early_notes(summary_.id);
 }
@@ -134,27 +139,30 @@ void Ledger::take_early_notes(MessageId id) {
     }
 }
 
-void Ledger::forget(MessageId id) {
-    const auto found = live_.find(id);
-    const Live live = found->second;
+void Ledger::forget(Index at) {
+    const Live live = live_[at];
     leave(tallies_.at(live.segment), live);
     drop_note(live.schedule);
     drop_note(live.hold);
-    if (live.many) {
-        const auto many = many_.find(id);
+    if (live.many != 0) {
+        const auto many = many_.find(live.key());
         for (const ItemNotes& notes : many->second.items) {
             drop_note(notes.schedule);
             drop_note(notes.hold);
         }
         many_.erase(many);
     }
-    live_.erase(found);
+    live_.remove(at);
+}
+
+Place Ledger::place(Index row) const {
+    const Live& live = live_[row];
+    return {live.segment, std::uint64_t{live.offset} * 8, live.length};
 }
 
 std::optional<Place> Ledger::find(MessageId id) const {
-    const auto found = live_.find(id);
-    if (found == live_.end()) return std::nullopt;
-    return Place{found->second.segment, std::uint64_t{found->second.offset} * 8, found->second.length};
+    const Index found = live_.find(id);
+    return found == none ? std::nullopt : std::optional(place(found));
 }
 
 // ---- outcomes
@@ -165,18 +173,18 @@ Result<> Ledger::apply_outcome(std::uint32_t segment, const Fact& fact) {
     latest_ = std::max(latest_, outcome_.at);
     const auto named = static_cast<std::uint32_t>(outcome_.segment);
     ++tallies_.at(segment).outcomes[named];
-    const auto found = live_.find(outcome_.item.message);
-    if (found == live_.end()) return {};
-    if (found->second.segment != named) older_copies_[named].insert(found->second.segment);
+    const Index found = live_.find(outcome_.item.message);
+    if (found == none) return {};
+    if (live_[found].segment != named) older_copies_[named].insert(live_[found].segment);
     decide(outcome_.item.message, outcome_.recipients);
     return {};
 }
 
 void Ledger::decide(MessageId id, const std::vector<std::uint32_t>& recipients) {
-    const auto found = live_.find(id);
-    if (found == live_.end()) return;
-    if (!found->second.many) {
-        if (std::find(recipients.begin(), recipients.end(), 0U) != recipients.end()) forget(id);
+    const Index found = live_.find(id);
+    if (found == none) return;
+    if (live_[found].many == 0) {
+        if (std::find(recipients.begin(), recipients.end(), 0U) != recipients.end()) forget(found);
         return;
     }
     Many& many = many_.at(id);
@@ -185,16 +193,16 @@ void Ledger::decide(MessageId id, const std::vector<std::uint32_t>& recipients) 
         many.pending[recipient] = false;
         --many.pending_count;
     }
-    if (many.pending_count == 0) forget(id);
+    if (many.pending_count == 0) forget(found);
 }
 
 void Ledger::pending(
     MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into
 ) const {
     into.clear();
-    const auto found = live_.find(id);
-    if (found == live_.end()) return;
-    if (!found->second.many) {
+    const Index found = live_.find(id);
+    if (found == none) return;
+    if (live_[found].many == 0) {
         into = candidates;
         return;
     }
@@ -218,10 +226,10 @@ std::vector<std::uint32_t> Ledger::decided(MessageId id) const {
 // -----------------------------------------------------------------------------------------
 
 std::uint32_t* Ledger::note_of(const ItemId& item, bool hold) {
-    const auto found = live_.find(item.message);
-    if (found == live_.end()) return nullptr;
-    Live& live = found->second;
-    if (!live.many) {
+    const Index found = live_.find(item.message);
+    if (found == none) return nullptr;
+    Live& live = live_[found];
+    if (live.many == 0) {
         if (item.index != 0) return nullptr;
         return hold ? &live.hold : &live.schedule;
     }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/slab.h"
 #include "spool/facts.h"
 #include "spool/record_codec.h"
 
@@ -33,7 +34,7 @@ struct Place {
 //   outcomes whose message has a record in a segment that exists, for without them it would come back;
 //   the latest schedule and the latest hold of an undecided item;
 //   the latest value of a policy key, or its erasure while an older value exists.
-// Not thread-safe. A message of one item and one recipient takes 33 bytes of a hash map.
+// Not thread-safe. A message of one item and one recipient takes a row of 28 octets and its place in the index of the rows.
 class Ledger {
 public:
     void add_segment(std::uint32_t segment, std::uint64_t bytes);
@@ -48,8 +49,11 @@ public:
     void end_of_recovery();
 
     std::optional<Place> find(MessageId id) const;
-    // The message is about to be asked for: its row is fetched into the processor's cache meanwhile.
+    // The message is about to be asked for: its place is fetched into the processor's cache meanwhile.
     void prefetch(MessageId id) const { live_.prefetch(id); }
+    // A small number that stands for a message as long as it is undecided; `none` for others. For tables beside the ledger.
+    Index row(MessageId id) const { return live_.find(id); }
+    Place place(Index row) const;
     // The recipients of `candidates` that have no outcome yet.
     void pending(MessageId id, const std::vector<std::uint32_t>& candidates, std::vector<std::uint32_t>& into)
         const;
@@ -76,15 +80,21 @@ public:
     MessageId last_id() const { return last_id_; }
 
 private:
+    // Every queued message has one of these, so its id is kept in halves: eight octets would be aligned, and cost four more.
     struct Live {
-        std::uint32_t segment;
-        std::uint32_t offset;  // in units of 8 octets
-        std::uint32_t length;
-        std::uint32_t schedule;  // segment of the latest schedule; 0: none. Of one-recipient messages only
-        std::uint32_t hold;
-        bool many;  // the rest is in many_
+        using Key = MessageId;
+        std::uint32_t id_high = 0;
+        std::uint32_t id_low = 0;
+        std::uint32_t segment : 31 = 0;
+        std::uint32_t many : 1 = 0;  // the rest is in many_
+        std::uint32_t offset = 0;    // in units of 8 octets
+        std::uint32_t length = 0;
+        std::uint32_t schedule = 0;  // segment of the latest schedule; 0: none. Of one-recipient messages only
+        std::uint32_t hold = 0;
+
+        MessageId key() const { return MessageId{std::uint64_t{id_high} << 32 | id_low}; }
     };
-    static_assert(sizeof(Live) == 24, "every queued message has one of these");
+    static_assert(sizeof(Live) == 28);
     struct ItemNotes {
         std::uint32_t schedule = 0;
         std::uint32_t hold = 0;
@@ -117,7 +127,7 @@ private:
     void note(std::uint32_t segment, const ItemId& item, bool hold);
     std::uint32_t* note_of(const ItemId& item, bool hold);
     void decide(MessageId id, const std::vector<std::uint32_t>& recipients);
-    void forget(MessageId id);
+    void forget(Index at);
     void drop_note(std::uint32_t segment);
     void take_early_notes(MessageId id);
     void leave(Tally& tally, const Live& live);
@@ -127,7 +137,7 @@ private:
     void leave_policy(std::uint32_t segment);
     bool exists(std::uint32_t segment) const { return tallies_.contains(segment); }
 
-    absl::flat_hash_map<MessageId, Live> live_;
+    Registry<Live> live_;
     absl::flat_hash_map<MessageId, Many> many_;
     std::map<std::uint32_t, Tally> tallies_;
     // By segment: others that may hold older copies of messages that stand, or stood, there. An outcome that

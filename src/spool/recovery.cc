@@ -36,7 +36,6 @@ private:
         const auto id = fact ? message_of(*fact) : std::nullopt;
         if (!id) return;
         recovery_.ledger_.prefetch(*id);
-        recovery_.schedules_.prefetch(ItemId{*id, 0});
     }
 
     const Recovery& recovery_;
@@ -72,7 +71,7 @@ Result<> Recovery::take(FileJournal::Found found) {
 void Recovery::keep_latest(const Fact& fact) {
     if (fact.type == RecordType::schedule) {
         ScheduleView schedule;
-        if (decode_schedule(fact.body, schedule)) schedules_[schedule.item] = fact.body;
+        if (decode_schedule(fact.body, schedule)) keep_schedule(schedule.item, fact.body);
     } else if (fact.type == RecordType::hold) {
         HoldView hold;
         if (!decode_hold(fact.body, hold)) return;
@@ -84,6 +83,27 @@ void Recovery::keep_latest(const Fact& fact) {
         PolicyView policy;
         if (decode_policy(fact.body, policy)) policies_[policy.key] = policy.value;
     }
+}
+
+void Recovery::keep_schedule(const ItemId& item, std::string_view body) {
+    const Index row = item.index == 0 ? ledger_.row(item.message) : none;
+    if (row == none) {
+        schedules_[item] = body;
+        return;
+    }
+    if (row >= first_schedules_.size()) first_schedules_.resize(row + std::size_t{1});
+    first_schedules_[row] = body;
+}
+
+// `row` is the message's.
+std::optional<ScheduleView> Recovery::latest_schedule(const ItemId& item, Index row) const {
+    ScheduleView schedule;
+    if (item.index == 0 && row < first_schedules_.size() && !first_schedules_[row].empty()) {
+        if (decode_schedule(first_schedules_[row], schedule) && schedule.item == item) return schedule;
+    }
+    const auto other = schedules_.find(item);
+    if (other == schedules_.end() || !decode_schedule(other->second, schedule)) return std::nullopt;
+    return schedule;
 }
 
 void Recovery::tell(const std::function<void(const RecoveredItem&)>& on_item) {
@@ -110,7 +130,8 @@ void Recovery::tell_message(
 ) {
     if (!decode_summary(fact.body, summary_)) return;
     // Decided messages are gone from the ledger; of copies only the one that stands for the message counts.
-    if (ledger_.find(summary_.id) != Place{segment, fact.offset, fact.length}) return;
+    const Index row = ledger_.row(summary_.id);
+    if (row == none || ledger_.place(row) != Place{segment, fact.offset, fact.length}) return;
     for (std::uint32_t i = 0; i < summary_.items.size(); ++i) {
         const ItemSummary& spec = summary_.items[i];
         ledger_.pending(summary_.id, spec.recipients, pending_);
@@ -131,13 +152,11 @@ void Recovery::tell_message(
         item.arrival = summary_.arrival;
         item.next = summary_.arrival;
         item.priority = summary_.priority;
-        ScheduleView schedule;
-        const auto latest = schedules_.find(item.id);
-        if (latest != schedules_.end() && decode_schedule(latest->second, schedule)) {
-            item.next = schedule.next;
-            item.attempts = schedule.attempts;
-            item.delay_notified = schedule.delay_notified;
-            item.last_reply = schedule.last_reply;
+        if (const auto schedule = latest_schedule(item.id, row)) {
+            item.next = schedule->next;
+            item.attempts = schedule->attempts;
+            item.delay_notified = schedule->delay_notified;
+            item.last_reply = schedule->last_reply;
         }
         item.held = held_.contains(item.id);
         if (const auto changed = changes_.find(item.id); changed != changes_.end()) item.changes = changed->second;

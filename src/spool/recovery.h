@@ -4,6 +4,7 @@
 #include <absl/container/flat_hash_set.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,6 +32,8 @@ private:
     class Facts;
 
     void keep_latest(const Fact& fact);
+    void keep_schedule(const ItemId& item, std::string_view body);
+    std::optional<ScheduleView> latest_schedule(const ItemId& item, Index row) const;
     void tell_message(
         std::uint32_t segment, const Fact& fact, const std::function<void(const RecoveredItem&)>& on_item
     );
@@ -38,7 +41,10 @@ private:
     Ledger& ledger_;
     RecoveryReport& report_;
     std::vector<FileJournal::Found> segments_;
-    absl::flat_hash_map<ItemId, std::string_view> schedules_;  // bodies of the latest, in segments_
+    // Bodies of the latest schedules, in segments_. Nearly all are of the first item of a message that the ledger knows, and
+    // stand at its row there: one place to look for instead of two. What an earlier message of the row left is told by its id.
+    std::vector<std::string_view> first_schedules_;
+    absl::flat_hash_map<ItemId, std::string_view> schedules_;  // others
     absl::flat_hash_set<ItemId> held_;
     absl::flat_hash_map<ItemId, std::string_view> changes_;  // of the latest holds, in segments_
     absl::flat_hash_map<std::string_view, std::string_view> policies_;
