@@ -50,6 +50,12 @@ public:
     Task<control::PolicyList<control::SuspensionDetail>> suspensions() override;
     Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
+    plugin::Hosts::View plugins() override;
+    Task<plugin::Reloaded> reload_plugins() override;
+    control::Memory& memory() override { return memory_; }
+
+    // On the shard: what a plugin asks for.
+    void serve(plugin::ApiCall call, plugin::Respond respond);
 
     // On the shard: makes everything that is scheduled due, in a task of its own.
     void flush_queue();
@@ -74,6 +80,8 @@ private:
     Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<> flush_all();
+    Task<> serve_call(plugin::ApiCall call, plugin::Respond respond);
+    void count_plugins();
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
     void remember_key(const std::string& key, Seen seen);
     void recover_keys();
@@ -86,6 +94,7 @@ private:
     SurveyDesk survey_desk_;
     BulkDesk bulk_desk_;
     PolicyDesk policy_desk_;
+    control::Memory memory_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

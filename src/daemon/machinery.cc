@@ -156,12 +156,12 @@ void Machinery::prune_images() {
     });
 }
 
-void Machinery::make_plugin_host(const config::Settings& settings) {
-    javascript_plugins_ = settings.javascript_plugins;
-    if (javascript_plugins_.empty()) return;
+void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
+    // In a made-up world there are none, and no processes.
+    if (settings->javascript_plugins.empty() && !ground_.remembers) return;
     const auto load = [this](MessageId message) { return spool_->load(message); };
     const auto on_hooks = [this] { core_->push(queue::Consulting{plugins_->wants(delivery::Hook::before_attempt)}); };
-    plugins_ = std::make_unique<plugin::NodeHost>(settings, log_, workers_, load, on_hooks);
+    plugins_ = std::make_unique<plugin::Hosts>(settings, log_, workers_, load, on_hooks);
 }
 
 void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held) {
@@ -182,7 +182,7 @@ void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<con
 }
 
 void Machinery::build(const config::SettingsPtr& settings) {
-    make_plugin_host(*settings);
+    make_plugin_hosts(settings);
     const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
                         events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves,
                         plugins_.get(), &images_};
@@ -216,9 +216,7 @@ void Machinery::apply(const config::SettingsPtr& settings) {
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
-    if (settings->javascript_plugins != javascript_plugins_) {
-        log_.warn("plugins", "another list of JavaScript plugins takes effect after a restart");
-    }
+    if (plugins_) plugins_->configure(settings);
 }
 
 void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {

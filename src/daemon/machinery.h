@@ -16,8 +16,8 @@
 #include "daemon/shard_unit.h"
 #include "event/events.h"
 #include "event/log.h"
+#include "plugin/hosts.h"
 #include "plugin/images.h"
-#include "plugin/node_host.h"
 #include "reception/census.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
@@ -73,6 +73,8 @@ public:
     reception::Census& census() { return census_; }
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }
+    // Null where there are no processes.
+    plugin::Hosts* plugins() { return plugins_.get(); }
     // Removals that are not yet appended to the spool.
     std::uint64_t removals_under_way() const { return removals_under_way_; }
 
@@ -82,7 +84,7 @@ private:
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
-    void make_plugin_host(const config::Settings& settings);
+    void make_plugin_hosts(const config::SettingsPtr& settings);
     void prune_images();
     void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
@@ -101,8 +103,7 @@ private:
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;
     plugin::Images images_;
-    std::unique_ptr<plugin::NodeHost> plugins_;  // null: none is configured
-    std::vector<std::string> javascript_plugins_;  // at the start
+    std::unique_ptr<plugin::Hosts> plugins_;  // null: a world without processes
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

@@ -48,7 +48,7 @@ struct Common {
     net::Network& network;
     dns::MakeContext dns;  // null: the real ones
     std::vector<net::IpAddress> ourselves;
-    plugin::NodeHost* plugins = nullptr;  // null: no plugin is configured
+    plugin::Hosts* plugins = nullptr;  // null: a world without processes
     plugin::Images* images = nullptr;     // with plugins
 };
 

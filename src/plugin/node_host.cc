@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "config/plugins.h"
 #include "net/socket_stream.h"
+#include "plugin/json_members.h"
 
 namespace sluice::plugin {
 namespace {
@@ -36,24 +37,6 @@ bool is_package(const std::string& folder) {
     return std::filesystem::exists(folder + "/index.js", ignored);
 }
 
-std::string text_of(const boost::json::object& object, std::string_view key) {
-    const boost::json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
-}
-
-std::uint64_t number_of(const boost::json::object& object, std::string_view key) {
-    const boost::json::value* value = object.if_contains(key);
-    boost::system::error_code error;
-    const auto number = value != nullptr && value->is_number() ? value->to_number<std::uint64_t>(error) : 0;
-    return error ? 0 : number;
-}
-
-const boost::json::array& list_of(const boost::json::object& object, std::string_view key) {
-    static const boost::json::array none;
-    const boost::json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_array() ? value->get_array() : none;
-}
-
 }  // namespace
 
 std::string find_plugin_host(const config::Settings& settings) {
@@ -69,8 +52,7 @@ std::string find_plugin_host(const config::Settings& settings) {
 }
 
 NodeHost::NodeHost(
-    const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load,
-    std::function<void()> on_hooks)
+    const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load, Partners partners)
     : settings_([&] {
           config::PluginHostSettings found = settings.plugin_host;
           found.folder = find_plugin_host(settings);
@@ -81,7 +63,7 @@ NodeHost::NodeHost(
       log_(log),
       disk_pool_(disk_pool),
       load_(std::move(load)),
-      on_hooks_(std::move(on_hooks)),
+      partners_(std::move(partners)),
       shard_("sluice-plugins"),
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }),
       tasks_(shard_.executor()),
@@ -119,6 +101,19 @@ void NodeHost::end() {
     });
     ended.wait();
     shard_.stop();
+}
+
+void NodeHost::retire(std::function<void(Questions)> idle) {
+    shard_.post([this, idle = std::move(idle)] {
+        on_retired_ = idle;
+        check_retired();
+    });
+}
+
+// What waits for a host need not wait for this one.
+void NodeHost::check_retired() {
+    if (!on_retired_ || !asked_.empty()) return;
+    std::exchange(on_retired_, nullptr)(std::exchange(waiting_, {}));
 }
 
 // Nothing is cancelled: the host is waited for, or killed.
@@ -218,6 +213,7 @@ void NodeHost::check_questions(Clock::time_point now) {
 Task<> NodeHost::run() {
     while (!ending_) {
         co_await live();
+        if (on_retired_) check_retired();
         const Clock::time_point until = Clock::now() + pause();
         while (!ending_ && Clock::now() < until) co_await async::sleep_for(tick_every);
     }
@@ -232,6 +228,7 @@ milliseconds NodeHost::pause() const {
 // One host, from its start to its end.
 Task<> NodeHost::live() {
     if (const Result<> begun = begin(); !begun) {
+        decide_trial(fail(begun.error()));
         if (quick_ends_++ == 0) {
             log_.error("plugins", "the plugin host does not start: mail that plugins decide about waits", {{"reason", begun.error().text()}});
         }
@@ -241,7 +238,7 @@ Task<> NodeHost::live() {
     async::TaskGroup writing(shard_.executor());
     writing.spawn(write());
     co_await read();
-    state_ = State::down;
+    become(State::down);
     stream_->abort();
     written_.set();
     co_await writing.close();
@@ -252,11 +249,20 @@ Result<> NodeHost::begin() {
     if (settings_.folder.empty()) return fail(Errc::not_found, "the package sluice-plugin-host is not installed");
     const std::vector<std::string> arguments{
         settings_.node, "--max-old-space-size=" + std::to_string(settings_.heap_bytes_max >> 20),
-        settings_.folder + "/index.js", directory_};
+        settings_.folder + "/index.js", directory_, "4"};
     TRY(Child child, Child::start(arguments));
     TRY(stream_, net::SocketStream::adopt(shard_.executor(), child.take_socket(), net::Endpoint()));
     child_.emplace(std::move(child));
-    state_ = State::starting;
+    ++life_;
+    seen_ = {};
+    note_.clear();
+    partners_.chronicle.started();
+    view_.with([this](View& view) {
+        view = View();
+        view.process = child_->id();
+        view.since_ms = wall_clock_ms();
+    });
+    become(State::starting);
     reader_ = {};
     outgoing_.clear();
     octets_.clear();
@@ -312,17 +318,75 @@ Task<> NodeHost::write() {
 void NodeHost::bury() {
     stream_.reset();
     const std::string how = child_->end();
-    child_.reset();
     for (const auto& [id, question] : std::exchange(asked_, {})) {
         answer(*question, fail(Errc::link_closed, "the plugin host ended"));
     }
     quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
+    take_notes();
+    const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
+    child_.reset();
     if (ending_) return;
+    if (partners_.on_trial) return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason));
+    if (!unfit_) partners_.chronicle.ended(end);
     if (unfit_ && pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "a plugin does not load"));
     if (unfit_) return;
+    tell_end(end);
+}
+
+void NodeHost::tell_end(const HostEnd& end) {
+    constexpr const char* sentence = "the plugin host ended and is started again";
+    if (end.plugin.empty()) return log_.warn("plugins", sentence, {{"reason", end.reason}, {"after", end.lived_s}});
     log_.warn(
-        "plugins", "the plugin host ended and is started again",
-        {{"reason", end_reason_.empty() ? how : end_reason_}, {"after", std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_at_).count()}});
+        "plugins", sentence,
+        {{"reason", end.reason}, {"after", end.lived_s}, {"plugin", end.plugin}, {"hook", end.hook}, {"because", end.because}});
+}
+
+// The last line says how it is; an empty one that all is well again.
+void NodeHost::take_notes() {
+    std::string notes = child_->take_notes();
+    while (notes.ends_with('\n')) notes.pop_back();
+    if (!notes.empty()) note_ = notes.substr(notes.rfind('\n') + 1);
+}
+
+// Who was at it when the host ended: whoever did not give way, or else whose objects filled the memory.
+HostEnd NodeHost::end_of(const std::string& how) const {
+    constexpr std::uint64_t suspicious_share = 4;  // of the heap, a quarter
+    HostEnd end;
+    end.at_ms = wall_clock_ms();
+    end.reason = how;
+    end.lived_s = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_at_).count();
+    boost::system::error_code error;
+    const boost::json::value note = boost::json::parse(note_.empty() ? "{}" : note_, error);
+    if (!error && note.is_object() && note.get_object().contains("plugin")) {
+        end.plugin = printable(text_of(note.get_object(), "plugin"));
+        end.hook = printable(text_of(note.get_object(), "hook"));
+        end.because = is_true(note.get_object(), "running") ? "was running" : "ran last";
+        return end;
+    }
+    const View seen = view();
+    const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+    const auto most = std::max_element(seen.heap.begin(), seen.heap.end(), less);
+    if (most != seen.heap.end() && most->second > settings_.heap_bytes_max / suspicious_share) {
+        end.plugin = printable(most->first);
+        end.because = "held most of the heap";
+    }
+    return end;
+}
+
+void NodeHost::become(State state) {
+    state_ = state;
+    view_.with([state](View& view) {
+        view.state = state == State::down ? "down" : state == State::starting ? "starting" : "ready";
+        if (state == State::down) view.process = 0;
+    });
+}
+
+NodeHost::View NodeHost::view() const {
+    return view_.with([](const View& view) { return view; });
+}
+
+void NodeHost::decide_trial(Result<> loaded) {
+    if (const auto on_trial = std::exchange(partners_.on_trial, nullptr)) on_trial(std::move(loaded));
 }
 
 void NodeHost::end_host(const std::string& why) {
@@ -337,6 +401,7 @@ Task<> NodeHost::tick() {
         const Clock::time_point now = Clock::now();
         check_questions(now);
         if (child_) check_health(now);
+        check_retired();
         if (dropped_ > 0 && now - told_dropped_at_ > 10s) {
             told_dropped_at_ = now;
             log_.warn("plugins", "plugins were not told of deliveries", {{"count", std::exchange(dropped_, 0)}});
@@ -356,7 +421,10 @@ void NodeHost::check_health(Clock::time_point now) {
     pinged_ = true;
     pinged_at_ = now;
     send(R"({"t":"ping","n":1})");
-    if (child_->resident_bytes() > settings_.memory_bytes_max) end_host("it uses too much memory");
+    take_notes();
+    const std::uint64_t resident = child_->resident_bytes();
+    view_.with([resident](View& view) { view.resident_bytes = resident; });
+    if (resident > settings_.memory_bytes_max) end_host("it uses too much memory");
 }
 
 // ---- messages --------------------------------------------------------------------------------------------------
@@ -388,6 +456,10 @@ void NodeHost::handle(boost::json::object& message) {
         handle_log(message);
     } else if (type == "ready") {
         handle_ready(message);
+    } else if (type == "metrics") {
+        handle_metrics(message);
+    } else if (type == "request") {
+        partners_.on_request(*this, life_, std::move(message));
     } else if (type == "read") {
         const auto request = static_cast<std::uint32_t>(number_of(message, "id"));
         const auto item = ItemId::parse(text_of(message, "item"));
@@ -433,10 +505,13 @@ void NodeHost::handle_ready(const boost::json::object& message) {
             "plugins", "a plugin waits for a hook that is not called",
             {{"plugin", text_of(uncalled.get_object(), "plugin")}, {"hook", text_of(uncalled.get_object(), "hook")}});
     }
+    Roster roster = roster_of(message);
+    view_.with([&](View& view) { view.roster = std::move(roster); });
     if (!list_of(message, "broken").empty()) return give_up(list_of(message, "broken"));
     log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
-    state_ = State::ready;
-    if (hooks_.exchange(hooks) != hooks) on_hooks_();
+    become(State::ready);
+    if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
+    decide_trial({});
     for (Question* question : std::exchange(waiting_, {})) send_question(*question);
     if (closing_) check_questions(Clock::now());
 }
@@ -444,13 +519,32 @@ void NodeHost::handle_ready(const boost::json::object& message) {
 // Mail must not go past a plugin that would have decided about it. The next host finds the plugin mended, perhaps.
 void NodeHost::give_up(const boost::json::array& broken) {
     unfit_ = true;
+    const bool on_trial = partners_.on_trial != nullptr;
     for (const boost::json::value& plugin : broken) {
-        if (!plugin.is_object() || quick_ends_ > 0) continue;
+        if (!plugin.is_object() || quick_ends_ > 0 || on_trial) continue;
         log_.error(
             "plugins", "a plugin does not load: mail waits until it does",
             {{"plugin", text_of(plugin.get_object(), "name")}, {"reason", printable(text_of(plugin.get_object(), "reason"))}});
     }
+    decide_trial(fail(Errc::bad_input, "a plugin does not load"));
     end_host("a plugin does not load");
+}
+
+void NodeHost::handle_metrics(const boost::json::object& message) {
+    partners_.chronicle.count(message, seen_);
+    std::map<std::string, std::uint64_t> heap;
+    for (const auto& member : object_of(message, "heap")) heap.emplace(member.key(), whole_of(member.value()));
+    view_.with([&](View& view) {
+        view.heap_bytes = number_of(message, "heap_bytes");
+        view.heap = std::move(heap);
+    });
+}
+
+void NodeHost::respond(std::uint64_t life, std::string message) {
+    shard_.post([weak = weak_from_this(), life, message = std::move(message)] {
+        const auto self = weak.lock();
+        if (self && self->life_ == life && self->state_ != State::down) self->send(message);
+    });
 }
 
 void NodeHost::handle_log(const boost::json::object& message) {

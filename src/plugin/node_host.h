@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "async/guarded.h"
 #include "async/mailbox.h"
 #include "async/shard.h"
 #include "async/task_group.h"
@@ -25,6 +26,7 @@
 #include "net/stream.h"
 #include "plugin/child.h"
 #include "plugin/frames.h"
+#include "plugin/roster.h"
 
 namespace sluice::plugin {
 
@@ -48,20 +50,43 @@ struct Question {
 // Promise: every question is answered exactly once and in bounded time: by plugins; timed_out; link_closed when the host
 // died with it; unreachable when there is no host; cancelled while closing. Questions wait for a host that is being started.
 // Thread: ask(), tell(), wants() and the like from any thread; the rest lives on a shard of its own.
-class NodeHost {
+class NodeHost : public std::enable_shared_from_this<NodeHost> {
 public:
     using LoadMessage = std::function<Result<mail::MessagePtr>(MessageId)>;
     using Clock = std::chrono::steady_clock;
+    using Questions = std::deque<Question*>;
+
+    // Who else has to do with a host. Called on its shard.
+    struct Partners {
+        Chronicle& chronicle;
+        // hooks() has changed.
+        std::function<void(NodeHost& host)> on_hooks;
+        // A plugin asks for something; respond() with `life` takes the answer.
+        std::function<void(NodeHost& host, std::uint64_t life, boost::json::object request)> on_request;
+        // Set for a host that shall take the place of another one: called once, when its plugins have loaded, or do not.
+        // Until it succeeds nothing of it is an error.
+        std::function<void(Result<> loaded)> on_trial;
+    };
+    // What people see of it. Value.
+    struct View {
+        std::string state;  // "down", "starting", "ready"
+        std::int64_t process = 0, since_ms = 0;  // of the process; by the wall clock
+        Roster roster;
+        std::uint64_t heap_bytes = 0, resident_bytes = 0;
+        std::map<std::string, std::uint64_t> heap;  // by plugin, sampled
+    };
 
     NodeHost(
-        const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load,
-        std::function<void()> on_hooks);
+        const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load, Partners partners);
     ~NodeHost();
 
     void start();
     // Items that are asked about from now on, or wait for that, are left as they are; the other questions may be
     // answered until the deadline.
     void begin_closing(Clock::time_point deadline);
+    // Another host has taken its place: `idle` is called when everything that was asked is answered, with the questions
+    // that nobody here has heard.
+    void retire(std::function<void(Questions unheard)> idle);
     // After the last question: lets plugins finish, ends the host and the shard.
     void end();
 
@@ -71,10 +96,17 @@ public:
     // The item has left the queue.
     void forget(ItemId item);
 
+    void respond(std::uint64_t life, std::string message);
+    View view() const;
+
     // Until a host has told what its plugins listen to, everything is wanted.
     bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
+    unsigned hooks() const { return hooks_; }
+
+    static constexpr unsigned routes_bit = 1u << delivery::hook_count;
+    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
 
 private:
     struct Note {
@@ -83,9 +115,6 @@ private:
         std::string ended_item;  // or this
     };
     enum class State : std::uint8_t { down, starting, ready };
-
-    static constexpr unsigned routes_bit = 1u << delivery::hook_count;
-    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
 
     void take(std::vector<Note>& notes);
     void put(Question& question);
@@ -110,6 +139,13 @@ private:
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
     void give_up(const boost::json::array& broken);
+    void handle_metrics(const boost::json::object& message);
+    void take_notes();
+    HostEnd end_of(const std::string& how) const;
+    void tell_end(const HostEnd& end);
+    void decide_trial(Result<> loaded);
+    void check_retired();
+    void become(State state);
     void handle_log(const boost::json::object& message);
     std::string hello() const;
 
@@ -119,7 +155,8 @@ private:
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
-    const std::function<void()> on_hooks_;
+    Partners partners_;
+    async::Guarded<View> view_;
     std::atomic<unsigned> hooks_ = ~0u;
 
     async::Shard shard_;
@@ -135,13 +172,17 @@ private:
     std::string octets_;     // whole frames
     std::uint64_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
-    std::deque<Question*> waiting_;  // for a host
+    Questions waiting_;  // for a host
     std::array<std::optional<std::chrono::milliseconds>, delivery::hook_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
     bool ever_ponged_ = false;   // this host
     bool unfit_ = false;         // this host: a plugin does not load
     std::string end_reason_;
+    std::uint64_t life_ = 0;      // number of the process
+    std::string note_;            // of the lookout, while a plugin does not give way
+    Chronicle::Seen seen_;
+    std::function<void(Questions)> on_retired_;
     int quick_ends_ = 0;
     std::uint64_t dropped_ = 0;
     std::optional<Clock::time_point> closing_;  // questions may be answered until then

@@ -33,7 +33,7 @@ Before deferral(std::string text, std::string by = {}) {
 }  // namespace
 
 ShardHooks::ShardHooks(
-    async::Executor executor, NodeHost& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log)
+    async::Executor executor, Hosts& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log)
     : executor_(executor), host_(host), images_(images), router_(router), clock_(clock), log_(log),
       answers_(executor, [](std::vector<Question*>& questions) {
           for (Question* question : questions) question->done.set();
@@ -141,7 +141,7 @@ void ShardHooks::delivered(const delivery::Hearing& about) {
 void ShardHooks::ended(ItemId item) { host_.forget(item); }
 
 void ShardHooks::record(ItemId item, bool decided, spool::Batch& batch) {
-    images_.record(item, decided, batch);
+    if (host_.any()) images_.record(item, decided, batch);
 }
 
 }  // namespace sluice::plugin

@@ -4,8 +4,8 @@
 
 #include "delivery/hooks.h"
 #include "dns/router.h"
+#include "plugin/hosts.h"
 #include "plugin/images.h"
-#include "plugin/node_host.h"
 
 namespace sluice::plugin {
 
@@ -13,7 +13,7 @@ namespace sluice::plugin {
 class ShardHooks final : public delivery::Hooks {
 public:
     ShardHooks(
-        async::Executor executor, NodeHost& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log);
+        async::Executor executor, Hosts& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log);
 
     bool wants(delivery::Hook hook) const override { return host_.wants(hook); }
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
@@ -29,7 +29,7 @@ private:
         const queue::Work& work, const mail::Message& message, const boost::json::object& answer, delivery::Before& before);
 
     async::Executor executor_;
-    NodeHost& host_;
+    Hosts& host_;
     Images& images_;
     dns::Router& router_;
     const Clock& clock_;
