@@ -4,6 +4,7 @@
 // `ms` is the time until the answer; `busy_ms` the part of it in which the plugin's own code ran without giving way, which
 // is its CPU time unless it blocks. Heap is sampled by V8: what is still alive, by the plugin whose code allocated it.
 
+const fs = require('node:fs')
 const inspector = require('node:inspector')
 const path = require('node:path')
 const { performance } = require('node:perf_hooks')
@@ -105,7 +106,8 @@ class Metrics {
 
     // Code below `home`, a file or folder, is this plugin's.
     own(plugin, home) {
-        this.homes.push({ plugin, home })
+        // Node knows packages by where they really are.
+        for (const place of new Set([home, fs.realpathSync(home)])) this.homes.push({ plugin, home: place })
     }
 
     ownerOf(url) {

@@ -15,10 +15,11 @@ function placeOf(error, homes = []) {
     return places.find(({ file }) => homes.some((home) => file.startsWith(home))) || places[0]
 }
 
-// The sentence of an error, without its stack.
+// The sentence of an error, without its stack and whatever else stands on further lines.
 function sentenceOf(error) {
-    if (error && typeof error.message === 'string') return error.name && error.name !== 'Error' ? `${error.name}: ${error.message}` : error.message
-    return String(error)
+    const message = error && typeof error.message === 'string' ? error.message : String(error)
+    const [sentence] = message.split('\n')
+    return error && error.name && error.name !== 'Error' ? `${error.name}: ${sentence}` : sentence
 }
 
 module.exports = { placeOf, sentenceOf }

@@ -5,6 +5,8 @@
 const Module = require('node:module')
 
 const CACHED_MAX = 10_000
+// Requests that the engine has and has not answered; further ones wait here.
+const UNDER_WAY_MAX = 1000
 
 class SluiceError extends Error {
     constructor(status, { error, field } = {}) {
@@ -21,6 +23,7 @@ class Requests {
         this.wire = wire
         this.last = 0
         this.waiting = new Map()
+        this.later = []
     }
 
     // Resolves to the JSON of the answer; rejects with a SluiceError.
@@ -28,14 +31,20 @@ class Requests {
         return new Promise((resolve, reject) => {
             const id = ++this.last
             this.waiting.set(id, { resolve, reject })
-            this.wire.send({ t: 'request', id, method, path, query: textsOf(query), body: method === 'POST' ? body || {} : undefined })
+            this.later.push({ t: 'request', id, method, path, query: textsOf(query), body: method === 'POST' ? body || {} : undefined })
+            this.sendSome()
         })
+    }
+
+    sendSome() {
+        while (this.later.length > 0 && this.waiting.size - this.later.length < UNDER_WAY_MAX) this.wire.send(this.later.shift())
     }
 
     take({ id, status, body }) {
         const asked = this.waiting.get(id)
         this.waiting.delete(id)
         if (!asked) return
+        this.sendSome()
         if (status < 300) asked.resolve(body)
         else asked.reject(new SluiceError(status, body || {}))
     }

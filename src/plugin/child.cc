@@ -88,9 +88,13 @@ Child& Child::operator=(Child&& other) noexcept {
 }
 
 std::string Child::take_notes() {
-    std::string notes(notes_bytes_max, '\0');
-    const ssize_t size = ::read(notes_.get(), notes.data(), notes.size());
-    notes.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    std::string notes;
+    char some[1024];
+    while (notes.size() < notes_bytes_max) {
+        const ssize_t size = ::read(notes_.get(), some, sizeof some);
+        if (size <= 0) break;
+        notes.append(some, static_cast<std::size_t>(size));
+    }
     return notes;
 }
 

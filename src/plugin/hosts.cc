@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds turn = 50ms;
 constexpr int turns_per_look = 20;
+constexpr int requests_max = 4'000;  // at once; the module has a lower bound of its own
 constexpr milliseconds retire_limit = 60s;  // for the answers of plugins that may take for ever
 
 Reloaded stopping() { return {false, {}, "the engine stops", {}}; }
@@ -167,7 +168,12 @@ void Hosts::handle_request(NodeHost& host, std::uint64_t life, const boost::json
     if (!call) return respond(400, refusal_of(call.error().detail));
     const ServeCalls serve = serve_.with([](const ServeCalls& current) { return current; });
     if (!serve) return respond(503, refusal_of("the engine starts or stops"));
-    serve(std::move(*call), respond);
+    if (*requests_ >= requests_max) return respond(503, refusal_of("too many requests at once"));
+    ++*requests_;
+    serve(std::move(*call), [respond, count = requests_](int status, const std::string& body) {
+        --*count;
+        respond(status, body);
+    });
 }
 
 // ---- other plugins -----------------------------------------------------------------------------------------------

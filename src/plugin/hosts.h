@@ -99,6 +99,7 @@ private:
     std::atomic<bool> any_ = false;
     async::Guarded<Service> service_;
     async::Guarded<ServeCalls> serve_;
+    std::shared_ptr<std::atomic<int>> requests_ = std::make_shared<std::atomic<int>>(0);  // under way
 
     async::Shard shard_;
     async::TaskGroup tasks_;

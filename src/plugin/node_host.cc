@@ -26,6 +26,7 @@ constexpr milliseconds ping_every = 1s;
 constexpr milliseconds start_limit = 30s;      // to load plugins: also the longest wait for a host
 constexpr milliseconds grace = 5s;             // the host ends waiting by itself; this is for one that does not
 constexpr milliseconds shutdown_limit = 3s;    // for plugins to finish
+constexpr milliseconds worth_telling = 800ms;  // of a plugin that does not give way
 constexpr milliseconds quick_end = 10s;        // a host that ends sooner is in trouble
 constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
@@ -346,6 +347,21 @@ void NodeHost::take_notes() {
     std::string notes = child_->take_notes();
     while (notes.ends_with('\n')) notes.pop_back();
     if (!notes.empty()) note_ = notes.substr(notes.rfind('\n') + 1);
+    tell_blocking();
+}
+
+// Once for each time that it happens.
+void NodeHost::tell_blocking() {
+    boost::system::error_code error;
+    const boost::json::value note = boost::json::parse(note_.empty() ? "{}" : note_, error);
+    if (error || !note.is_object()) return;
+    const bool blocks = is_true(note.get_object(), "running") && number_of(note.get_object(), "ms") >= worth_telling.count();
+    if (blocks && !told_blocking_) {
+        log_.warn(
+            "plugins", "a plugin does not give way: all others wait",
+            {{"plugin", printable(text_of(note.get_object(), "plugin"))}, {"hook", printable(text_of(note.get_object(), "hook"))}});
+    }
+    told_blocking_ = blocks;
 }
 
 // Who was at it when the host ended: whoever did not give way, or else whose objects filled the memory.
@@ -417,11 +433,11 @@ void NodeHost::check_health(Clock::time_point now) {
     if (state_ == State::starting && now - started_at_ > start_limit + settings_.hang_timeout) {
         return end_host("its plugins do not finish loading");
     }
+    take_notes();
     if (pinged_ || now - pinged_at_ < ping_every) return;
     pinged_ = true;
     pinged_at_ = now;
     send(R"({"t":"ping","n":1})");
-    take_notes();
     const std::uint64_t resident = child_->resident_bytes();
     view_.with([resident](View& view) { view.resident_bytes = resident; });
     if (resident > settings_.memory_bytes_max) end_host("it uses too much memory");
@@ -505,9 +521,9 @@ void NodeHost::handle_ready(const boost::json::object& message) {
             "plugins", "a plugin waits for a hook that is not called",
             {{"plugin", text_of(uncalled.get_object(), "plugin")}, {"hook", text_of(uncalled.get_object(), "hook")}});
     }
-    Roster roster = roster_of(message);
-    view_.with([&](View& view) { view.roster = std::move(roster); });
-    if (!list_of(message, "broken").empty()) return give_up(list_of(message, "broken"));
+    const Roster roster = roster_of(message);
+    view_.with([&](View& view) { view.roster = roster; });
+    if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
     log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
     become(State::ready);
     if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
@@ -517,14 +533,14 @@ void NodeHost::handle_ready(const boost::json::object& message) {
 }
 
 // Mail must not go past a plugin that would have decided about it. The next host finds the plugin mended, perhaps.
-void NodeHost::give_up(const boost::json::array& broken) {
+void NodeHost::give_up(const std::vector<LeftOut>& left_out) {
     unfit_ = true;
     const bool on_trial = partners_.on_trial != nullptr;
-    for (const boost::json::value& plugin : broken) {
-        if (!plugin.is_object() || quick_ends_ > 0 || on_trial) continue;
+    for (const LeftOut& plugin : left_out) {
+        if (!plugin.broken || quick_ends_ > 0 || on_trial) continue;
         log_.error(
             "plugins", "a plugin does not load: mail waits until it does",
-            {{"plugin", text_of(plugin.get_object(), "name")}, {"reason", printable(text_of(plugin.get_object(), "reason"))}});
+            {{"plugin", plugin.name}, {"reason", plugin.reason}, {"at", plugin.place()}});
     }
     decide_trial(fail(Errc::bad_input, "a plugin does not load"));
     end_host("a plugin does not load");

@@ -138,9 +138,10 @@ private:
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
-    void give_up(const boost::json::array& broken);
+    void give_up(const std::vector<LeftOut>& left_out);
     void handle_metrics(const boost::json::object& message);
     void take_notes();
+    void tell_blocking();
     HostEnd end_of(const std::string& how) const;
     void tell_end(const HostEnd& end);
     void decide_trial(Result<> loaded);
@@ -181,6 +182,7 @@ private:
     std::string end_reason_;
     std::uint64_t life_ = 0;      // number of the process
     std::string note_;            // of the lookout, while a plugin does not give way
+    bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
     int quick_ends_ = 0;

@@ -45,6 +45,11 @@ while True:
         if what == "accused":
             os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":200}\n')
             os._exit(3)
+        if what == "blocks":
+            os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":800}\n')
+            time.sleep(0.5)
+            os.write(4, b'{}\n')
+            send({"t": "answer", "id": message["id"], "what": "go"})
         if what == "cleared":
             os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":200}\n{}\n')
             os._exit(3)
@@ -181,6 +186,9 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(host().view().heap.at("a"), 4000U);
     EXPECT_EQ(outcome(ask("accused")), "link_closed");
     EXPECT_EQ(outcome(ask("count")), "answered");
+    EXPECT_EQ(log_.text().find("does not give way"), std::string::npos);
+    EXPECT_EQ(outcome(ask("blocks")), "answered");
+    EXPECT_NE(log_.text().find("does not give way: all others wait plugin=a hook=get_mx"), std::string::npos) << log_.text();
     EXPECT_EQ(outcome(ask("cleared")), "link_closed");
     EXPECT_EQ(outcome(ask("answer")), "answered");
     const Chronicle::State state = chronicle_.state();

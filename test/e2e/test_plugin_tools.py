@@ -9,7 +9,7 @@ import threading
 from clients import submit
 from peers import Scripted
 from plugin_home import HOST, PluginEngine
-from world import EndToEnd, wait_for
+from world import ROOT, EndToEnd, wait_for
 
 ROUTE = "exports.hook_get_mx = (next) => next(OK, '{}')\n"
 
@@ -86,6 +86,8 @@ class Overview(Tools):
         self.assertIn('sluice_plugin_timeouts_total{hook="delivered",plugin="slow"} 2', metrics)
         self.assertIn('sluice_plugin_failures_total{hook="get_mx",plugin="urgent"} 1', metrics)
         self.assertIn("sluice_plugin_host_up 1", metrics)
+        documented = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+        self.assertEqual(set(re.findall(r"^# TYPE (sluice_plugin\w+)", metrics, re.M)), set(re.findall(r"`(sluice_plugin\w+)", documented)))
 
     def test_who_it_is(self):
         """An endless loop and a memory without end are named after the plugin, in the log, the list and the metrics."""
