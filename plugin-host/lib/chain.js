@@ -6,17 +6,20 @@ const { textOf } = require('./logger')
 
 const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
-// Resolves to { code, msg, plugin, timedOut }, where code is CONT when nobody decided; never rejects.
-// A plugin that throws or rejects counts as CONT. One that does not answer in time counts as `onTimeout` says: 'cont' goes
-// on with the next plugin, 'denysoft' ends the chain.
-async function runHook(registry, logger, hook, object, params, onTimeout = 'cont') {
+// Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
+// Rules: `timeout`, what it counts as when a plugin does not answer in time, and `failure`, what when it throws or rejects:
+// 'cont' (the default) goes on with the next plugin, 'denysoft' ends the chain. `all`: every plugin hears of it, whatever
+// the others say.
+async function runHook(registry, logger, hook, object, params, rules = {}) {
     for (const listener of registry.of(hook)) {
+        if (isSkipped(object, listener.plugin.name)) continue
         const answer = await ask(listener, logger, hook, object, params)
-        if (answer.timedOut) {
-            if (onTimeout === 'cont') continue
-            return { code: constants.denysoft, msg: 'plugin timeout', plugin: listener.plugin.name, timedOut: true }
+        if (answer.timedOut || answer.failed) {
+            if (rules[answer.timedOut ? 'timeout' : 'failure'] !== 'denysoft') continue
+            const msg = answer.timedOut ? 'plugin timeout' : 'plugin failure'
+            return { ...answer, code: constants.denysoft, msg, plugin: listener.plugin.name }
         }
-        if (answer.code === constants.cont) continue
+        if (answer.code === constants.cont || rules.all) continue
         if (DENIALS.has(answer.code) && hook !== 'deny') {
             const about = [answer.code, answer.msg, listener.plugin.name, listener.method, params, hook]
             const second = await runHook(registry, logger, 'deny', object, about)
@@ -25,6 +28,12 @@ async function runHook(registry, logger, hook, object, params, onTimeout = 'cont
         return { ...answer, plugin: listener.plugin.name }
     }
     return { code: constants.cont }
+}
+
+// What plugins asked for with transaction.notes.skip_plugins.
+function isSkipped(object, name) {
+    const skipped = object.transaction?.notes?.skip_plugins
+    return Array.isArray(skipped) && skipped.includes(name)
 }
 
 // One plugin's answer; the first one counts.

@@ -8,6 +8,7 @@ const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
+const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { Lookout } = require('./lookout')
@@ -34,6 +35,7 @@ class Host {
         switch (message.t) {
             case 'hello': return void this.start(message)
             case 'hook': return void this.answer(message)
+            case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
             case 'response': return this.requests.take(message)
@@ -47,6 +49,7 @@ class Host {
         this.logger.level = hello.log_level
         this.makeAddress = addressMaker(chooseGeneration(hello.addresses, hello.directory))
         this.items = new Items(this)
+        this.sessions = new Sessions(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
         this.core = this.coreModules()
         this.registry = new Registry(this)
@@ -99,6 +102,17 @@ class Host {
         this.reads.set(id, stream)
         this.wire.send({ t: 'read', id, item: itemId })
         return stream
+    }
+
+    // The content of the message that a question is about.
+    async fetchContent(question) {
+        const stream = new PassThrough()
+        const id = ++this.lastRead
+        this.reads.set(id, stream)
+        this.wire.send({ t: 'read', id, question })
+        const pieces = []
+        for await (const piece of stream) pieces.push(piece)
+        return Buffer.concat(pieces)
     }
 
     takeOctets(request, octets, last) {

@@ -144,8 +144,16 @@ class Items {
         return item
     }
 
+    // The live notes of a message that is about to be queued: its items will have them.
+    adopt(id, notes) {
+        if (!['send_email', 'get_mx', 'deferred', 'bounce', 'delivered'].some((hook) => this.host.registry.has(hook))) return
+        this.messages.set(id, { notes, alive: 0, ended: 0, total: Infinity })
+        if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
+    }
+
     message(given) {
         let message = this.messages.get(given.message)
+        if (message) message.total = given.items
         if (!message) {
             const notes = (given.image && JSON.parse(given.image).live) || given.notes || {}
             message = { notes: new Notes(structuredClone(notes)), alive: 0, ended: 0, total: given.items }

@@ -3,6 +3,7 @@
 
 const constants = require('haraka-constants')
 const { runHook } = require('./chain')
+const { SESSION_HOOKS } = require('./inbound')
 const { normaliseMx } = require('./mx')
 const { textOf } = require('./logger')
 
@@ -18,7 +19,7 @@ async function attempt({ registry, logger }, item) {
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
-    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, 'denysoft')
+    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft' })
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
     const answer = { what: 'go', terms: termsOf(item) }
@@ -95,7 +96,7 @@ function reason(msg, otherwise) {
 
 const POINTS = { attempt, deferred, bounce, delivered }
 // The hooks of Haraka's that the engine calls, each by one of the points.
-const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered']
+const CALLED = ['send_email', 'get_mx', 'deferred', 'bounce', 'delivered', ...SESSION_HOOKS]
 // Hooks that the host itself calls.
 const OWN = ['init_master', 'deny']
 

@@ -49,8 +49,8 @@ test('broken plugins may be ignored', async (t) => {
 
 test('hooks that the engine does not call yet are named', async (t) => {
     const engine = new Engine(t)
-    await engine.plugin('mixed', `${ROUTE}; exports.hook_rcpt = function (next) { next() }`).start()
-    assert.deepStrictEqual(engine.ready.uncalled, [{ hook: 'rcpt', plugin: 'mixed' }])
+    await engine.plugin('mixed', `${ROUTE}; exports.hook_init_wss = function (next) { next() }`).start()
+    assert.deepStrictEqual(engine.ready.uncalled, [{ hook: 'init_wss', plugin: 'mixed' }])
     assert.deepStrictEqual(Object.keys(engine.ready.hooks), ['get_mx'])
 })
 

@@ -16,6 +16,9 @@ class Engine {
         this.logs = []
         this.other = []
         this.waiting = new Map()
+        this.contents = new Map() // by question
+        this.returned = new Map()
+        this.reads = 0
         this.wakers = []
         this.lastCall = 0
         test.after(() => {
@@ -57,6 +60,7 @@ class Engine {
         this.exited = new Promise((resolve) => this.child.on('exit', (code, signal) => resolve({ code, signal })))
         this.wire = new Wire(this.child.stdio[3])
         this.wire.on('message', (message) => this.take(message))
+        this.wire.on('octets', (id, octets) => this.returned.set(id, Buffer.concat([this.returned.get(id) || Buffer.alloc(0), octets])))
         this.wire.on('closed', () => this.wake())
         this.wire.send({ t: 'hello', directory: this.directory, native: [], addresses: 'auto', log_level: 7, ...hello })
         this.ready = await this.expect((message) => message.t === 'ready')
@@ -71,9 +75,15 @@ class Engine {
 
     take(message) {
         if (message.t === 'answer') this.waiting.get(message.id)(message)
+        else if (message.t === 'read' && message.question) this.lend(message)
         else if (message.t === 'log') this.logs.push(message)
         else this.other.push(message)
         this.wake()
+    }
+
+    lend({ id, question }) {
+        this.reads += 1
+        this.wire.sendOctets(id, this.contents.get(question), true)
     }
 
     wake() {
@@ -108,12 +118,64 @@ class Engine {
         return new Promise((resolve) => this.wakers.push(resolve))
     }
 
+    // A client's session, as the engine asks about it.
+    session(client = {}) {
+        return new Session(this, client)
+    }
+
     call(point, item = {}, told = {}) {
         const id = ++this.lastCall
         return new Promise((resolve) => {
             this.waiting.set(id, resolve)
             this.wire.send({ t: 'hook', id, point, item: itemOf(item), ...told })
         })
+    }
+}
+
+class Session {
+    constructor(engine, client) {
+        this.engine = engine
+        this.begun = false
+        this.client = {
+            uuid: 'SESSION', ip: '192.0.2.7', port: 40000, local_ip: '192.0.2.1', local_port: 25, helo: 'client.test',
+            esmtp: true, relaying: false, auth_user: '', errors: 0, ...client,
+        }
+        this.tx = { number: 1, mail_from: '<from@here.test>', rcpt_to: [] }
+    }
+
+    async ask(point, told = {}) {
+        const id = ++this.engine.lastCall
+        const message = { t: 'session', id, point, client: this.client, begun: this.begun, ...told }
+        const answer = new Promise((resolve) => this.engine.waiting.set(id, resolve))
+        if (told.content) {
+            const at = told.content.indexOf('\r\n\r\n') + 4
+            this.engine.contents.set(id, Buffer.from(told.content))
+            Object.assign(message, {
+                content: undefined, header: Buffer.from(told.content.slice(0, at)).toString('base64'),
+                size: told.content.length, message: 'MESSAGE',
+            })
+        }
+        this.engine.wire.send(message)
+        this.begun = true
+        const { t, id: _, ...found } = await answer
+        const returned = this.engine.returned.get(id)
+        return returned ? { ...found, returned: String(returned) } : found
+    }
+
+    tell(point, told = {}) {
+        this.engine.wire.send({ t: 'session', point, client: this.client, begun: this.begun, ...told })
+    }
+
+    mail(params = {}) {
+        return this.ask('mail', { tx: this.tx, params })
+    }
+
+    rcpt(address, told = {}) {
+        return this.ask('rcpt', { tx: this.tx, rcpt: address, params: {}, permitted: false, ...told })
+    }
+
+    content(text, told = {}) {
+        return this.ask('content', { tx: this.tx, content: text, keeps: false, ...told })
     }
 }
 

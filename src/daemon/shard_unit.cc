@@ -25,13 +25,14 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
     if (common.plugins != nullptr) {
         hooks_ = std::make_unique<plugin::ShardHooks>(
             shard_.executor(), *common.plugins, *common.images, router_, common.clock, common.log);
+        inbound_hooks_ = std::make_unique<plugin::InboundHooks>(shard_.executor(), *common.plugins, common.log);
     }
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,
         common.ids.next().value, hooks_.get()};
     courier_ = std::make_unique<delivery::Courier>(out, settings);
     const reception::Surroundings in{
-        shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census};
+        shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census, inbound_hooks_.get()};
     reception_ = std::make_unique<reception::Reception>(in, settings);
 }
 

@@ -19,7 +19,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds turn = 50ms;
 constexpr int turns_per_look = 20;
 constexpr int requests_max = 4'000;  // at once; the module has a lower bound of its own
-constexpr milliseconds retire_limit = 60s;  // for the answers of plugins that may take for ever
+constexpr milliseconds retire_limit = 5min;  // for plugins that may take for ever, and for sessions that go on
+constexpr std::size_t leaving_max = 3;       // then the next reload waits
 
 Reloaded stopping() { return {false, {}, "the engine stops", {}}; }
 
@@ -135,6 +136,10 @@ void Hosts::forget(ItemId item) {
     });
 }
 
+Hosts::HostPtr Hosts::lease() const {
+    return service_.with([](const Service& service) { return service.host; });
+}
+
 void Hosts::publish(unsigned hooks) {
     if (hooks_.exchange(hooks) != hooks) on_hooks_();
 }
@@ -146,7 +151,7 @@ void Hosts::handle_hooks(const NodeHost& host) {
 
 Hosts::View Hosts::view() const {
     View view;
-    const HostPtr host = service_.with([](const Service& service) { return service.host; });
+    const HostPtr host = lease();
     view.any = host != nullptr;
     if (host) view.host = host->view();
     view.totals = chronicle_.state();
@@ -191,7 +196,7 @@ Task<> Hosts::care() {
     for (int turns = 1; !ending_; ++turns) {
         co_await async::sleep_for(turn);
         if (turns % turns_per_look == 0 && any_) look_at_files();
-        if (wishes_.empty()) continue;
+        if (wishes_.empty() || leaving_ >= leaving_max) continue;
         // Those that come meanwhile are for what the files say then.
         const std::vector<Wish> wishes = std::exchange(wishes_, {});
         files_tried_ = files_seen_ = fingerprint_of(folder());
@@ -232,7 +237,7 @@ Task<Reloaded> Hosts::try_again(std::string why) {
     Reloaded reloaded = report_of(*outcome, *next, why);
     chronicle_.reloaded(reloaded.done);
     if (reloaded.done) {
-        co_await replace(next);
+        replace(next);
     } else {
         next->end();
     }
@@ -263,16 +268,19 @@ Reloaded Hosts::report_of(const Result<>& outcome, const NodeHost& tried, const 
     return reloaded;
 }
 
-Task<> Hosts::replace(HostPtr next) {
+void Hosts::replace(HostPtr next) {
     const auto [old, closing] = service_.with([&](Service& service) {
         if (service.closing) return std::pair(next, true);
         return std::pair(std::exchange(service.host, next), false);
     });
-    if (closing) {
-        next->end();
-        co_return;
-    }
+    if (closing) return next->end();
     publish(next->hooks());
+    ++leaving_;
+    tasks_.spawn(see_off(old));
+}
+
+// Until nobody needs it any more.
+Task<> Hosts::see_off(HostPtr old) {
     const auto idle = std::make_shared<std::atomic<bool>>(false);
     const auto retired = [this, idle](NodeHost::Questions unheard) {
         for (Question* question : unheard) ask(*question);
@@ -280,8 +288,10 @@ Task<> Hosts::replace(HostPtr next) {
     };
     old->retire(retired);
     const auto limit = NodeHost::Clock::now() + retire_limit;
-    while (!*idle && !ending_ && NodeHost::Clock::now() < limit) co_await async::sleep_for(turn);
+    // Nobody takes another lease of it, so that the last one is seen.
+    while ((!*idle || old.use_count() > 1) && !ending_ && NodeHost::Clock::now() < limit) co_await async::sleep_for(turn);
     old->end();
+    --leaving_;
 }
 
 }  // namespace sluice::plugin

@@ -23,8 +23,8 @@ struct Reloaded {
     std::vector<LeftOut> problems;     // plugins that do not load, or are not installed
 };
 
-// The plugin host in service, and around it: the one that shall take its place when plugins have changed, and the one whose
-// place was taken until everything that it was asked is answered.
+// The plugin host in service, and around it: the one that shall take its place when plugins have changed, and those whose
+// place was taken until everything that they were asked is answered.
 //
 // Promise: a reload loses no question. Plugins that do not load are reported, and those in service stay. Files in plugins/
 // are looked at every second, and plugins are loaded again when they have changed and then stayed as they are for a second.
@@ -54,7 +54,13 @@ public:
     void ask(Question& question);
     void tell(std::string text);
     void forget(ItemId item);
-    bool wants(delivery::Hook hook) const { return (hooks_ & NodeHost::bit(hook)) != 0; }
+    // For a sequence of questions that only one host can answer: null when no plugin is listed. While somebody holds it, it
+    // answers, though others may have taken its place; for some minutes.
+    std::shared_ptr<NodeHost> lease() const;
+    template <class Hook>
+    bool wants(Hook hook) const {
+        return (hooks_ & NodeHost::bit(point_of(hook))) != 0;
+    }
     bool routes() const { return (hooks_ & NodeHost::routes_bit) != 0; }
     // Whether there are plugins at all.
     bool any() const { return any_; }
@@ -87,7 +93,8 @@ private:
     Task<> finish(std::latch& ended);
     void look_at_files();
     Task<Reloaded> try_again(std::string why);
-    Task<> replace(HostPtr next);
+    void replace(HostPtr next);
+    Task<> see_off(HostPtr old);
     Reloaded report_of(const Result<>& outcome, const NodeHost& tried, const std::string& why);
 
     event::Log& log_;
@@ -105,6 +112,7 @@ private:
     async::TaskGroup tasks_;
     async::TaskGroup closing_tasks_;
     std::vector<Wish> wishes_;
+    std::size_t leaving_ = 0;  // hosts whose place was taken
     std::uint64_t files_tried_ = 0, files_seen_ = 0;  // fingerprints of plugins/
     std::atomic<bool> ending_ = false;
     bool started_ = false;

@@ -31,6 +31,7 @@ constexpr milliseconds quick_end = 10s;        // a host that ends sooner is in 
 constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
 constexpr std::size_t octets_at_once = 256u << 10, octets_waiting_max = 4u << 20;
+constexpr std::size_t returned_octets_more = 16u << 20;
 constexpr int protocol_version = 1;
 
 bool is_package(const std::string& folder) {
@@ -101,6 +102,8 @@ void NodeHost::end() {
         closing_tasks_.spawn(finish(ended));
     });
     ended.wait();
+    // What was put before is answered by the loop's last turns.
+    gone_.with([](bool& gone) { gone = true; });
     shard_.stop();
 }
 
@@ -124,8 +127,15 @@ Task<> NodeHost::finish(std::latch& ended) {
     ended.count_down();
 }
 
-void NodeHost::ask(Question& question) { notes_.push(Note{&question, {}, {}}); }
+void NodeHost::ask(Question& question) {
+    const bool gone = gone_.with([&](bool gone_now) {
+        if (!gone_now) notes_.push(Note{&question, {}, {}});
+        return gone_now;
+    });
+    if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
+}
 void NodeHost::tell(std::string text) { notes_.push(Note{nullptr, std::move(text), {}}); }
+void NodeHost::report(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, true}); }
 void NodeHost::forget(ItemId item) { notes_.push(Note{nullptr, {}, item.text()}); }
 
 // ---- questions -------------------------------------------------------------------------------------------------
@@ -137,9 +147,9 @@ void NodeHost::take(std::vector<Note>& notes) {
             put(*note.question);
         } else if (!note.ended_item.empty()) {
             ended += (ended.empty() ? "\"" : ",\"") + note.ended_item + "\"";
-        } else if (state_ == State::ready && outgoing_.size() < outgoing_bytes_max) {
+        } else if (state_ == State::ready && (note.must_arrive || outgoing_.size() < outgoing_bytes_max)) {
             send(note.text);
-        } else {
+        } else if (!note.must_arrive) {
             ++dropped_;
         }
     }
@@ -148,7 +158,8 @@ void NodeHost::take(std::vector<Note>& notes) {
 
 void NodeHost::put(Question& question) {
     question.deadline = Clock::now() + start_limit;
-    if (state_ == State::ready && !closing_) return send_question(question);
+    const bool too_late = closing_ && question.point == point_of(delivery::Hook::before_attempt);
+    if (state_ == State::ready && !too_late) return send_question(question);
     if (state_ == State::down && quick_ends_ > 0 && pause() > pause_max_started) {
         return answer(question, fail(Errc::unreachable, "the plugin host does not start"));
     }
@@ -157,11 +168,12 @@ void NodeHost::put(Question& question) {
 }
 
 void NodeHost::send_question(Question& question) {
-    const auto& patience = patience_[static_cast<std::size_t>(question.hook)];
+    const auto& patience = patience_[question.point];
     question.deadline = patience ? Clock::now() + *patience + grace : Clock::time_point::max();
-    const std::uint64_t id = ++last_question_;
-    asked_.emplace(id, &question);
-    send(R"({"t":"hook","id":)" + std::to_string(id) + "," + question.text + "}");
+    // Numbers come round again, past those of questions that may take for ever.
+    while (!asked_.emplace(++last_question_, &question).second) {
+    }
+    send(R"({"t":")" + std::string(question.type) + R"(","id":)" + std::to_string(last_question_) + "," + question.text + "}");
 }
 
 void NodeHost::send(std::string_view message) {
@@ -183,7 +195,7 @@ void NodeHost::refuse_waiting(const Error& error) {
 // Nobody waits for ever, and while we close nobody waits for the beginning of an attempt.
 void NodeHost::check_questions(Clock::time_point now) {
     const auto verdict = [&](const Question& question) -> std::optional<Error> {
-        if (closing_ && (question.hook == delivery::Hook::before_attempt || now >= *closing_)) {
+        if (closing_ && (question.point == point_of(delivery::Hook::before_attempt) || now >= *closing_)) {
             return Error(Errc::cancelled, "closing");
         }
         if (now >= question.deadline) return Error(Errc::timed_out, "plugins do not answer");
@@ -446,7 +458,7 @@ void NodeHost::check_health(Clock::time_point now) {
 // ---- messages --------------------------------------------------------------------------------------------------
 
 bool NodeHost::understand(const Frame& frame) {
-    if (frame.kind != FrameKind::messages) return false;
+    if (frame.kind == FrameKind::octets) return take_octets(frame.payload);
     boost::system::error_code error;
     boost::json::value messages = boost::json::parse(frame.payload, error);
     if (error || !messages.is_array()) return false;
@@ -476,6 +488,8 @@ void NodeHost::handle(boost::json::object& message) {
         handle_metrics(message);
     } else if (type == "request") {
         partners_.on_request(*this, life_, std::move(message));
+    } else if (type == "read" && message.contains("question")) {
+        lend(static_cast<std::uint32_t>(number_of(message, "id")), number_of(message, "question"));
     } else if (type == "read") {
         const auto request = static_cast<std::uint32_t>(number_of(message, "id"));
         const auto item = ItemId::parse(text_of(message, "item"));
@@ -483,32 +497,61 @@ void NodeHost::handle(boost::json::object& message) {
     }
 }
 
-void NodeHost::handle_ready(const boost::json::object& message) {
+// Who listens, and how long each point may take. Several hooks of one question follow each other; one may take for ever.
+unsigned NodeHost::listen(const boost::json::object& listened) {
+    struct Listening {
+        const char* name;
+        std::size_t point;
+    };
+    using In = reception::Hook;
+    using Out = delivery::Hook;
+    static constexpr Listening table[] = {
+        {"send_email", point_of(Out::before_attempt)}, {"get_mx", point_of(Out::before_attempt)},
+        {"deferred", point_of(Out::deferred)}, {"bounce", point_of(Out::bounce)}, {"delivered", point_of(Out::delivered)},
+        {"connect_init", point_of(In::opening)}, {"lookup_rdns", point_of(In::opening)}, {"connect", point_of(In::opening)},
+        {"helo", point_of(In::hello)}, {"ehlo", point_of(In::hello)}, {"capabilities", point_of(In::hello)},
+        {"unrecognized_command", point_of(In::command)}, {"mail", point_of(In::mail)}, {"rcpt", point_of(In::rcpt)},
+        {"rcpt_ok", point_of(In::rcpt)}, {"data", point_of(In::data)}, {"data_post", point_of(In::content)},
+        {"queue", point_of(In::content)}, {"queue_outbound", point_of(In::content)}, {"queue_ok", point_of(In::content)},
+        {"pre_send_trans_email", point_of(In::content)}, {"max_data_exceeded", point_of(In::oversize)},
+        {"vrfy", point_of(In::vrfy)}, {"noop", point_of(In::noop)}, {"quit", point_of(In::quit)}, {"rset", point_of(In::rset)},
+        // Who is to hear how a session or a transaction ends must know it from its beginning.
+        {"disconnect", point_of(In::opening)}, {"reset_transaction", point_of(In::mail)},
+    };
     unsigned hooks = 0;
     patience_ = {};
-    pinged_at_ = Clock::now();
-    const boost::json::value* listened = message.if_contains("hooks");
-    const auto listen = [&](std::string_view name, delivery::Hook hook) {
-        const boost::json::value* limit =
-            listened != nullptr && listened->is_object() ? listened->get_object().if_contains(name) : nullptr;
-        if (limit == nullptr) return;
-        auto& patience = patience_[static_cast<std::size_t>(hook)];
-        const bool first = (hooks & bit(hook)) == 0;
-        hooks |= bit(hook);
-        // Two hooks of one question follow each other; one of them may take for ever.
+    for (const Listening& row : table) {
+        const boost::json::value* limit = listened.if_contains(row.name);
+        if (limit == nullptr) continue;
+        auto& patience = patience_[row.point];
+        const bool first = (hooks & bit(row.point)) == 0;
+        hooks |= bit(row.point);
         if (!limit->is_number()) {
             patience.reset();
         } else if (first || patience) {
-            patience = patience.value_or(0ms) + milliseconds(number_of(listened->get_object(), name));
+            patience = patience.value_or(0ms) + milliseconds(number_of(listened, row.name));
         }
-    };
-    listen("send_email", delivery::Hook::before_attempt);
-    listen("get_mx", delivery::Hook::before_attempt);
-    listen("deferred", delivery::Hook::deferred);
-    listen("bounce", delivery::Hook::bounce);
-    listen("delivered", delivery::Hook::delivered);
-    if (listened != nullptr && listened->is_object() && listened->get_object().contains("get_mx")) hooks |= routes_bit;
+    }
+    return listened.contains("get_mx") ? hooks | routes_bit : hooks;
+}
 
+void NodeHost::handle_ready(const boost::json::object& message) {
+    pinged_at_ = Clock::now();
+    const boost::json::value* listened = message.if_contains("hooks");
+    const unsigned hooks = listen(listened != nullptr && listened->is_object() ? listened->get_object() : boost::json::object());
+    tell_of_plugins(message);
+    const Roster roster = roster_of(message);
+    view_.with([&](View& view) { view.roster = roster; });
+    if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
+    log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
+    become(State::ready);
+    if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
+    decide_trial({});
+    for (Question* question : std::exchange(waiting_, {})) send_question(*question);
+    if (closing_) check_questions(Clock::now());
+}
+
+void NodeHost::tell_of_plugins(const boost::json::object& message) {
     for (const boost::json::value& failed : list_of(message, "failed")) {
         if (!failed.is_object()) continue;
         log_.warn(
@@ -521,15 +564,6 @@ void NodeHost::handle_ready(const boost::json::object& message) {
             "plugins", "a plugin waits for a hook that is not called",
             {{"plugin", text_of(uncalled.get_object(), "plugin")}, {"hook", text_of(uncalled.get_object(), "hook")}});
     }
-    const Roster roster = roster_of(message);
-    view_.with([&](View& view) { view.roster = roster; });
-    if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
-    log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
-    become(State::ready);
-    if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
-    decide_trial({});
-    for (Question* question : std::exchange(waiting_, {})) send_question(*question);
-    if (closing_) check_questions(Clock::now());
 }
 
 // Mail must not go past a plugin that would have decided about it. The next host finds the plugin mended, perhaps.
@@ -567,6 +601,40 @@ void NodeHost::handle_log(const boost::json::object& message) {
     const auto level = static_cast<event::Level>(std::min<std::uint64_t>(number_of(message, "level"), 9));
     if (!log_.enabled(level)) return;
     log_.write(level, text_of(message, "session"), text_of(message, "origin"), printable(text_of(message, "text")), {});
+}
+
+// The content that a question is about. It stays where it is for as long as the question is open.
+void NodeHost::lend(std::uint32_t request, std::uint64_t question) {
+    const auto found = asked_.find(question);
+    if (found == asked_.end() || found->second->content == nullptr) {
+        const boost::json::object refusal{{"t", "unread"}, {"id", request}, {"reason", "the question is no longer open"}};
+        return send(boost::json::serialize(refusal));
+    }
+    const std::string_view content = *found->second->content;
+    for (std::size_t at = 0; at < content.size(); at += octets_at_once) {
+        append_octets(octets_, request, content.substr(at, octets_at_once), false);
+    }
+    append_octets(octets_, request, {}, true);
+    written_.set();
+}
+
+// What comes in front of an answer. Plugins may make a message larger, within reason.
+bool NodeHost::take_octets(std::string_view payload) {
+    std::uint32_t id = 0;
+    if (payload.size() < sizeof id + 1) return false;
+    std::memcpy(&id, payload.data(), sizeof id);
+    const auto found = asked_.find(id);
+    if (found == asked_.end()) return true;  // too late
+    Question& question = *found->second;
+    const std::string_view octets = payload.substr(sizeof id + 1);
+    const std::size_t size_max = 2 * (question.content == nullptr ? 0 : question.content->size()) + returned_octets_more;
+    if (question.octets.size() + octets.size() > size_max) {
+        asked_.erase(found);
+        answer(question, fail(Errc::too_large, "plugins made the message too large"));
+    } else {
+        question.octets += octets;
+    }
+    return true;
 }
 
 // The content of an item's message, as it goes out.

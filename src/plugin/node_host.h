@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "async/guarded.h"
@@ -27,16 +28,26 @@
 #include "plugin/child.h"
 #include "plugin/frames.h"
 #include "plugin/roster.h"
+#include "reception/hooks.h"
 
 namespace sluice::plugin {
 
+// The hooks of mail out, then those of mail in.
+inline constexpr std::size_t point_count = delivery::hook_count + reception::hook_count;
+constexpr std::size_t point_of(delivery::Hook hook) { return static_cast<std::size_t>(hook); }
+constexpr std::size_t point_of(reception::Hook hook) { return delivery::hook_count + static_cast<std::size_t>(hook); }
+
 // One question to plugins. The coroutine that asks owns it and waits for `done`.
 struct Question {
-    Question(delivery::Hook hook_, std::string text_, async::Executor executor)
-        : hook(hook_), text(std::move(text_)), done(executor) {}
+    template <class Hook>
+    Question(Hook hook, std::string text_, async::Executor executor)
+        : type(std::is_same_v<Hook, delivery::Hook> ? "hook" : "session"), point(point_of(hook)), text(std::move(text_)), done(executor) {}
 
-    const delivery::Hook hook;
+    const char* const type;  // of the message
+    const std::size_t point;
     const std::string text;  // members of the message, without braces
+    const std::string* content = nullptr;  // what the host may read
+    std::string octets;                    // what it sent with the answer
     Result<boost::json::object> answer = fail(Errc::cancelled, "no answer");
     async::Signal done;
     async::Mailbox<Question*>* back = nullptr;  // takes it to where it is waited for
@@ -87,12 +98,14 @@ public:
     // Another host has taken its place: `idle` is called when everything that was asked is answered, with the questions
     // that nobody here has heard.
     void retire(std::function<void(Questions unheard)> idle);
-    // After the last question: lets plugins finish, ends the host and the shard.
+    // After the last question: lets plugins finish, ends the host and the shard. Questions after that are refused.
     void end();
 
     void ask(Question& question);
     // Nobody waits for an answer. Dropped, and counted, when the host is slow or down.
     void tell(std::string text);
+    // The same, but whoever was asked about something must hear how it ends: only a host that is down misses it.
+    void report(std::string text);
     // The item has left the queue.
     void forget(ItemId item);
 
@@ -100,19 +113,24 @@ public:
     View view() const;
 
     // Until a host has told what its plugins listen to, everything is wanted.
-    bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
+    template <class Hook>
+    bool wants(Hook hook) const {
+        return (hooks_ & bit(point_of(hook))) != 0;
+    }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
     unsigned hooks() const { return hooks_; }
 
-    static constexpr unsigned routes_bit = 1u << delivery::hook_count;
-    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
+    static constexpr unsigned routes_bit = 1u << point_count;
+    static_assert(point_count < 32);
+    static constexpr unsigned bit(std::size_t point) { return 1u << point; }
 
 private:
     struct Note {
         Question* question = nullptr;
         std::string text;        // without a question: a message
         std::string ended_item;  // or this
+        bool must_arrive = false;
     };
     enum class State : std::uint8_t { down, starting, ready };
 
@@ -135,6 +153,8 @@ private:
     void end_host(const std::string& why);
     void bury();
     std::chrono::milliseconds pause() const;
+    void lend(std::uint32_t request, std::uint64_t question);
+    bool take_octets(std::string_view payload);
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
@@ -147,6 +167,8 @@ private:
     void decide_trial(Result<> loaded);
     void check_retired();
     void become(State state);
+    unsigned listen(const boost::json::object& hooks);
+    void tell_of_plugins(const boost::json::object& message);
     void handle_log(const boost::json::object& message);
     std::string hello() const;
 
@@ -158,6 +180,7 @@ private:
     const LoadMessage load_;
     Partners partners_;
     async::Guarded<View> view_;
+    async::Guarded<bool> gone_;
     std::atomic<unsigned> hooks_ = ~0u;
 
     async::Shard shard_;
@@ -171,10 +194,10 @@ private:
     FrameReader reader_;
     std::string outgoing_;   // JSON messages of the next frame, without brackets
     std::string octets_;     // whole frames
-    std::uint64_t last_question_ = 0;
+    std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
     Questions waiting_;  // for a host
-    std::array<std::optional<std::chrono::milliseconds>, delivery::hook_count> patience_{};  // nothing: for ever
+    std::array<std::optional<std::chrono::milliseconds>, point_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
     bool ever_ponged_ = false;   // this host

@@ -63,7 +63,7 @@ HeaderFacts read_header(std::string_view content) {
 std::optional<smtp::Reply> refuse_header(
     const HeaderFacts& facts, const Parts& parts, const mail::ContentTraits& traits, const Bearer& bearer,
     const config::ConnectionSettings& limits) {
-    if (facts.received > limits.received_max) {
+    if (facts.received > limits.received_max + (parts.traced && limits.add_received ? 1 : 0)) {
         return smtp::Reply(554, "5.4.6", "Too many Received fields: this message loops");
     }
     if (limits.header_bytes_max != 0 && traits.header_size > limits.header_bytes_max) {
@@ -103,7 +103,7 @@ mail::ContentTraits scan(std::string_view content, const HeaderFacts& facts) {
     return traits;
 }
 
-std::string received_of(const Parts& parts, const Bearer& bearer, MessageId id, const config::Settings& settings,
+std::string received_of(const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings,
                         std::int64_t wall_ms) {
     const std::string id_text = id.text();
     mail::ReceivedTrace trace;
@@ -114,7 +114,7 @@ std::string received_of(const Parts& parts, const Bearer& bearer, MessageId id, 
     trace.id = id_text;
     trace.tls = bearer.tls;
     trace.wall_ms = wall_ms;
-    if (parts.envelope.recipients.size() == 1) trace.only_recipient = &parts.envelope.recipients.front().address;
+    if (envelope.recipients.size() == 1) trace.only_recipient = &envelope.recipients.front().address;
     return mail::format_received(trace);
 }
 
@@ -126,7 +126,9 @@ std::string trace_of(const Parts& parts, const Bearer& bearer, const HeaderFacts
     if (const std::string& text = settings.outbound.received_header; text != "disabled" && !text.empty()) {
         trace.append("Received: (").append(text).append(");\r\n\t").append(rfc5322_date(wall_ms)).append("\r\n");
     }
-    if (settings.connection.add_received) trace += received_of(parts, bearer, id, settings, wall_ms);
+    if (settings.connection.add_received && !parts.traced) {
+        trace += received_of(parts.envelope, bearer, id, settings, wall_ms);
+    }
     if (bearer.submits && (facts.message_id == 0 || facts.empty_message_id)) {
         trace += mail::format_message_id_field(id, settings.me);
     }
@@ -137,6 +139,16 @@ std::string trace_of(const Parts& parts, const Bearer& bearer, const HeaderFacts
 }
 
 }  // namespace
+
+void prepare_content(
+    std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings) {
+    const HeaderFacts facts = read_header(content);
+    clean_header(content, facts);
+    std::string top;
+    if (settings.connection.add_received) top = received_of(envelope, bearer, id, settings, wall_clock_ms());
+    if (facts.starts_with_body) top += "\r\n";
+    content.insert(0, top);
+}
 
 tl::expected<mail::MessagePtr, smtp::Reply> compose(
     Parts&& parts, const Bearer& bearer, MessageId id, Instant arrival, const config::Settings& settings) {

@@ -40,7 +40,12 @@ struct Parts {
     std::string tenant, job, transport;
     std::optional<std::uint8_t> priority;
     std::chrono::seconds lifetime{0};  // 0: does not say
+    bool traced = false;  // prepare_content() was called for the content
 };
+
+// Makes of content what plugins are to see before compose() has the rest to say: cleaned, and with our Received on top.
+void prepare_content(
+    std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings);
 
 // Checks the header section against the limits, gives the message its fields (assignment.h), adds what the standards ask for on top, removes Return-Path, and
 // splits the recipients into items. A refusal is the reply to the end of the content: 554 5.4.6 for a loop, 552 5.3.4

@@ -17,6 +17,8 @@
 
 namespace sluice::reception {
 
+class Hooks;
+
 // Makes a message durable and gives it to the queue. One per shard; shard-owned. Implemented in daemon (spool, then core).
 class Acceptance {
 public:
@@ -38,6 +40,7 @@ struct Surroundings {
     event::Recorder& events;
     event::Log& log;
     Census* census = nullptr;  // shared by the shards of an instance; null: this shard counts for itself
+    Hooks* hooks = nullptr;    // null: no plugin decides about mail in
 };
 
 // Listens on all of smtp.listen with one socket a shard, and serves clients.

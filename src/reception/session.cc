@@ -33,6 +33,7 @@ Task<> Session::run() {
     co_await goodbyes_.close();
     co_await finish(std::move(ended));
     if (entered_) census_.leave(client_.address);
+    if (known_to_plugins_) tell(Hook::left);
     log_disconnect();
 }
 
@@ -140,6 +141,8 @@ Session::Next Session::obey(const smtp::CommandLines::Line& line) {
         refuse(smtp::Reply(500, "5.5.2", "Bare CR, LF or NUL in a command; goodbye"), "command");
         return Next::hang_up;
     }
+    if (loop_) return obey_loop(line.text);
+    if (is_for_plugins(line.text)) return ask_about_command(line.text);
     const bool utf8 = transaction_ && transaction_->envelope().smtputf8;
     const smtp::CommandSyntax syntax{extended_ ? &offered_ : nullptr, utf8};
     auto command = smtp::parse_command(line.text, syntax);
@@ -158,6 +161,8 @@ Task<Result<>> Session::carry_out(Next next) {
             co_return co_await start_tls();
         case Next::auth:
             co_return co_await authenticate();
+        case Next::plugins:
+            co_return co_await ask_plugins();
         case Next::hang_up:
             over_ = true;
             break;

@@ -8,6 +8,8 @@
 #include "net/deadline.h"
 #include "reception/authentication.h"
 #include "reception/census.h"
+#include "reception/composition.h"
+#include "reception/hooks.h"
 #include "reception/input_buffer.h"
 #include "reception/reception.h"
 #include "reception/rules.h"
@@ -41,7 +43,14 @@ public:
 private:
     using TimePoint = std::chrono::steady_clock::time_point;
     // What a command leaves to do for the coroutine that reads commands.
-    enum class Next : std::uint8_t { command, data, chunk, starttls, auth, hang_up };
+    enum class Next : std::uint8_t { command, data, chunk, starttls, auth, plugins, hang_up };
+    // A command that plugins are to be asked about, and what it does when they do not object.
+    struct Pending {
+        Hook hook = Hook::noop;
+        smtp::Reply reply;
+        mail::Recipient recipient;  // rcpt
+        std::string command;        // command
+    };
 
     // session.cc: the conversation
     Task<Result<>> converse();
@@ -85,7 +94,8 @@ private:
     Next auth(const smtp::Auth& auth);
     Next unknown(const smtp::Words& words);
     std::optional<smtp::Reply> refuse_mail(const smtp::MailFrom& mail) const;
-    std::optional<smtp::Reply> refuse_rcpt(const mail::Recipient& recipient) const;
+    std::optional<smtp::Reply> refuse_rcpt() const;
+    void take_recipient(mail::Recipient recipient);
     std::optional<smtp::Reply> refuse_content() const;
     smtp::Extensions extensions() const;
     bool may_authenticate() const;
@@ -97,6 +107,7 @@ private:
     Task<Result<>> more_content();
     Task<Result<>> settle(smtp::DataFault fault);
     Task<Result<>> accept_message();
+    Bearer bearer(std::string_view tls) const;
     Task<Result<>> make_durable(mail::MessagePtr message, std::string cipher);
     Task<Result<>> linger(smtp::DataDecoder& decoder);
     std::size_t content_read_size() const;
@@ -111,12 +122,43 @@ private:
     Task<Result<>> auth_failed(std::string user);
     void auth_succeeded(const Authentication& dialogue);
 
+    // session_hooks.cc: what plugins decide
+    bool asks(Hook hook) const { return around_.hooks != nullptr && around_.hooks->wants(hook); }
+    Next ask_later(Hook hook, smtp::Reply reply);
+    Next obey_loop(std::string_view line);
+    bool is_for_plugins(std::string_view line) const;
+    Next ask_about_command(std::string_view line);
+    Task<Result<>> ask_plugins();
+    Task<bool> open_with_plugins();
+    Task<std::optional<smtp::Reply>> ask_about_data();
+    Task<bool> offer_to_plugins(MessageId id, std::string_view tls);
+    Task<> ask_about_size(smtp::Reply& refusal);
+    Task<Answer> ask(Hook hook, Occasion& occasion);
+    void tell(Hook hook, std::string text = {});
+    Occasion occasion() const;
+    void learn(const Answer& answer);
+    Next conclude(Pending& pending, Answer& answer);
+    Next conclude_rcpt(Pending& pending, const Answer& answer);
+    Next refuse_as(Hook hook, const Answer& answer);
+    void undo(Hook hook);
+    smtp::Reply refusal_of(Hook hook, const Answer& answer) const;
+    std::optional<smtp::Reply> apply(Answer& answer);
+    bool apply_envelope(const Answer& answer);
+    void say_taken(const Answer& answer);
+    void end_transaction();
+
     void say(const smtp::Reply& reply);
     void say(int code, std::string_view enhanced, std::string text) { say(smtp::Reply(code, enhanced, std::move(text))); }
     // The same for a 4xx or 5xx: counts it, records it.
     Next refuse(const smtp::Reply& reply, std::string_view stage, std::string_view forward_path = {});
     void record_refusal(const smtp::Reply& reply, std::string_view stage, std::string_view forward_path);
-    bool relaying() const { return relays_by_address_ || !auth_user_.empty(); }
+    // Nothing else ever permits relaying (conformance 2.4): the client's address, a login, or a plugin's word, which counts
+    // for the session or for one transaction.
+    bool relaying() const {
+        if (transaction_ && transaction_->relaying) return *transaction_->relaying;
+        return session_relays();
+    }
+    bool session_relays() const { return plugins_relay_.value_or(relays_by_address_ || !auth_user_.empty()); }
     void forget_client();
     const config::Settings& settings() const { return *rules_->settings; }
 
@@ -138,6 +180,12 @@ private:
     smtp::Extensions offered_;
     std::string auth_user_;
     bool relays_by_address_ = false;
+    bool auth_by_plugin_ = false;
+    std::optional<bool> plugins_relay_;  // what plugins said about this session
+    bool known_to_plugins_ = false;
+    bool plugins_read_ = false;  // the next line is theirs
+    std::optional<smtp::Reply> loop_;  // the answer to everything but QUIT
+    Pending pending_;
     std::optional<Transaction> transaction_;
     smtp::Bdat chunk_;           // the last BDAT
     smtp::Auth auth_;            // the last AUTH

@@ -87,6 +87,7 @@ Task<Result<>> Session::auth_failed(std::string user) {
 
 void Session::auth_succeeded(const Authentication& dialogue) {
     auth_user_ = dialogue.user();
+    plugins_relay_.reset();  // what they said about somebody who had not logged in
     say(235, "2.7.0", "Authentication successful");
 }
 

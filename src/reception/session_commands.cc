@@ -32,10 +32,10 @@ Session::Next Session::dispatch(smtp::Command command) {
         case Verb::rset:
             return reset();
         case Verb::noop:
-            return answer_idle(Reply(250, "2.0.0", "OK"));
+            return ask_later(Hook::noop, Reply(250, "2.0.0", "OK"));
         case Verb::vrfy:
             // Says nothing about who exists, to anybody (RFC 5321 §7.3).
-            return answer_idle(Reply(252, "2.1.5", "Just try if you do a mail transaction"));
+            return ask_later(Hook::vrfy, Reply(252, "2.1.5", "Just try if you do a mail transaction"));
         case Verb::expn:
             return refuse(Reply(502, "5.5.1", "Command is not supported"), "command");
         case Verb::help:
@@ -72,14 +72,14 @@ Session::Next Session::refuse_line(const smtp::Refusal& refusal) {
 
 // Also in the middle of a transaction, which it ends (RFC 5321 §4.1.4).
 Session::Next Session::hello(const smtp::Command& command) {
-    transaction_.reset();
+    end_transaction();
     helo_ = command.as<smtp::Hello>().name;
     extended_ = command.verb == Verb::ehlo;
     offered_ = extended_ ? extensions() : smtp::Extensions();
     const std::string& told = settings().connection.helo_message;
     const std::string greeting =
         settings().me + " Hello " + printable(helo_) + " [" + client_text_ + "]" + (told.empty() ? "" : ", " + told);
-    return answer_idle(extended_ ? smtp::format_extensions(offered_, greeting) : Reply(250, "", greeting));
+    return ask_later(Hook::hello, extended_ ? smtp::format_extensions(offered_, greeting) : Reply(250, "", greeting));
 }
 
 smtp::Extensions Session::extensions() const {
@@ -117,7 +117,9 @@ std::optional<Reply> Session::refuse_mail(const smtp::MailFrom& mail) const {
     if (settings().smtp.submission_requires_auth != 0 && rules_->submission_port(listener_) && !relaying()) {
         return Reply(530, "5.7.0", "Authentication required");
     }
-    if (!auth_user_.empty() && !owns_sender(settings(), auth_user_, mail.reverse_path)) {
+    // A plugin that logs clients in binds them as it likes; the exact rule is the operator's own.
+    const bool bound = !auth_by_plugin_ || settings().connection.constrain_sender_addresses;
+    if (!auth_user_.empty() && bound && !owns_sender(settings(), auth_user_, mail.reverse_path)) {
         return Reply(553, "5.7.1", "Sender <" + mail.reverse_path.text() + "> is not owned by your login");
     }
     if (const auto why = around_.acceptance.refusal()) return Reply(452, "4.3.1", *why);
@@ -136,31 +138,41 @@ Session::Next Session::mail(const smtp::MailFrom& mail) {
     // It was offered to who may still log in; until then nobody is more urgent than others (MP-2).
     if (!relaying() && mail.mt_priority.value_or(0) > 0) {
         transaction_->lower_priority();
-        say(250, "2.3.6", "0 is the priority until you log in");
-        return Next::command;
+        return ask_later(Hook::mail, Reply(250, "2.3.6", "0 is the priority until you log in"));
     }
-    say(250, "2.1.0", "sender <" + mail.reverse_path.text() + "> OK");
-    return Next::command;
+    return ask_later(Hook::mail, Reply(250, "2.1.0", "sender <" + mail.reverse_path.text() + "> OK"));
 }
 
-std::optional<Reply> Session::refuse_rcpt(const mail::Recipient& recipient) const {
+std::optional<Reply> Session::refuse_rcpt() const {
     if (!transaction_) return Reply(503, "5.5.1", "Say MAIL first");
     if (transaction_->chunked()) return Reply(503, "5.5.1", "Content has begun already");
     const std::uint32_t recipients_max = settings().connection.recipients_max;
     if (recipients_max != 0 && transaction_->recipient_count() >= recipients_max) {
         return Reply(452, "4.5.3", "Too many recipients; send the rest in another transaction");
     }
-    return refuse_recipient(*rules_, relaying(), recipient.address);
+    return std::nullopt;
 }
 
 Session::Next Session::rcpt(smtp::RcptTo& rcpt) {
     mail::Recipient& recipient = rcpt.recipient;
     if (recipient.address.domain.empty()) recipient.address.domain = settings().me;  // <Postmaster> is ours
     const std::string text = recipient.address.text();
-    if (const auto refusal = refuse_rcpt(recipient)) return refuse(*refusal, "rcpt", text);
-    if (transaction_->add(std::move(recipient))) ++recipients_;
-    say(250, "2.1.5", "recipient <" + text + "> OK");
+    auto refusal = refuse_rcpt();
+    const bool asking = asks(Hook::rcpt);
+    if (!refusal && !asking) refusal = refuse_recipient(*rules_, relaying(), recipient.address);
+    if (refusal) return refuse(*refusal, "rcpt", text);
+    Reply taken(250, "2.1.5", "recipient <" + text + "> OK");
+    if (asking) {
+        pending_.recipient = std::move(recipient);
+        return ask_later(Hook::rcpt, std::move(taken));
+    }
+    take_recipient(std::move(recipient));
+    say(taken);
     return Next::command;
+}
+
+void Session::take_recipient(mail::Recipient recipient) {
+    if (transaction_->add(std::move(recipient))) ++recipients_;
 }
 
 std::optional<Reply> Session::refuse_content() const {
@@ -177,7 +189,7 @@ Session::Next Session::data() {
     const Next next = refuse(*refusal, "data");
     // As for any content that is refused for now: a pipelining client goes on with its next message, and RSET is not part of it.
     // With the old transaction still there, MAIL would be refused, RCPT would add to it, and two messages would become one.
-    if (refusal->transient()) transaction_.reset();
+    if (refusal->transient()) end_transaction();
     return next;
 }
 
@@ -188,13 +200,16 @@ Session::Next Session::chunk(const smtp::Bdat& chunk) {
 }
 
 Session::Next Session::reset() {
-    transaction_.reset();
+    if (asks(Hook::rset)) tell(Hook::rset);
+    end_transaction();
     return answer_idle(Reply(250, "2.0.0", "OK"));
 }
 
 Session::Next Session::quit() {
     const std::string& told = settings().connection.close_message;
-    say(221, "2.0.0", settings().me + (told.empty() ? " closing connection. Have a jolly good day." : " " + told));
+    const Reply goodbye(221, "2.0.0", settings().me + (told.empty() ? " closing connection. Have a jolly good day." : " " + told));
+    if (asks(Hook::quit)) return ask_later(Hook::quit, goodbye);
+    say(goodbye);
     return Next::hang_up;
 }
 
@@ -227,6 +242,7 @@ Session::Next Session::unknown(const smtp::Words& words) {
         refuse(Reply(421, "4.7.0", "You are no proxy that we know; goodbye"), "connect");
         return Next::hang_up;
     }
+    if (asks(Hook::command)) return ask_about_command(words.text);
     return refuse(Reply(500, "5.5.2", "Unrecognised command"), "command");
 }
 

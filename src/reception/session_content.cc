@@ -56,6 +56,12 @@ void Session::extend_content_deadline() {
 }
 
 Task<Result<>> Session::receive_data() {
+    const auto objection = co_await ask_about_data();
+    if (objection) {
+        if (refuse(*objection, "data") == Next::hang_up) over_ = true;
+        end_transaction();
+        co_return Result<>();
+    }
     say(smtp::Reply(354, "", "go ahead, make my day"));
     begin_content();
     smtp::DataDecoder decoder(data_limits());
@@ -90,7 +96,7 @@ bool Session::no_room() {
     if (!why) return false;
     refuse(smtp::Reply(421, "4.3.1", *why), "content");
     over_ = true;
-    transaction_.reset();
+    end_transaction();
     return true;
 }
 
@@ -113,6 +119,12 @@ Task<Result<>> Session::receive_chunk() {
     const bool goes_on = transaction_ && transaction_->chunked();
     if (!goes_on) {
         if (const auto refusal = refuse_content()) co_return co_await drop_chunk(*refusal);
+        const auto objection = co_await ask_about_data();
+        if (objection) {
+            CO_TRY_VOID(co_await drop_chunk(*objection));
+            end_transaction();
+            co_return Result<>();
+        }
         begin_content();
     }
     transaction_->begin_chunk(chunk_);
@@ -156,32 +168,28 @@ Task<Result<>> Session::drop_chunk(smtp::Reply refusal) {
         content_octets_ += used;
     }
     if (refuse(refusal, "bdat") == Next::hang_up) over_ = true;
-    if (refusal.transient()) transaction_.reset();
+    if (refusal.transient()) end_transaction();
     co_return Result<>();
 }
 
 // The content is complete, or was found wanting: takes the message or refuses it. Either ends the transaction.
 Task<Result<>> Session::settle(smtp::DataFault fault) {
     if (fault == smtp::DataFault::none) co_return co_await accept_message();
-    if (refuse(smtp::reply_for(fault), "dot") == Next::hang_up) over_ = true;
+    smtp::Reply refusal = smtp::reply_for(fault);
+    if (fault == smtp::DataFault::too_large && asks(Hook::oversize)) co_await ask_about_size(refusal);
+    if (refuse(refusal, "dot") == Next::hang_up) over_ = true;
     if (is_smuggling(fault)) over_ = true;
-    transaction_.reset();
+    end_transaction();
     co_return Result<>();
 }
 
-Task<Result<>> Session::accept_message() {
-    const net::TlsSession* tls = stream_->tls();
-    const std::string cipher = tls_text(tls);
-    Parts parts;
-    parts.envelope = transaction_->take_envelope();
-    parts.content = std::move(transaction_->content);
-    // It may wait in memory for long, and the bound on that counts its octets: no room twice its size stays with it.
-    if (parts.content.capacity() > 2 * parts.content.size()) parts.content.shrink_to_fit();
-    const mail::ReceivedWith with{extended_, false, tls != nullptr, !auth_user_.empty(), parts.envelope.smtputf8};
+Bearer Session::bearer(std::string_view tls) const {
+    const mail::ReceivedWith with{
+        extended_, false, stream_->tls() != nullptr, !auth_user_.empty(), transaction_->envelope().smtputf8};
     Bearer bearer;
     bearer.client_ip = client_text_;
     bearer.helo = helo_;
-    bearer.tls = cipher;
+    bearer.tls = tls;
     bearer.with = with.keyword();
     bearer.origin = "smtp " + client_text_;
     bearer.auth_user = auth_user_;
@@ -189,11 +197,37 @@ Task<Result<>> Session::accept_message() {
     bearer.submits = relaying();
     bearer.strict_header = rules_->submission_port(listener_);
     bearer.knows_smtputf8 = offered_.smtputf8;
-    auto message = compose(std::move(parts), bearer, around_.ids.next(), around_.clock.now(), settings());
+    return bearer;
+}
+
+Task<Result<>> Session::accept_message() {
+    const std::string cipher = tls_text(stream_->tls());
+    const MessageId id = around_.ids.next();
+    const bool asked = asks(Hook::content);
+    if (asked) {
+        const bool ours = co_await offer_to_plugins(id, cipher);
+        if (!ours) co_return Result<>();
+    }
+    // Whoever was asked, and whatever about: what only a plugin's word let in does not go out without one.
+    if (transaction_->plugins_must_take && !relaying()) {
+        const smtp::Reply refusal(451, "4.3.5", "Queuing declined or disabled; please try again later");
+        if (refuse(refusal, "dot") == Next::hang_up) over_ = true;
+        end_transaction();
+        co_return Result<>();
+    }
+    const Bearer from = bearer(cipher);
+    Parts parts;
+    parts.traced = asked;
+    parts.notes = std::move(transaction_->notes);
+    parts.envelope = transaction_->take_envelope();
+    parts.content = std::move(transaction_->content);
+    // It may wait in memory for long, and the bound on that counts its octets: no room twice its size stays with it.
+    if (parts.content.capacity() > 2 * parts.content.size()) parts.content.shrink_to_fit();
+    auto message = compose(std::move(parts), from, id, around_.clock.now(), settings());
     if (!message) {
         transaction_->give_back(std::move(parts.envelope));
         if (refuse(message.error(), "dot") == Next::hang_up) over_ = true;
-        transaction_.reset();
+        end_transaction();
         co_return Result<>();
     }
     co_return co_await make_durable(std::move(*message), cipher);
@@ -208,16 +242,18 @@ Task<Result<>> Session::make_durable(mail::MessagePtr message, std::string ciphe
                                          : smtp::Reply(451, "4.3.0", "Message could not be stored; please try again later");
         transaction_->give_back(message->envelope);
         if (refuse(refusal, "dot") == Next::hang_up) over_ = true;
-        transaction_.reset();
+        end_transaction();
         co_return Result<>();
     }
-    transaction_.reset();
+    const std::string text = "Message Queued (" + message->id.text() + ")";
+    if (transaction_->known_to_plugins) tell(Hook::queued, text);
+    end_transaction();
     ++messages_;
     idle_commands_ = 0;
     event::Accepted fact{*message, client_text_, helo_, cipher};
     fact.took = std::chrono::duration_cast<Duration>(steady_clock::now() - content_began_);
     around_.events.record(fact);
-    say(250, "2.0.0", "Message Queued (" + message->id.text() + ")");
+    say(250, "2.0.0", text);
     co_return Result<>();
 }
 

@@ -1,5 +1,7 @@
 // Before the first command: who is there, TLS, and the banner. Also STARTTLS, which begins a session anew.
 
+#include <utility>
+
 #include "net/proxy.h"
 #include "reception/session.h"
 
@@ -34,6 +36,10 @@ Task<Result<>> Session::open() {
         CO_TRY_VOID(co_await handshake());
     }
     if (!proxied_ && stream_->idle_link_is_dead()) co_return co_await refuse_early_talker();
+    if (asks(Hook::opening)) {
+        const bool welcome = co_await open_with_plugins();
+        if (!welcome) co_return Result<>();
+    }
     greet();
     co_return Result<>();
 }
@@ -133,7 +139,9 @@ void Session::forget_client() {
     extended_ = false;
     offered_ = smtp::Extensions();
     auth_user_.clear();
-    transaction_.reset();
+    if (std::exchange(auth_by_plugin_, false)) plugins_relay_.reset();
+    plugins_read_ = false;
+    end_transaction();
 }
 
 }  // namespace sluice::reception

@@ -1,6 +1,7 @@
 #include "reception/transaction.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace sluice::reception {
 namespace {
@@ -31,6 +32,18 @@ bool Transaction::add(mail::Recipient recipient) {
     if (!is_new(recipient.address)) return false;
     envelope_.recipients.push_back(std::move(recipient));
     return true;
+}
+
+void Transaction::replace_recipients(const std::vector<mail::Address>& addresses) {
+    const std::vector<mail::Recipient> before = std::exchange(envelope_.recipients, {});
+    mailboxes_.clear();
+    for (const mail::Address& address : addresses) {
+        const auto same = [&](const mail::Recipient& one) { return one.address == address; };
+        const auto found = std::find_if(before.begin(), before.end(), same);
+        mail::Recipient recipient;
+        recipient.address = address;
+        add(found != before.end() ? *found : std::move(recipient));
+    }
 }
 
 bool Transaction::is_new(const mail::Address& address) {

@@ -2,7 +2,9 @@
 
 #include <absl/container/flat_hash_set.h>
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "mail/message.h"
 #include "smtp/command.h"
@@ -17,6 +19,9 @@ public:
 
     // Adds a recipient unless that mailbox is already there (S5321-19); false when it was.
     bool add(mail::Recipient recipient);
+    // Plugins have the last word about the envelope. Recipients that stay keep their parameters.
+    void replace_sender(mail::Address reverse_path) { envelope_.reverse_path = std::move(reverse_path); }
+    void replace_recipients(const std::vector<mail::Address>& addresses);
     // To the usual one.
     void lower_priority() { envelope_.mt_priority = std::int8_t{0}; }
     const mail::Envelope& envelope() const { return envelope_; }
@@ -32,6 +37,14 @@ public:
     smtp::ChunkReader& chunks() { return chunks_; }
 
     std::string content;
+    std::string notes;  // plugins', as JSON
+
+    // What plugins said about this transaction, and know of it.
+    std::optional<bool> relaying;
+    bool known_to_plugins = false;
+    std::size_t recipients_known = 0;
+    // A recipient was taken because a plugin said so, from a client that may not relay: only a plugin may take the message.
+    bool plugins_must_take = false;
 
 private:
     bool is_new(const mail::Address& address);

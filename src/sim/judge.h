@@ -96,10 +96,17 @@ private:
         std::vector<std::pair<policy::Field, std::string>> values{};
         std::vector<std::uint32_t> groups{};  // of the values
     };
+    // A fixed window, as it may be.
+    struct Window {
+        Instant begin;
+        std::uint32_t used = 0;
+    };
     // What one rate has seen.
     struct Starts {
-        std::deque<Instant> times;  // within the interval, or the window
-        double paced_ms = 0;        // token bucket: when the next one is due at an even pace
+        std::deque<Instant> times;    // token bucket: within the interval
+        double paced_ms = 0;          // token bucket: when the next one is due at an even pace
+        std::vector<Window> windows;  // all that are possible: where books begin late, nobody knows when the window began
+        std::optional<Window> from_before;  // one that began before the books; `begin` is when the books did
     };
     // Of one bucket.
     struct Past {
@@ -123,6 +130,7 @@ private:
     bool check_rates(const Session& session, std::uint32_t bytes, bool opened, Instant now);
     void forget_past(const policy::DynamicCondition& condition);
     bool check_rate(const policy::Rate& rate, Starts& starts, Instant now) const;
+    bool check_windows(const policy::Rate& rate, Starts& starts, Instant now) const;
     static bool surely_has_room(const policy::Rate& rate, const Starts& starts, Instant now);
     bool surely_has_room(const std::vector<Counted>& counted, Instant now) const;
     bool may_start(const Entry& entry, Instant now) const;

@@ -165,16 +165,35 @@ bool Judge::check_rates(const Session& session, std::uint32_t bytes, bool opened
 
 // A token bucket keeps its word in every stretch of its interval; a fixed window in its windows.
 bool Judge::check_rate(const policy::Rate& rate, Starts& starts, Instant now) const {
-    const bool windows = rate.algorithm() == policy::RateAlgorithm::fixed_window;
+    if (rate.algorithm() == policy::RateAlgorithm::fixed_window) return check_windows(rate, starts, now);
     std::deque<Instant>& times = starts.times;
-    if (windows && !times.empty() && now >= times.front() + rate.per()) times.clear();
-    while (!windows && !times.empty() && now >= times.front() + rate.per()) times.pop_front();
+    while (!times.empty() && now >= times.front() + rate.per()) times.pop_front();
     times.push_back(now);
     const double step = static_cast<double>(rate.per().count()) * 1.01 / rate.count();
     // What the bucket remembers of other limits puts it ahead of the pace by a hundredth at most, or nothing would have started.
     const double ahead = now < unsure_until_ ? static_cast<double>(rate.per().count()) / 100 : 0;
     starts.paced_ms = std::max(starts.paced_ms, static_cast<double>(to_ms(now)) + ahead) + step;
     return times.size() <= rate.count();
+}
+
+// The word is kept if it is in one of the windows that are possible.
+bool Judge::check_windows(const policy::Rate& rate, Starts& starts, Instant now) const {
+    std::vector<Window>& windows = starts.windows;
+    const bool is_first = windows.empty();
+    if (is_first && now < unsure_until_) starts.from_before = Window{now, 0};
+    bool begins_one = is_first;
+    for (Window& window : windows) {
+        if (now >= window.begin + rate.per()) window = {now, 0};
+        ++window.used;
+    }
+    std::erase_if(windows, [&](const Window& window) { return window.used > rate.count(); });
+    if (std::optional<Window>& before = starts.from_before) {
+        begins_one = true;  // it may have ended just now
+        const bool is_over = now >= before->begin + rate.per() || ++before->used > rate.count();
+        if (is_over) before.reset();
+    }
+    if (begins_one) windows.push_back({now, 1});
+    return !windows.empty();
 }
 
 // ---- what should have started ----------------------------------------------------------------------------------
@@ -185,7 +204,8 @@ bool Judge::surely_has_room(const policy::Rate& rate, const Starts& starts, Inst
     if (rate.algorithm() == policy::RateAlgorithm::token_bucket) {
         return static_cast<double>(to_ms(now)) >= starts.paced_ms - static_cast<double>(rate.per().count()) / 100 + rounding_ms;
     }
-    return starts.times.size() < rate.count() || now >= starts.times.front() + rate.per();
+    return std::all_of(starts.windows.begin(), starts.windows.end(),
+                       [&](const Window& window) { return window.used < rate.count() || now >= window.begin + rate.per(); });
 }
 
 bool Judge::surely_has_room(const std::vector<Counted>& counted, Instant now) const {

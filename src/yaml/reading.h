@@ -81,8 +81,8 @@ class Fields {
 public:
     static constexpr Duration seconds_max{100LL * 366 * 86'400'000};
 
-    Fields(Reading& reading, YAML::Node map, std::string what, std::vector<Reading::Entry> entries)
-        : reading_(reading), map_(std::move(map)), what_(std::move(what)), entries_(std::move(entries)) {}
+    Fields(Reading& reading, const YAML::Node& map, std::string what, std::vector<Reading::Entry> entries)
+        : reading_(reading), map_(map), what_(std::move(what)), entries_(std::move(entries)) {}
 
     bool has(std::string_view key) const { return find(key) != nullptr; }
     // The value; a null node when there is none.

@@ -11,7 +11,9 @@ from world import ROOT
 
 HOST = ROOT / "plugin-host"
 # Unmodified, as npm gives them.
-PLUGINS = {"haraka-plugin-recipient-routes": "1.4.0"}
+PLUGINS = {"haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0"}
+# The newest libmime wants packages that not every registry has.
+OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
 
 def node_modules():
@@ -19,7 +21,8 @@ def node_modules():
     if not shutil.which("node"):
         raise unittest.SkipTest("node is not installed")
     wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS
-    package = json.dumps({"name": "sluice-plugin-tests", "private": True, "dependencies": wanted}, sort_keys=True)
+    package = json.dumps(
+        {"name": "sluice-plugin-tests", "private": True, "dependencies": wanted, "overrides": OVERRIDES}, sort_keys=True)
     folder = ROOT / "build" / "node" / hashlib.sha256(package.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

@@ -1,0 +1,50 @@
+#include "plugin/inbound_hooks.h"
+
+#include <utility>
+
+#include "plugin/inbound_facts.h"
+
+namespace sluice::plugin {
+
+using reception::Answer;
+using reception::Hook;
+using reception::Occasion;
+
+InboundHooks::InboundHooks(async::Executor executor, Hosts& hosts, event::Log& log)
+    : executor_(executor), hosts_(hosts), log_(log), answers_(executor, [](std::vector<Question*>& questions) {
+          for (Question* question : questions) question->done.set();
+      }) {}
+
+std::shared_ptr<NodeHost> InboundHooks::host_of(const reception::Visitor& visitor) {
+    std::shared_ptr<NodeHost>& host = sessions_[visitor.session];
+    if (!host) host = hosts_.lease();
+    return host;
+}
+
+Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
+    Question question(hook, inbound_question(hook, occasion), executor_);
+    question.back = &answers_;
+    question.content = occasion.content;
+    // By itself: the session keeps the host.
+    if (NodeHost* const host = host_of(occasion.visitor).get()) {
+        host->ask(question);
+        co_await question.done.wait();
+    }
+    if (question.answer) co_return inbound_answer(*question.answer, std::move(question.octets));
+    if (question.answer.error().code != Errc::cancelled) {
+        log_.warn("plugins", "a client is turned away because plugins do not answer",
+                  {{"session", occasion.visitor.session}, {"reason", question.answer.error().text()}});
+    }
+    Answer lost;
+    lost.what = Answer::What::lost;
+    co_return lost;
+}
+
+void InboundHooks::tell(Hook hook, const Occasion& occasion) {
+    const auto known = sessions_.find(occasion.visitor.session);
+    const std::shared_ptr<NodeHost> host = known != sessions_.end() ? known->second : hosts_.lease();
+    if (known != sessions_.end() && hook == Hook::left) sessions_.erase(known);
+    if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
+}
+
+}  // namespace sluice::plugin
