@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "control/answers.h"
+#include "control/import_routes.h"
 #include "control/json.h"
 #include "control/memory_routes.h"
 #include "control/plugin_routes.h"
@@ -282,6 +283,7 @@ Task<HttpReply> answer_get(Backend& backend, const HttpRequest& request) {
     std::optional<HttpReply> answered = co_await answer_queue_get(backend, request);
     if (!answered) answered = answer_memory_get(backend.memory(), request);
     if (!answered) answered = answer_plugins_get(backend, request);
+    if (!answered) answered = answer_import_get(backend, request);
     if (answered) co_return std::move(*answered);
     HttpReply out;
     if (request.path == "/v1/openapi.json") {
@@ -310,6 +312,7 @@ Task<HttpReply> answer_post(Backend& backend, const HttpRequest& request) {
     std::optional<HttpReply> answered = co_await answer_queue_post(backend, request);
     if (!answered) answered = answer_memory_post(backend.memory(), request);
     if (!answered) answered = co_await answer_plugins_post(backend, request);
+    if (!answered) answered = answer_import_post(backend, request);
     if (answered) co_return std::move(*answered);
     if (request.path == "/v1/policy/conditions") co_return co_await post_policy(backend, &Backend::set_condition, request);
     if (request.path == "/v1/suspensions") co_return co_await post_policy(backend, &Backend::set_suspension, request);

@@ -47,6 +47,7 @@ Api::Api(Engine& engine, async::Executor executor)
       bulk_desk_(*engine.machinery_, executor, acceptance_),
       policy_desk_(engine, executor, acceptance_),
       memory_(engine.machinery_->clock()),
+      import_desk_(engine),
       tasks_(executor) {
     recover_keys();
 }

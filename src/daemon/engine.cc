@@ -95,6 +95,7 @@ Result<> Engine::start_control() {
             api_->serve(std::move(call), std::move(respond));
         });
     });
+    control_shard_->post([this] { api_->import_own_queue(); });
     return {};
 }
 
@@ -170,6 +171,7 @@ void Engine::stop() {
         closed.wait();
         control_shard_->stop();
         control_.reset();
+        api_->end_import();
     }
     const auto deadline = std::chrono::steady_clock::now() + settings_.get()->smtp.force_shutdown_timeout;
     // Closing runs on the shards' own threads, also when start() failed before they began.

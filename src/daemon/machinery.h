@@ -70,6 +70,7 @@ public:
     const Pressure& pressure() const { return *pressure_; }
     const CrashGuard& crash_guard() const { return *crash_guard_; }
     async::Workers& workers() { return workers_; }
+    plugin::Images& images() { return images_; }
     reception::Census& census() { return census_; }
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }

@@ -383,7 +383,7 @@ class Routes(Operator):
             if (other, path) not in listed:
                 self.assertIn(self.engine.api(other, item, {} if other == "POST" else None)[0], (404, 405), f"{other} {path}")
         served = set()
-        for name in ("routes.cc", "queue_routes.cc", "memory_routes.cc", "plugin_routes.cc"):
+        for name in ("routes.cc", "queue_routes.cc", "memory_routes.cc", "plugin_routes.cc", "import_routes.cc"):
             with open(__file__.replace("test/e2e/test_control.py", f"src/control/{name}"), encoding="utf-8") as source:
                 served |= set(re.findall(r'"(/(?:v1/[\w./]+|health|metrics))"', source.read()))
         documented = {re.sub(r"\{.*", "", path) for _, path in listed}
