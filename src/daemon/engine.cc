@@ -70,6 +70,7 @@ Result<> Engine::start_shards() {
     machinery_->build(settings_.get());
     TRY_VOID(machinery_->listen());
     TRY_VOID(settle_privileges());
+    TRY_VOID(machinery_->load_plugins());
     machinery_->start();
     return {};
 }

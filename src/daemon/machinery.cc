@@ -93,7 +93,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.deliveries = settings.deliveries;
     options.suspensions = settings.suspensions;
     options.seed = seed;
-    options.consult = !settings.javascript_plugins.empty();
+    options.consult = !settings.javascript_plugins.empty() || !settings.native_plugins.empty();
     return options;
 }
 
@@ -157,11 +157,25 @@ void Machinery::prune_images() {
 }
 
 void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
+    native_plugins_ = settings->native_plugins;
     // In a made-up world there are none, and no processes.
-    if (settings->javascript_plugins.empty() && !ground_.remembers) return;
+    if (settings->javascript_plugins.empty() && native_plugins_.empty() && !ground_.remembers) return;
+    natives_ = std::make_unique<plugin::NativeHost>(*settings, log_);
     const auto load = [this](MessageId message) { return spool_->load(message); };
-    const auto on_hooks = [this] { core_->push(queue::Consulting{plugins_->wants(delivery::Hook::before_attempt)}); };
-    plugins_ = std::make_unique<plugin::Hosts>(settings, log_, workers_, load, on_hooks);
+    plugins_ = std::make_unique<plugin::Hosts>(settings, log_, workers_, load, [this] { tell_who_consults(); });
+}
+
+// Until plugins have told what they listen to, all of them are asked.
+void Machinery::tell_who_consults() {
+    const auto before = delivery::Hook::before_attempt;
+    core_->push(queue::Consulting{natives_->wants(before) || (plugins_ && plugins_->wants(before))});
+}
+
+Result<> Machinery::load_plugins() {
+    if (!natives_) return {};
+    TRY_VOID(natives_->load());
+    tell_who_consults();
+    return {};
 }
 
 void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held) {
@@ -185,7 +199,7 @@ void Machinery::build(const config::SettingsPtr& settings) {
     make_plugin_hosts(settings);
     const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
                         events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves,
-                        plugins_.get(), &images_};
+                        natives_.get(), plugins_.get(), &images_};
     census_.cap(clients_max());
     if (settings->smtp.connections_max > clients_max()) {
         log_.warn(
@@ -217,11 +231,15 @@ void Machinery::apply(const config::SettingsPtr& settings) {
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
     if (plugins_) plugins_->configure(settings);
+    if (settings->native_plugins != native_plugins_) {
+        log_.warn("plugins", "another list of native plugins takes effect after a restart");
+    }
 }
 
 void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {
     if (shards_.empty()) return closed();
     if (plugins_) plugins_->begin_closing(deadline);
+    if (natives_) natives_->begin_closing(deadline);
     const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
     for (const auto& shard : shards_) {
         shard->close(deadline, [left, closed] {
@@ -233,11 +251,14 @@ void Machinery::close(std::chrono::steady_clock::time_point deadline, std::funct
 void Machinery::finish() {
     core_->stop();
     if (plugins_) plugins_->end();
+    if (natives_) natives_->end();
     workers_.join();
     clock_memory_.reset();
     spool_->close();
     for (const auto& shard : shards_) shard->join();
     shards_.clear();
+    // A plugin that does not come back keeps what it was called with.
+    if (natives_ && natives_->abandoned()) static_cast<void>(natives_.release());
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {

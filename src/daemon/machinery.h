@@ -18,6 +18,7 @@
 #include "event/log.h"
 #include "plugin/hosts.h"
 #include "plugin/images.h"
+#include "plugin/native_host.h"
 #include "reception/census.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
@@ -42,7 +43,7 @@ struct Ground {
 // Everything of an instance that moves mail, connected: the queue core, the spool, the shards. An Engine puts logs,
 // control API and process around it; the simulator puts a fake world around the same.
 //
-// recover(), build(), then either start() for threads, or, in one thread, turns of the core, the spool, the shards'
+// recover(), build(), load_plugins(), then either start() for threads, or, in one thread, turns of the core, the spool, the shards'
 // loops and the workers. close() and then finish() end it.
 class Machinery {
 public:
@@ -53,6 +54,8 @@ public:
     Result<> recover(const config::Settings& settings);
     void build(const config::SettingsPtr& settings);
     Result<> listen();
+    // Before start(): native plugins, which run with the rights that the process has by now. Error: config.
+    Result<> load_plugins();
     void start();
 
     // New settings, already checked. Thread-safe.
@@ -86,6 +89,7 @@ private:
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
     void make_plugin_hosts(const config::SettingsPtr& settings);
+    void tell_who_consults();
     void prune_images();
     void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
@@ -104,7 +108,9 @@ private:
     std::unique_ptr<Pressure> pressure_;
     reception::Census census_;
     plugin::Images images_;
-    std::unique_ptr<plugin::Hosts> plugins_;  // null: a world without processes
+    std::unique_ptr<plugin::NativeHost> natives_;  // null: a world without processes
+    std::unique_ptr<plugin::Hosts> plugins_;       // likewise
+    std::vector<config::NativePlugin> native_plugins_;  // at the start
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

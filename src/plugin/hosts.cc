@@ -140,6 +140,11 @@ Hosts::HostPtr Hosts::lease() const {
     return service_.with([](const Service& service) { return service.host; });
 }
 
+JavaScriptListenersPtr Hosts::listeners() const {
+    const HostPtr host = any_ ? lease() : nullptr;
+    return host ? host->listeners() : nullptr;
+}
+
 void Hosts::publish(unsigned hooks) {
     if (hooks_.exchange(hooks) != hooks) on_hooks_();
 }

@@ -57,6 +57,8 @@ public:
     // For a sequence of questions that only one host can answer: null when no plugin is listed. While somebody holds it, it
     // answers, though others may have taken its place; for some minutes.
     std::shared_ptr<NodeHost> lease() const;
+    // Where they stand in the order of all plugins; null when none is listed.
+    JavaScriptListenersPtr listeners() const;
     template <class Hook>
     bool wants(Hook hook) const {
         return (hooks_ & NodeHost::bit(point_of(hook))) != 0;

@@ -16,6 +16,8 @@ InboundHooks::InboundHooks(async::Executor executor, Hosts& hosts, event::Log& l
       }) {}
 
 std::shared_ptr<NodeHost> InboundHooks::host_of(const reception::Visitor& visitor) {
+    // Mail that the API brings belongs to no session.
+    if (visitor.session.empty()) return hosts_.lease();
     std::shared_ptr<NodeHost>& host = sessions_[visitor.session];
     if (!host) host = hosts_.lease();
     return host;
@@ -25,8 +27,7 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
     Question question(hook, inbound_question(hook, occasion), executor_);
     question.back = &answers_;
     question.content = occasion.content;
-    // By itself: the session keeps the host.
-    if (NodeHost* const host = host_of(occasion.visitor).get()) {
+    if (const std::shared_ptr<NodeHost> host = host_of(occasion.visitor)) {
         host->ask(question);
         co_await question.done.wait();
     }

@@ -17,6 +17,7 @@
 
 #include "async/guarded.h"
 #include "async/mailbox.h"
+#include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "async/workers.h"
@@ -27,6 +28,7 @@
 #include "net/stream.h"
 #include "plugin/child.h"
 #include "plugin/frames.h"
+#include "plugin/plan.h"
 #include "plugin/roster.h"
 #include "reception/hooks.h"
 
@@ -124,6 +126,8 @@ public:
     static constexpr unsigned routes_bit = 1u << point_count;
     static_assert(point_count < 32);
     static constexpr unsigned bit(std::size_t point) { return 1u << point; }
+    // Where they stand in the order of all plugins.
+    JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
 private:
     struct Note {
@@ -167,6 +171,7 @@ private:
     void decide_trial(Result<> loaded);
     void check_retired();
     void become(State state);
+    static JavaScriptListenersPtr read_listeners(const boost::json::object& message);
     unsigned listen(const boost::json::object& hooks);
     void tell_of_plugins(const boost::json::object& message);
     void handle_log(const boost::json::object& message);
@@ -174,6 +179,8 @@ private:
 
     const config::PluginHostSettings settings_;
     const std::string directory_;
+    const std::vector<std::string> javascript_;
+    const std::vector<std::string> native_;  // that it leaves to us, as they are listed
     const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
@@ -182,6 +189,7 @@ private:
     async::Guarded<View> view_;
     async::Guarded<bool> gone_;
     std::atomic<unsigned> hooks_ = ~0u;
+    async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;

@@ -11,16 +11,16 @@ from world import ROOT
 
 HOST = ROOT / "plugin-host"
 # Unmodified, as npm gives them.
-PLUGINS = {"haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0"}
+PLUGINS = {"Haraka": "3.3.4", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0"}
 # The newest libmime wants packages that not every registry has.
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
 
-def node_modules():
-    """The folder with all of it; skips the test where there is no Node, no npm or no registry."""
+def node_modules(also=None):
+    """The folder with all of it, and packages that only one test needs; skips the test where there is no Node, no npm or no registry."""
     if not shutil.which("node"):
         raise unittest.SkipTest("node is not installed")
-    wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS
+    wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS | (also or {})
     package = json.dumps(
         {"name": "sluice-plugin-tests", "private": True, "dependencies": wanted, "overrides": OVERRIDES}, sort_keys=True)
     folder = ROOT / "build" / "node" / hashlib.sha256(package.encode()).hexdigest()[:12]
@@ -44,9 +44,9 @@ def node_modules():
 class PluginEngine:
     """Adds plugins to an engine of the world."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, also=None):
         self.engine = engine
-        self.modules = node_modules()
+        self.modules = node_modules(also)
         engine.set("plugin_host.ini", folder=HOST)
 
     def add(self, name, source=None):
@@ -60,6 +60,18 @@ class PluginEngine:
             file = self.engine.directory / "plugins" / f"{name}.js"
             file.parent.mkdir(exist_ok=True)
             file.write_text(source)
+        self.engine.files["plugins"] += f"{name}\n"
+        return self
+
+    def with_haraka(self):
+        """The Haraka package in the instance, with the plugins that come with it."""
+        folder = self.engine.directory / "node_modules"
+        folder.mkdir(exist_ok=True)
+        (folder / "Haraka").symlink_to(self.modules / "Haraka")
+        return self
+
+    def bundled(self, name):
+        """One of those."""
         self.engine.files["plugins"] += f"{name}\n"
         return self
 

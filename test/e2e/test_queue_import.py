@@ -353,16 +353,21 @@ class FromHaraka(EndToEnd):
         sink.wait(files)
         engine.wait_empty()
 
-        def accounts():
+        def accounts(count):
             file = self.haraka.folder / "accounts"
             lines = file.read_text().splitlines() if file.exists() else []
-            return [json.loads(line) for line in lines] if len(lines) == files else None
+            return [json.loads(line) for line in lines] if len(lines) == count else None
 
-        told = wait_for(accounts, f"{files} accounts; {engine.process.output()[-2000:]}")
+        told = wait_for(lambda: accounts(files), f"{files} accounts; {engine.process.output()[-2000:]}")
         self.assertEqual({one["uuid"] for one in told}, uuids, "plugins know the message by the id that Haraka gave it")
         for one in told:
             self.assertIn(one["notes"]["accounted"]["to"], (1, 3))
             self.assertEqual(one["fails"], 1)
             self.assertEqual(one["seen"], [[1]] if one["uuid"] == "NOTED.1" else [None] * len(one["seen"]))
-        engine.cli("inject", "--from", "a@src.test", "--to", "new@dst.test", input="Subject: after\n\nx\n")
-        sink.wait(files + 1)
+        # New mail: the same plugins let it in, note on it, route it, and keep accounts.
+        self.submit(range(101, 111))
+        new = sum(len({to.rpartition("@")[2] for to in self.recipients_of(number)}) for number in range(101, 111))
+        sink.wait(files + new)
+        told = wait_for(lambda: accounts(files + new), "the new accounts")[files:]
+        self.assertEqual({one["notes"]["accounted"]["to"] for one in told}, {1, 3})
+        self.assertEqual({one["fails"] for one in told}, {0})
