@@ -1,5 +1,6 @@
 'use strict'
 // The plugin host of Sluice: `node index.js DIRECTORY`, with the engine's socket as descriptor 3.
+// A second argument is the descriptor that takes notes about plugins that do not give way.
 
 const net = require('node:net')
 
@@ -12,7 +13,7 @@ const { Wire } = require('./lib/wire')
 const { textOf } = require('./lib/logger')
 
 const wire = new Wire(new net.Socket({ fd: 3, readable: true, writable: true }))
-const host = new Host(wire)
+const host = new Host(wire, process.argv[3] === undefined ? undefined : Number(process.argv[3]))
 
 // What a plugin throws outside of its hooks concerns nobody but its author.
 const contain = (kind) => (error) => host.logger.logcrit(`${kind} in a plugin: ${textOf(error)}`)

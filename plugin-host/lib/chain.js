@@ -38,13 +38,15 @@ function isSkipped(object, name) {
 }
 
 // One plugin's answer; the first one counts.
-function ask({ plugin, method }, logger, hook, object, params) {
+function ask({ plugin, method, meter }, logger, hook, object, params) {
     return new Promise((resolve) => {
+        const call = meter.begin()
         let answered = false
         let timer
         const finish = (answer) => {
             answered = true
             clearTimeout(timer)
+            call.ended(answer.timedOut ? 'timeouts' : answer.failed ? 'failures' : undefined)
             resolve(answer)
         }
         const next = (code, msg) => {
@@ -75,6 +77,8 @@ function ask({ plugin, method }, logger, hook, object, params) {
             if (result && typeof result.then === 'function') result.then(undefined, failed)
         } catch (error) {
             failed(error)
+        } finally {
+            call.left()
         }
     })
 }

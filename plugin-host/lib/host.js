@@ -10,16 +10,22 @@ const { runHook } = require('./chain')
 const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
+const { Lookout } = require('./lookout')
+const { Metrics } = require('./metrics')
 const { CONSTANTS } = require('./plugin')
 const { coreModules } = require('./core')
 const { Injector } = require('./injector')
 const { LogHook } = require('./log_hook')
 const { CALLED, EDITING, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
+const { Requests, install } = require('./sluice')
 
 class Host {
-    constructor(wire) {
+    // `descriptor` is where the lookout's notes go.
+    constructor(wire, descriptor) {
         this.wire = wire
+        this.metrics = new Metrics((message) => wire.send(message), new Lookout(descriptor))
+        this.requests = new Requests(wire)
         this.reads = new Map() // request -> stream
         this.lastRead = 0
         this.injector = new Injector(wire)
@@ -41,6 +47,7 @@ class Host {
             case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))
             case 'ping': return this.wire.send({ t: 'pong', n: message.n })
+            case 'response': return this.requests.take(message)
             case 'unread': return this.endRead(message.id, new Error(message.reason))
             case 'shutdown': return void this.shutdown()
         }
@@ -59,7 +66,9 @@ class Host {
         this.registry.order = hello.order || []
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
-        await this.registry.loadAll(hello.native)
+        this.metrics.start()
+        install(this.requests, (file) => this.metrics.ownerOf(file))
+        await this.registry.loadAll(hello.native, hello.only)
         const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
         if (begun.code !== constants.cont && begun.code !== constants.ok) {
             this.logger.logcrit(`${begun.plugin} refuses to start: ${textOf(begun.msg)}`)
@@ -81,7 +90,7 @@ class Host {
             }
         }
         const { plugins, failed, broken } = this.registry
-        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, places, uncalled, failed, broken }
+        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, places, uncalled, failed, broken, roster: this.registry.describe() }
     }
 
     async answer({ id, point, item: given, noted, ...told }) {
@@ -145,6 +154,7 @@ class Host {
             }
         }
         this.logHook.flush()
+        this.metrics.report()
         this.wire.flush()
         this.wire.socket.end(() => process.exit(0))
     }

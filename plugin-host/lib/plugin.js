@@ -27,6 +27,7 @@ class Plugin {
         hide(this, 'runtime', runtime)
         hide(this, 'config', config.module_config(defaults, runtime.directory))
         runtime.logger.addTo(this, () => ({ origin: this.name }))
+        runtime.metrics.own(name, this.plugin_path)
         if (home.folder !== undefined) {
             Object.assign(this, require(home.folder))
         } else {
@@ -43,7 +44,7 @@ class Plugin {
             __filename: file, __dirname: path.dirname(file), server: this.runtime.server,
             process, Buffer, Math, console, URL, URLSearchParams, AbortController, AbortSignal, TextEncoder, TextDecoder,
             fetch: globalThis.fetch, structuredClone, queueMicrotask,
-            setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate,
+            ...this.runtime.metrics.timersOf(this.name), clearTimeout, clearInterval, clearImmediate,
         }
         // On the same line, so that line numbers in errors are the file's.
         vm.runInNewContext(`'use strict';${source}`, sandbox, { filename: file })

@@ -61,6 +61,7 @@ function termsOf(item) {
 
 // A temporary failure. Without a usable answer the retry schedule decides.
 async function deferred({ registry, logger }, item, told) {
+    item.mx = told.mx
     const params = { delay: told.delay, err: told.reason }
     if (told.partial) {
         params.fail_recips = item.todo.rcpt_to
@@ -79,6 +80,7 @@ async function deferred({ registry, logger }, item, told) {
 async function bounce({ registry, logger }, item, told) {
     const error = new Error(told.reason)
     error.mx = told.mx
+    item.mx = told.mx
     error.bounced_rcpt = item.todo.rcpt_to
     item.bounce_error = error
     const answer = await runHook(registry, logger, 'bounce', item, error, { span: spanOf(told.spans, 'bounce') })

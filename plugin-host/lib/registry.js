@@ -4,6 +4,7 @@
 const fs = require('node:fs')
 const path = require('node:path')
 const config = require('haraka-config')
+const { placeOf, sentenceOf } = require('./place')
 const { Plugin, PluginNotFound } = require('./plugin')
 
 const RENAMED = {
@@ -28,16 +29,17 @@ class Registry {
         this.runtime = runtime
         this.plugins = []
         this.listeners = new Map() // hook -> [{ plugin, method, priority }] in run order
-        this.failed = [] // [{ name, reason }]: not installed, or broken and to be ignored
-        this.broken = [] // [{ name, reason }]
+        this.failed = [] // [{ name, reason, file, line }]: not installed, or broken and to be ignored
+        this.broken = [] // the same
         this.order = [] // names, as the engine counts them: places of listeners among native plugins
         this.ignoreBroken = config.get('smtp.ini', { booleans: ['-main.ignore_bad_plugins'] }).main.ignore_bad_plugins
     }
 
     // In the order of the list, each name once; those that the engine does itself are left to it.
-    async loadAll(native = []) {
-        const seen = new Set(native)
-        for (const listed of config.get('plugins', 'list')) {
+    // With `only`, these instead of what is listed.
+    async loadAll(native = [], only = undefined) {
+        const seen = new Set(only ? [] : native)
+        for (const listed of only || config.get('plugins', 'list')) {
             const name = currentName(listed)
             if (seen.has(name)) continue
             seen.add(name)
@@ -60,9 +62,10 @@ class Registry {
             for (const [hook, list] of this.listeners) {
                 this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
             }
-            const reason = error instanceof PluginNotFound ? error.message : String(error.stack || error)
+            const absent = error instanceof PluginNotFound
             const list = installed && !this.ignoreBroken ? this.broken : this.failed
-            list.push({ name, reason })
+            const trouble = absent ? {} : { sentence: sentenceOf(error), ...placeOf(error, [this.runtime.directory]) }
+            list.push({ name, reason: absent ? error.message : String(error.stack || error), ...trouble })
         }
     }
 
@@ -87,7 +90,8 @@ class Registry {
         return found
     }
 
-    add(hook, listener) {
+    add(hook, { plugin, method, priority }) {
+        const listener = { plugin, method, priority, meter: this.runtime.metrics.meter(plugin.name, hook) }
         const list = this.listeners.get(hook) || []
         const place = list.findIndex((other) => other.priority > listener.priority)
         list.splice(place === -1 ? list.length : place, 0, listener)
@@ -114,6 +118,17 @@ class Registry {
 
     has(hook) {
         return this.of(hook).length > 0
+    }
+
+    // For people: who is loaded, from where, and who hears of what in which order.
+    describe() {
+        const plugins = this.plugins.map(({ name, plugin_path, timeout, hasPackageJson }) => ({ name, path: plugin_path, timeout, package: hasPackageJson }))
+        const hooks = {}
+        for (const hook of this.listeners.keys()) {
+            if (!this.has(hook)) continue
+            hooks[hook] = this.of(hook).map(({ plugin, method, priority }) => ({ plugin: plugin.name, method, priority }))
+        }
+        return { plugins, hooks }
     }
 
     // What the engine must allow for: the sum of the timeouts, in ms; null when some plugin may take for ever.

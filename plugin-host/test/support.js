@@ -51,10 +51,13 @@ class Engine {
         return this
     }
 
-    async start(hello = {}) {
+    async start({ watched = false, ...hello } = {}) {
         this.config('plugins', this.list.join('\n') + '\n')
         const host = path.join(__dirname, '..', 'index.js')
-        this.child = spawn(process.execPath, [host, this.directory], { stdio: ['ignore', 'inherit', 'inherit', 'pipe'] })
+        const stdio = ['ignore', 'inherit', 'inherit', 'pipe']
+        this.child = spawn(process.execPath, [host, this.directory, ...(watched ? ['4'] : [])], { stdio: watched ? [...stdio, 'pipe'] : stdio })
+        this.notes = ''
+        if (watched) this.child.stdio[4].on('data', (data) => { this.notes += data; this.wake() })
         this.exited = new Promise((resolve) => this.child.on('exit', (code, signal) => resolve({ code, signal })))
         this.wire = new Wire(this.child.stdio[3])
         this.wire.on('message', (message) => this.take(message))
@@ -125,6 +128,12 @@ class Engine {
             if (line) return line
             await this.change()
         }
+    }
+
+    // What the lookout wrote, once `enough` of it is there.
+    async noted(enough) {
+        while (!enough(this.notes)) await this.change()
+        return this.notes
     }
 
     change() {

@@ -18,6 +18,7 @@ void add_engine_commands(CLI::App& app, Session& session);    // status, reload,
 void add_policy_commands(CLI::App& app, Session& session);    // policy check, and the next ones
 void add_condition_commands(CLI::App& policy, Session& session);  // policy add, list, delete
 void add_suspend_commands(CLI::App& app, Session& session);   // suspend add, list, delete, resume
+void add_plugin_commands(CLI::App& app, Session& session);    // plugins, plugin new, plugin test
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
 
 // What can be said of the queue directory of a Haraka without an engine.

@@ -56,6 +56,7 @@ int run(int argc, char** argv, const std::function<int(const std::string& direct
     add_engine_commands(app, session);
     add_policy_commands(app, session);
     add_suspend_commands(app, session);
+    add_plugin_commands(app, session);
     add_peer_commands(app, session);
     add_more(app, session);
 

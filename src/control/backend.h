@@ -8,6 +8,8 @@
 #include "async/task.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "control/memory.h"
+#include "plugin/hosts.h"
 #include "policy/dynamic.h"
 #include "policy/suspension.h"
 #include "queue/core.h"
@@ -262,6 +264,10 @@ public:
     // Reads the configuration again; nothing is applied when a file has an error.
     virtual Task<ReloadReport> reload() = 0;
     virtual Task<std::string> metrics() = 0;
+    virtual plugin::Hosts::View plugins() = 0;
+    // Loads all plugins again; returns when they are in service, or are not.
+    virtual Task<plugin::Reloaded> reload_plugins() = 0;
+    virtual Memory& memory() = 0;
 };
 
 }  // namespace sluice::control

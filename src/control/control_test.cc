@@ -102,7 +102,31 @@ public:
     }
     Task<ReloadReport> reload() override { co_return ReloadReport{}; }
     Task<std::string> metrics() override { co_return std::string("metric 1\n"); }
+    plugin::Hosts::View plugins() override {
+        plugin::Hosts::View view;
+        view.any = true;
+        view.host.state = "ready";
+        view.host.roster.plugins.push_back({"one", "/i/plugins/one.js", 30, false});
+        view.host.roster.hooks.push_back({"get_mx", true, {{"one", "route", -5}}});
+        view.host.heap["one"] = 4096;
+        view.totals.counts[{"one", "get_mx"}] = {7, 1, 2, 12.5, 3.5, 4};
+        view.totals.counts[{"gone", "get_mx"}].calls = 3;
+        view.totals.last_ends.push_back({1'795'000'000'000, "it hangs", "one", "get_mx", "was running", 9});
+        return view;
+    }
+    Task<plugin::Reloaded> reload_plugins() override {
+        asked = "reload plugins";
+        plugin::Reloaded reloaded;
+        reloaded.reason = "one: SyntaxError";
+        reloaded.problems.push_back({"one", "SyntaxError", "/i/plugins/one.js", 3, true});
+        co_return reloaded;
+    }
+    Memory& memory() override { return memory_; }
     std::string asked;
+
+private:
+    ManualClock clock_{instant_from_ms(0)};
+    Memory memory_{clock_};
 };
 
 Task<> keep(Backend& backend, HttpRequest request, HttpReply& reply) { reply = co_await answer(backend, std::move(request)); }
@@ -306,8 +330,64 @@ TEST(Routes, TheDescriptionIsJsonAndNamesEveryRoute) {
     const auto document = boost::json::parse(openapi_document());
     for (const char* path : {"/v1/status", "/v1/queue", "/v1/messages", "/v1/queue/delete", "/v1/queue/groups", "/v1/queue/jobs", "/v1/queue/jobs/{job}",
                              "/v1/queue/jobs/{job}/cancel", "/v1/buckets", "/v1/explain", "/metrics", "/health", "/v1/policy/conditions",
-                             "/v1/policy/conditions/delete", "/v1/suspensions", "/v1/suspensions/delete", "/v1/suspensions/resume"}) {
+                             "/v1/policy/conditions/delete", "/v1/suspensions", "/v1/suspensions/delete", "/v1/suspensions/resume", "/v1/plugins",
+                             "/v1/plugins/reload", "/v1/memory", "/v1/memory/rate"}) {
         EXPECT_TRUE(document.at("paths").as_object().contains(path)) << path;
+    }
+}
+
+TEST(Routes, PluginsAreShownWithWhatTheyCost) {
+    FakeBackend backend;
+    const auto shown = boost::json::parse(ask(backend, get("/v1/plugins")).body);
+    EXPECT_EQ(shown.at("host").at("state").as_string(), "ready");
+    EXPECT_EQ(shown.at("host").at("last_ends").at(0).at("because").as_string(), "was running");
+    const auto& one = shown.at("plugins").at(0);
+    EXPECT_EQ(one.at("heap_bytes").as_int64(), 4096);
+    EXPECT_EQ(one.at("calls").as_int64(), 7);
+    const auto& listener = shown.at("hooks").at(0).at("listeners").at(0);
+    EXPECT_EQ(listener.at("priority").as_int64(), -5);
+    EXPECT_EQ(listener.at("timeouts").as_int64(), 1);
+    EXPECT_EQ(listener.at("busy_ms").as_double(), 3.5);
+    EXPECT_EQ(ask(backend, post("/v1/plugins/reload", "", "text/plain")).status, 415);
+    const auto reloaded = boost::json::parse(ask(backend, post("/v1/plugins/reload", "{}")).body);
+    EXPECT_EQ(backend.asked, "reload plugins");
+    EXPECT_FALSE(reloaded.at("reloaded").as_bool());
+    EXPECT_EQ(reloaded.at("problems").at(0).at("line").as_int64(), 3);
+}
+
+TEST(Routes, MemoryKeepsWhatItIsGiven) {
+    FakeBackend backend;
+    EXPECT_EQ(ask(backend, post("/v1/memory", R"({"key":"k","value":{"a":[1]},"ttl":2.5})")).status, 200);
+    EXPECT_EQ(ask(backend, get("/v1/memory", {{"key", "k"}})).body, "{\"key\":\"k\",\"value\":{\"a\":[1]},\"ttl\":2.5E0}\n");
+    EXPECT_EQ(ask(backend, get("/v1/memory", {{"key", "none"}})).status, 404);
+    EXPECT_EQ(ask(backend, post("/v1/memory", R"({"entries":[{"key":"a","value":1},{"key":"b","value":2}]})")).body, "{\"set\":2}\n");
+    EXPECT_EQ(ask(backend, post("/v1/memory/increment", R"({"key":"a","by":4})")).body, "{\"key\":\"a\",\"value\":5}\n");
+    EXPECT_EQ(ask(backend, post("/v1/memory/compare_and_set", R"({"key":"a","expected":5,"value":9})")).body, "{\"done\":true,\"value\":9}\n");
+    EXPECT_EQ(ask(backend, post("/v1/memory/rate", R"({"namespace":"n","key":"a","count":1,"seconds":60})")).body, "{\"allowed\":true,\"used\":1}\n");
+    EXPECT_EQ(ask(backend, post("/v1/memory/rate", R"({"namespace":"n","key":"a","count":1,"seconds":60})")).body, "{\"allowed\":false,\"used\":1}\n");
+    EXPECT_EQ(boost::json::parse(ask(backend, get("/v1/memory", {{"prefix", "a"}})).body).at("entries").as_array().size(), 1U);
+    EXPECT_EQ(ask(backend, post("/v1/memory/delete", R"({"key":"a"})")).body, "{\"deleted\":true}\n");
+    const struct {
+        const char* path;
+        const char* body;
+        const char* field;
+    } rows[] = {
+        {"", R"({"value":1})", "key"},
+        {"", R"({"key":"k"})", "value"},
+        {"", R"({"key":"k","value":1,"colour":1})", "colour"},
+        {"", R"({"key":"","value":1})", "key"},
+        {"", R"({"key":"k","value":1,"ttl":0})", "ttl"},
+        {"", R"({"key":"k","value":1,"ttl":1e300})", "ttl"},
+        {"", R"({"entries":[{"key":"a","value":1},{"key":"b"}]})", "entries[1]"},
+        {"/increment", R"({"key":"k","by":1.5})", "by"},
+        {"/compare_and_set", R"({"key":"k"})", "value"},
+        {"/rate", R"({"namespace":"n","key":"k","count":-1,"seconds":1})", "count"},
+        {"/rate", R"({"namespace":"n","key":"k","count":1})", "seconds"},
+    };
+    for (const auto& row : rows) {
+        const HttpReply reply = ask(backend, post(std::string("/v1/memory") + row.path, row.body));
+        EXPECT_EQ(reply.status, 422) << row.body;
+        EXPECT_EQ(boost::json::parse(reply.body).at("field").as_string(), row.field) << row.body;
     }
 }
 

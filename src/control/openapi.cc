@@ -89,6 +89,26 @@ std::string_view openapi_document() {
     },
     "/v1/suspensions/delete": {"post": {"summary": "Remove a suspension that is not in suspend.yaml", "requestBody": {"$ref": "#/components/requestBodies/Removal"}, "responses": {"200": {"description": "its id"}, "404": {"description": "no such suspension"}, "422": {"description": "it stands in suspend.yaml"}}}},
     "/v1/suspensions/resume": {"post": {"summary": "End what start_suspended began", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "properties": {"author": {"type": "string"}, "reason": {"type": "string"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "deliveries begin"}, "404": {"description": "the engine did not start suspended, or was resumed"}}}},
+    "/v1/plugins": {"get": {"summary": "JavaScript plugins: what is loaded, hooks in run order, what they cost", "responses": {"200": {"description": "host (state, process, starts, ends, last_ends with the plugin that was at it), plugins, hooks with their listeners in run order, left_out; counts since the engine's start: calls, ms until the answer, busy_ms of own code, max_ms, timeouts, failures"}}}},
+    "/v1/plugins/reload": {"post": {"summary": "Load all plugins again", "description": "Returns when the new ones are in service, or do not load; then those in service stay.", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "reloaded; plugins; problems with file and line; reason, when it is false"}}}},
+    "/v1/memory": {
+      "get": {
+        "summary": "What plugins and others remember together",
+        "description": "With key one entry, otherwise a list. Lost when the engine ends; at most 100000 entries and 64 MiB.",
+        "parameters": [
+          {"name": "key", "in": "query", "schema": {"type": "string"}},
+          {"name": "prefix", "in": "query", "schema": {"type": "string"}, "description": "of the keys to list"},
+          {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 10000, "default": 100}},
+          {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "of the answer before: goes on after it"}
+        ],
+        "responses": {"200": {"description": "key, value, ttl; or entries, their total with rates, bytes, and after while there are more"}, "404": {"description": "nothing is kept under this key"}}
+      },
+      "post": {"summary": "Keep one entry, or many", "requestBody": {"required": true, "content": {"application/json": {"schema": {"oneOf": [{"$ref": "#/components/schemas/MemoryEntry"}, {"type": "object", "required": ["entries"], "properties": {"entries": {"type": "array", "items": {"$ref": "#/components/schemas/MemoryEntry"}}}, "additionalProperties": false}]}}}}, "responses": {"200": {"description": "how many were set"}, "413": {"description": "no room: the memory is full of entries without a time to live"}, "422": {"description": "a field is wrong; error names it"}}}
+    },
+    "/v1/memory/increment": {"post": {"summary": "Add to a whole number", "description": "A key that is not there counts from zero, and ttl is for it.", "requestBody": {"required": true, "content": {"application/json": {"schema": {"type": "object", "required": ["key"], "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512}, "by": {"type": "integer", "default": 1}, "ttl": {"type": "number", "exclusiveMinimum": 0, "description": "seconds; without it the entry stays"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "key and its new value"}, "413": {"description": "no room: the memory is full of entries without a time to live"}, "422": {"description": "a field is wrong; error names it"}}}},
+    "/v1/memory/compare_and_set": {"post": {"summary": "Set a value if the present one is as expected", "description": "Without expected: if there is none.", "requestBody": {"required": true, "content": {"application/json": {"schema": {"type": "object", "required": ["key", "value"], "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512}, "expected": {}, "value": {}, "ttl": {"type": "number", "exclusiveMinimum": 0, "description": "seconds; without it the entry stays"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "done, and the value that is there now"}, "413": {"description": "no room: the memory is full of entries without a time to live"}, "422": {"description": "a field is wrong; error names it"}}}},
+    "/v1/memory/delete": {"post": {"summary": "Forget an entry", "requestBody": {"required": true, "content": {"application/json": {"schema": {"type": "object", "required": ["key"], "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "whether there was one"}}}},
+    "/v1/memory/rate": {"post": {"summary": "Count something over a sliding time, if there is room", "description": "A count of 0 only looks.", "requestBody": {"required": true, "content": {"application/json": {"schema": {"type": "object", "required": ["namespace", "key", "count", "seconds"], "properties": {"namespace": {"type": "string", "minLength": 1, "maxLength": 512}, "key": {"type": "string", "minLength": 1, "maxLength": 512}, "count": {"type": "integer", "minimum": 0, "maximum": 10000}, "seconds": {"type": "number", "exclusiveMinimum": 0}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "allowed: there were fewer than count; used: how many there are now"}, "413": {"description": "no room: the memory is full of entries without a time to live"}, "422": {"description": "a field is wrong; error names it"}}}},
     "/v1/queue/stats": {"get": {"summary": "Counts in all and by domain", "responses": {"200": {"description": "counts"}}}},
     "/v1/queue/groups": {
       "get": {
@@ -168,6 +188,7 @@ std::string_view openapi_document() {
     "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
     "requestBodies": {"Removal": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Removal"}}}}, "Selection": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Selection"}}}}},
     "schemas": {
+      "MemoryEntry": {"type": "object", "required": ["key", "value"], "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 512}, "value": {"description": "any JSON, at most 64 KiB"}, "ttl": {"type": "number", "exclusiveMinimum": 0, "description": "seconds; without it the entry stays"}}, "additionalProperties": false},
       "Selection": {
         "description": "exactly one of the three",
         "type": "object",

@@ -1,12 +1,14 @@
 #include "daemon/api.h"
 
 #include <algorithm>
+#include <boost/json/serialize.hpp>
 #include <tuple>
 #include <utility>
 
 #include "base/text.h"
 #include "config/changes.h"
 #include "config/load.h"
+#include "control/routes.h"
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
 #include "daemon/filtering.h"
@@ -45,9 +47,10 @@ Api::Api(Engine& engine, async::Executor executor)
       survey_desk_(*engine.machinery_, executor),
       bulk_desk_(*engine.machinery_, executor, acceptance_),
       policy_desk_(engine, executor, acceptance_),
+      memory_(engine.machinery_->clock()),
       import_desk_(engine),
       tasks_(executor) {
-    if (plugin::NodeHost* host = engine.machinery_->plugins()) {
+    if (plugin::Hosts* const host = engine.machinery_->plugins()) {
         hooks_ = std::make_unique<plugin::InboundHooks>(executor, *host, *engine.log_);
     }
     recover_keys();
@@ -306,7 +309,70 @@ Task<std::string> Api::metrics() {
     gauge("sluice_journal_rewritten_bytes", "Octets moved to reclaim space", now.spool.rewritten_bytes);
     gauge("sluice_disk_free_bytes", "Free octets on the file system of the journal", now.spool.free_disk_bytes);
     gauge("sluice_resident_bytes", "Resident memory", now.resident_bytes);
+    count_plugins();
     co_return metrics.text();
+}
+
+void Api::count_plugins() {
+    const plugin::Hosts::View view = plugins();
+    if (!view.any) return;
+    event::Metrics& metrics = engine_.metrics_;
+    for (const auto& [key, counts] : view.totals.counts) {
+        const event::Labels labels{{"plugin", key.first}, {"hook", key.second}};
+        metrics.total("sluice_plugin_calls_total", "Calls of a plugin's hook", static_cast<double>(counts.calls), labels);
+        metrics.total("sluice_plugin_timeouts_total", "Calls that were not answered in time", static_cast<double>(counts.timeouts), labels);
+        metrics.total("sluice_plugin_failures_total", "Calls that threw or rejected", static_cast<double>(counts.failures), labels);
+        metrics.total("sluice_plugin_seconds_total", "Time until plugins answered", counts.ms / 1000, labels);
+        metrics.total("sluice_plugin_busy_seconds_total", "Time in which a plugin's code ran and nothing else could", counts.busy_ms / 1000, labels);
+    }
+    for (const plugin::LoadedPlugin& plugin : view.host.roster.plugins) {
+        const auto heap = view.host.heap.find(plugin.name);
+        const double bytes = heap != view.host.heap.end() ? static_cast<double>(heap->second) : 0;
+        metrics.set("sluice_plugin_heap_bytes", "Live octets of JavaScript that a plugin's code allocated, sampled", bytes, {{"plugin", plugin.name}});
+    }
+    const auto number = [](std::uint64_t value) { return static_cast<double>(value); };
+    metrics.set("sluice_plugin_host_up", "1 while the plugin host answers", view.host.state == "ready" ? 1 : 0);
+    metrics.set("sluice_plugin_host_resident_bytes", "Resident memory of the plugin host", number(view.host.resident_bytes));
+    metrics.set("sluice_plugin_host_heap_bytes", "JavaScript heap in use", number(view.host.heap_bytes));
+    metrics.total("sluice_plugin_host_starts_total", "Plugin hosts started", number(view.totals.starts));
+    metrics.total("sluice_plugin_host_ends_total", "Plugin hosts that ended and had to be started again", number(view.totals.ends));
+    metrics.total("sluice_plugin_host_cpu_seconds_total", "CPU time of plugin hosts", number(view.totals.cpu_ms) / 1000);
+    metrics.total("sluice_plugin_reloads_total", "Plugins loaded again", number(view.totals.reloads), {{"outcome", "done"}});
+    metrics.total("sluice_plugin_reloads_total", "Plugins loaded again", number(view.totals.failed_reloads), {{"outcome", "failed"}});
+}
+
+plugin::Hosts::View Api::plugins() {
+    plugin::Hosts* const hosts = engine_.machinery_->plugins();
+    return hosts != nullptr ? hosts->view() : plugin::Hosts::View();
+}
+
+Task<plugin::Reloaded> Api::reload_plugins() {
+    plugin::Hosts* const hosts = engine_.machinery_->plugins();
+    std::optional<plugin::Reloaded> reloaded;
+    async::Signal done(executor_);
+    hosts->reload("somebody asked for it", [&](plugin::Reloaded what) {
+        boost::asio::post(executor_, [&, what = std::move(what)]() mutable {
+            reloaded = std::move(what);
+            done.set();
+        });
+    });
+    co_await done.wait();
+    co_return std::move(*reloaded);
+}
+
+void Api::serve(plugin::ApiCall call, plugin::Respond respond) { tasks_.spawn(serve_call(std::move(call), std::move(respond))); }
+
+Task<> Api::serve_call(plugin::ApiCall call, plugin::Respond respond) {
+    control::HttpRequest request;
+    request.method = std::move(call.method);
+    request.path = std::move(call.path);
+    request.query = std::move(call.query);
+    request.body = std::move(call.body);
+    request.content_type = "application/json";
+    const control::HttpReply reply = co_await control::answer(*this, std::move(request));
+    // What is no JSON is told as a text.
+    const bool is_json = reply.content_type == "application/json";
+    respond(reply.status, is_json ? reply.body : boost::json::serialize(boost::json::value(reply.body)));
 }
 
 void Api::close(control::Server& server, std::function<void()> closed) {

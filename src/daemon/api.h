@@ -55,6 +55,12 @@ public:
     Task<control::PolicyList<control::SuspensionDetail>> suspensions() override;
     Task<control::ReloadReport> reload() override;
     Task<std::string> metrics() override;
+    plugin::Hosts::View plugins() override;
+    Task<plugin::Reloaded> reload_plugins() override;
+    control::Memory& memory() override { return memory_; }
+
+    // On the shard: what a plugin asks for.
+    void serve(plugin::ApiCall call, plugin::Respond respond);
 
     // On the shard: makes everything that is scheduled due, in a task of its own.
     void flush_queue();
@@ -83,6 +89,8 @@ private:
     Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<> flush_all();
+    Task<> serve_call(plugin::ApiCall call, plugin::Respond respond);
+    void count_plugins();
     Task<Result<mail::MessagePtr>> offer_to_plugins(mail::MessagePtr message);
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
     void remember_key(const std::string& key, Seen seen);
@@ -96,6 +104,7 @@ private:
     SurveyDesk survey_desk_;
     BulkDesk bulk_desk_;
     PolicyDesk policy_desk_;
+    control::Memory memory_;
     ImportDesk import_desk_;
     std::unique_ptr<plugin::InboundHooks> hooks_;  // null: no plugin is configured
     absl::flat_hash_map<std::string, Seen> seen_;

@@ -92,6 +92,11 @@ Result<> Engine::start_control() {
     control_ = std::make_unique<control::Server>(*control_shard_, *api_, *log_, std::move(options));
     TRY_VOID(control_->start());
     control_shard_->start();
+    machinery_->plugins()->serve([this](plugin::ApiCall call, plugin::Respond respond) {
+        control_shard_->post([this, call = std::move(call), respond = std::move(respond)]() mutable {
+            api_->serve(std::move(call), std::move(respond));
+        });
+    });
     control_shard_->post([this] { api_->import_own_queue(); });
     return {};
 }
@@ -160,6 +165,8 @@ void Engine::stop() {
     log_->info("core", "stopping");
     if (control_) {
         // The API stops first: nobody may ask parts that are going away.
+        machinery_->plugins()->serve({});
+        machinery_->plugins()->stop_reloading();
         std::latch closed(1);
         control_shard_->start();  // closing runs there, also when start() failed before it began
         control_shard_->post([&] { api_->close(*control_, [&] { closed.count_down(); }); });

@@ -160,16 +160,16 @@ void Machinery::prune_images() {
 }
 
 void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
-    javascript_plugins_ = settings->javascript_plugins;
     native_plugins_ = settings->native_plugins;
-    if (javascript_plugins_.empty() && native_plugins_.empty()) return;
+    // In a made-up world there are none, and no processes.
+    if (settings->javascript_plugins.empty() && native_plugins_.empty() && !ground_.remembers) return;
     natives_ = std::make_unique<plugin::NativeHost>(*settings, log_);
-    if (javascript_plugins_.empty()) return;
     const auto load = [this](MessageId message) { return spool_->load(message); };
-    plugins_ = std::make_unique<plugin::NodeHost>(*settings, log_, workers_, load, [this] { tell_who_consults(); });
-    plugin_intake_ = std::make_unique<SpoolAcceptance>(plugins_->executor(), *spool_, *core_, *pressure_);
-    const plugin::Calls::Surroundings calls{*plugin_intake_, clock_, *ids_, events_};
-    plugins_->serve_calls(calls, settings);
+    const auto prepare = [this](plugin::NodeHost& host, const config::SettingsPtr& now) {
+        auto intake = std::make_unique<SpoolAcceptance>(host.executor(), *spool_, *core_, *pressure_);
+        host.serve_calls(std::move(intake), {clock_, *ids_, events_}, now);
+    };
+    plugins_ = std::make_unique<plugin::Hosts>(settings, log_, workers_, load, prepare, [this] { tell_who_consults(); });
 }
 
 // Until plugins have told what they listen to, all of them are asked.
@@ -238,9 +238,6 @@ void Machinery::apply(const config::SettingsPtr& settings) {
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
     if (plugins_) plugins_->configure(settings);
-    if (settings->javascript_plugins != javascript_plugins_) {
-        log_.warn("plugins", "another list of JavaScript plugins takes effect after a restart");
-    }
     if (settings->native_plugins != native_plugins_) {
         log_.warn("plugins", "another list of native plugins takes effect after a restart");
     }

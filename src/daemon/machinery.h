@@ -16,9 +16,9 @@
 #include "daemon/shard_unit.h"
 #include "event/events.h"
 #include "event/log.h"
+#include "plugin/hosts.h"
 #include "plugin/images.h"
 #include "plugin/native_host.h"
-#include "plugin/node_host.h"
 #include "reception/census.h"
 #include "spool/id_source.h"
 #include "spool/spool.h"
@@ -75,11 +75,12 @@ public:
     async::Workers& workers() { return workers_; }
     plugin::Images& images() { return images_; }
     reception::Census& census() { return census_; }
-    plugin::NodeHost* plugins() { return plugins_.get(); }  // null: none is configured
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }
-    // Shows log lines to plugins; null when there are none.
+    // Shows log lines to plugins; null where there are no processes.
     event::LineListener* log_listener() { return plugins_ ? &plugins_->log_listener() : nullptr; }
+    // Null where there are no processes.
+    plugin::Hosts* plugins() { return plugins_.get(); }
     // Removals that are not yet appended to the spool.
     std::uint64_t removals_under_way() const { return removals_under_way_; }
 
@@ -111,11 +112,9 @@ private:
     // The keys are on disk.
     plugin::Images images_{"plugin image "};
     plugin::Images edits_{"plugin edit "};
-    std::unique_ptr<plugin::NativeHost> natives_;  // null: no plugin is configured, native or not
-    std::unique_ptr<plugin::NodeHost> plugins_;    // null: no JavaScript plugin is configured
-    std::unique_ptr<SpoolAcceptance> plugin_intake_;  // on the plugins' shard
-    std::vector<std::string> javascript_plugins_;  // at the start
-    std::vector<config::NativePlugin> native_plugins_;
+    std::unique_ptr<plugin::NativeHost> natives_;  // null: a world without processes
+    std::unique_ptr<plugin::Hosts> plugins_;       // likewise
+    std::vector<config::NativePlugin> native_plugins_;  // at the start
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

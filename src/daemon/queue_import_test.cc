@@ -115,7 +115,7 @@ public:
     std::map<ItemId, Item> items;  // recovered
     spool::RecoveryReport report;
     ImportMarks marks;
-    plugin::Images images;
+    plugin::Images images{"plugin image "};
     NoEvents events;
     std::vector<queue::Admit> admitted;
     int full_for = 0;        // questions

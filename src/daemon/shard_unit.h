@@ -49,8 +49,8 @@ struct Common {
     net::Network& network;
     dns::MakeContext dns;  // null: the real ones
     std::vector<net::IpAddress> ourselves;
-    plugin::NativeHost* natives = nullptr;  // null: no plugin is configured, native or not
-    plugin::NodeHost* plugins = nullptr;    // null: no JavaScript plugin is configured
+    plugin::NativeHost* natives = nullptr;  // null: a world without processes
+    plugin::Hosts* plugins = nullptr;       // likewise
     plugin::Images* images = nullptr;       // with plugins
     plugin::Images* edits = nullptr;        // with plugins
 };

@@ -55,8 +55,13 @@ void Metrics::record(const Expired& fact) { expired_.Increment(static_cast<doubl
 void Metrics::record(const Removed& fact) { removed_.Increment(static_cast<double>(fact.recipients.size())); }
 void Metrics::record(const PossibleDuplicate&) { possible_duplicates_.Increment(); }
 
-void Metrics::set(std::string_view name, std::string_view help, double value) {
-    prometheus::BuildGauge().Name(std::string(name)).Help(std::string(help)).Register(registry_).Add({}).Set(value);
+void Metrics::set(std::string_view name, std::string_view help, double value, const Labels& labels) {
+    prometheus::BuildGauge().Name(std::string(name)).Help(std::string(help)).Register(registry_).Add(labels).Set(value);
+}
+
+void Metrics::total(std::string_view name, std::string_view help, double value, const Labels& labels) {
+    auto& counter = prometheus::BuildCounter().Name(std::string(name)).Help(std::string(help)).Register(registry_).Add(labels);
+    if (value > counter.Value()) counter.Increment(value - counter.Value());
 }
 
 std::string Metrics::text() const { return prometheus::TextSerializer().Serialize(registry_.Collect()); }

@@ -2,12 +2,15 @@
 
 #include <prometheus/registry.h>
 
+#include <map>
 #include <memory>
 #include <string>
 
 #include "event/events.h"
 
 namespace sluice::event {
+
+using Labels = std::map<std::string, std::string>;
 
 // What the engine counts, in Prometheus' terms. The names stand in docs/reference/metrics.md. Thread-safe.
 class Metrics final : public Recorder {
@@ -25,7 +28,9 @@ public:
     void record(const PolicyChanged&) override {}
 
     // Gauges are set by the caller just before text() is taken.
-    void set(std::string_view name, std::string_view help, double value);
+    void set(std::string_view name, std::string_view help, double value, const Labels& labels = {});
+    // A counter that somebody else keeps, likewise.
+    void total(std::string_view name, std::string_view help, double value, const Labels& labels = {});
     // The exposition format 0.0.4.
     std::string text() const;
 

@@ -16,24 +16,27 @@
 namespace sluice::plugin {
 namespace {
 
-constexpr int socket_in_child = 3;
+constexpr int socket_in_child = 3, notes_in_child = 4;
+constexpr std::size_t notes_bytes_max = 64u << 10;
 
 std::string reason() { return std::strerror(errno); }
 
 // Between fork and exec: only what is allowed there. The exec's failure goes through `report`, which closes on success.
-[[noreturn]] void become(char* const* arguments, int socket, int report, pid_t parent) {
+[[noreturn]] void become(char* const* arguments, int socket, int notes, int report, pid_t parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     const bool orphaned = ::getppid() != parent;
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::signal(SIGPIPE, SIG_DFL);
-    ::close_range(socket_in_child + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-    // Out of the way of the place where the socket goes.
-    const int kept_report = ::fcntl(report, F_DUPFD_CLOEXEC, socket_in_child + 1);
+    ::close_range(notes_in_child + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+    // Out of the way of the places where the others go.
+    const int kept_report = ::fcntl(report, F_DUPFD_CLOEXEC, notes_in_child + 1);
+    const int kept_notes = ::fcntl(notes, F_DUPFD_CLOEXEC, notes_in_child + 1);
     const bool placed = socket == socket_in_child ? ::fcntl(socket, F_SETFD, 0) == 0 : ::dup2(socket, socket_in_child) >= 0;
+    const bool noted = kept_notes >= 0 && ::dup2(kept_notes, notes_in_child) >= 0;
     ::dup2(STDERR_FILENO, STDOUT_FILENO);
-    if (placed && kept_report >= 0 && !orphaned) ::execvp(arguments[0], arguments);
+    if (placed && noted && kept_report >= 0 && !orphaned) ::execvp(arguments[0], arguments);
     const int error = errno;
     if (::write(kept_report, &error, sizeof error) < 0) ::_exit(126);
     ::_exit(127);
@@ -49,6 +52,10 @@ Result<Child> Child::start(const std::vector<std::string>& arguments) {
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return fail(Errc::out_of_resources, reason());
     net::Descriptor ours(pair[0]);
     const net::Descriptor theirs(pair[1]);
+    int notes[2];
+    if (::pipe2(notes, O_CLOEXEC) != 0) return fail(Errc::out_of_resources, reason());
+    net::Descriptor notes_in(notes[0]);
+    const net::Descriptor notes_out(notes[1]);
     int report[2];
     if (::pipe2(report, O_CLOEXEC) != 0) return fail(Errc::out_of_resources, reason());
     const net::Descriptor report_in(report[0]);
@@ -57,7 +64,7 @@ Result<Child> Child::start(const std::vector<std::string>& arguments) {
     const pid_t parent = ::getpid();
     const pid_t pid = ::fork();
     if (pid < 0) return fail(Errc::out_of_resources, reason());
-    if (pid == 0) become(argv.data(), theirs.get(), report_out.get(), parent);
+    if (pid == 0) become(argv.data(), theirs.get(), notes_out.get(), report_out.get(), parent);
 
     report_out = net::Descriptor();
     int error = 0;
@@ -66,16 +73,29 @@ Result<Child> Child::start(const std::vector<std::string>& arguments) {
         return fail(Errc::not_found, arguments.front() + ": " + std::strerror(error));
     }
     ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
-    return Child(pid, std::move(ours));
+    ::fcntl(notes_in.get(), F_SETFL, O_NONBLOCK);
+    return Child(pid, std::move(ours), std::move(notes_in));
 }
 
-Child::Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)) {}
+Child::Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, -1)), socket_(std::move(other.socket_)), notes_(std::move(other.notes_)) {}
 
 Child& Child::operator=(Child&& other) noexcept {
     end();
     pid_ = std::exchange(other.pid_, -1);
     socket_ = std::move(other.socket_);
+    notes_ = std::move(other.notes_);
     return *this;
+}
+
+std::string Child::take_notes() {
+    std::string notes;
+    char some[1024];
+    while (notes.size() < notes_bytes_max) {
+        const ssize_t size = ::read(notes_.get(), some, sizeof some);
+        if (size <= 0) break;
+        notes.append(some, static_cast<std::size_t>(size));
+    }
+    return notes;
 }
 
 void Child::kill() {

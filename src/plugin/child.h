@@ -11,7 +11,7 @@
 
 namespace sluice::plugin {
 
-// A process of our own with a socket to it as its descriptor 3. It inherits the environment and our standard error, for
+// A process of our own with a socket to it as its descriptor 3, and one that takes notes for us as its descriptor 4. It inherits the environment and our standard error, for
 // both of its outputs, and nothing else that is open; it dies with the thread that started it. Ended when destroyed.
 class Child {
 public:
@@ -26,6 +26,8 @@ public:
     // Our end, in non-blocking mode; once.
     net::Descriptor take_socket() { return std::move(socket_); }
     pid_t id() const { return pid_; }
+    // What it has noted since the last time, also after its end. Never waits.
+    std::string take_notes();
     void kill();
     // Kills it unless it has gone already, and waits. Says how it ended: "exit code 1", "signal 9".
     std::string end();
@@ -33,10 +35,11 @@ public:
     std::uint64_t resident_bytes() const;
 
 private:
-    Child(pid_t pid, net::Descriptor socket) : pid_(pid), socket_(std::move(socket)) {}
+    Child(pid_t pid, net::Descriptor socket, net::Descriptor notes)
+        : pid_(pid), socket_(std::move(socket)), notes_(std::move(notes)) {}
 
     pid_t pid_ = -1;
-    net::Descriptor socket_;
+    net::Descriptor socket_, notes_;
 };
 
 }  // namespace sluice::plugin

@@ -20,7 +20,7 @@ std::string read_all(const net::Descriptor& socket) {
     }
 }
 
-TEST(Child, HasTheSocketAsItsDescriptorThreeAndNothingElse) {
+TEST(Child, HasItsSocketAndItsNotesAndNothingElse) {
     const int inheritable = ::open("/dev/null", O_RDONLY);
     auto child = Child::start({"sh", "-c", "exec ls /proc/self/fd >&3"});
     ASSERT_TRUE(child) << child.error().text();
@@ -28,7 +28,20 @@ TEST(Child, HasTheSocketAsItsDescriptorThreeAndNothingElse) {
     const std::string said = read_all(socket);
     // The last one is the folder that is being listed.
     ::close(inheritable);
-    EXPECT_EQ(said, "0\n1\n2\n3\n4\n");
+    EXPECT_EQ(said, "0\n1\n2\n3\n4\n5\n");
+}
+
+TEST(Child, NotesOutliveIt) {
+    auto child = Child::start({"sh", "-c", "echo here I was >&4; exec sleep 1000"});
+    ASSERT_TRUE(child);
+    EXPECT_EQ(child->end(), "signal 9");
+    const std::string notes = child->take_notes();
+    EXPECT_TRUE(notes.empty() || notes == "here I was\n") << "it may have been killed before";
+    auto other = Child::start({"sh", "-c", "echo here I was >&4"});
+    ASSERT_TRUE(other);
+    read_all(other->take_socket());
+    EXPECT_EQ(other->take_notes(), "here I was\n");
+    EXPECT_EQ(other->take_notes(), "");
 }
 
 TEST(Child, TheEndIsToldAsItWas) {

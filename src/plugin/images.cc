@@ -86,6 +86,7 @@ std::string Images::take_noted(ItemId item) {
 }
 
 void Images::record(ItemId item, bool decided, spool::Batch& batch) {
+    if (empty()) return;  // where no plugin notes anything, settlements cost nothing
     images_.with([&](auto& images) {
         const auto found = images.find(item);
         if (found == images.end()) return;

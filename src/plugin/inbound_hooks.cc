@@ -10,17 +10,27 @@ using reception::Answer;
 using reception::Hook;
 using reception::Occasion;
 
-InboundHooks::InboundHooks(async::Executor executor, NodeHost& host, event::Log& log)
-    : executor_(executor), host_(host), log_(log), answers_(executor, [](std::vector<Question*>& questions) {
+InboundHooks::InboundHooks(async::Executor executor, Hosts& hosts, event::Log& log)
+    : executor_(executor), hosts_(hosts), log_(log), answers_(executor, [](std::vector<Question*>& questions) {
           for (Question* question : questions) question->done.set();
       }) {}
+
+std::shared_ptr<NodeHost> InboundHooks::host_of(const reception::Visitor& visitor) {
+    // Mail that the API brings belongs to no session.
+    if (visitor.session.empty()) return hosts_.lease();
+    std::shared_ptr<NodeHost>& host = sessions_[visitor.session];
+    if (!host) host = hosts_.lease();
+    return host;
+}
 
 Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
     Question question(hook, inbound_question(hook, occasion), executor_);
     question.back = &answers_;
     question.content = occasion.content;
-    host_.ask(question);
-    co_await question.done.wait();
+    if (const std::shared_ptr<NodeHost> host = host_of(occasion.visitor)) {
+        host->ask(question);
+        co_await question.done.wait();
+    }
     if (question.answer) co_return inbound_answer(*question.answer, std::move(question.octets));
     if (question.answer.error().code != Errc::cancelled) {
         log_.warn("plugins", "a client is turned away because plugins do not answer",
@@ -32,7 +42,10 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
 }
 
 void InboundHooks::tell(Hook hook, const Occasion& occasion) {
-    host_.report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
+    const auto known = sessions_.find(occasion.visitor.session);
+    const std::shared_ptr<NodeHost> host = known != sessions_.end() ? known->second : hosts_.lease();
+    if (known != sessions_.end() && hook == Hook::left) sessions_.erase(known);
+    if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
 }
 
 }  // namespace sluice::plugin

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "config/plugins.h"
 #include "net/socket_stream.h"
+#include "plugin/json_members.h"
 
 namespace sluice::plugin {
 namespace {
@@ -25,6 +26,7 @@ constexpr milliseconds ping_every = 1s;
 constexpr milliseconds start_limit = 30s;      // to load plugins: also the longest wait for a host
 constexpr milliseconds grace = 5s;             // the host ends waiting by itself; this is for one that does not
 constexpr milliseconds shutdown_limit = 3s;    // for plugins to finish
+constexpr milliseconds worth_telling = 800ms;  // of a plugin that does not give way
 constexpr milliseconds quick_end = 10s;        // a host that ends sooner is in trouble
 constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
@@ -35,24 +37,6 @@ constexpr int protocol_version = 1;
 bool is_package(const std::string& folder) {
     std::error_code ignored;
     return std::filesystem::exists(folder + "/index.js", ignored);
-}
-
-std::string text_of(const boost::json::object& object, std::string_view key) {
-    const boost::json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
-}
-
-std::uint64_t number_of(const boost::json::object& object, std::string_view key) {
-    const boost::json::value* value = object.if_contains(key);
-    boost::system::error_code error;
-    const auto number = value != nullptr && value->is_number() ? value->to_number<std::uint64_t>(error) : 0;
-    return error ? 0 : number;
-}
-
-const boost::json::array& list_of(const boost::json::object& object, std::string_view key) {
-    static const boost::json::array none;
-    const boost::json::value* value = object.if_contains(key);
-    return value != nullptr && value->is_array() ? value->get_array() : none;
 }
 
 }  // namespace
@@ -70,8 +54,7 @@ std::string find_plugin_host(const config::Settings& settings) {
 }
 
 NodeHost::NodeHost(
-    const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load,
-    std::function<void()> on_hooks)
+    const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load, Partners partners)
     : settings_([&] {
           config::PluginHostSettings found = settings.plugin_host;
           found.folder = find_plugin_host(settings);
@@ -88,8 +71,7 @@ NodeHost::NodeHost(
       log_(log),
       disk_pool_(disk_pool),
       load_(std::move(load)),
-      on_hooks_(std::move(on_hooks)),
-      log_tap_([this](std::string line) { mention(std::move(line)); }),
+      partners_(std::move(partners)),
       shard_("sluice-plugins"),
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }),
       tasks_(shard_.executor()),
@@ -98,10 +80,12 @@ NodeHost::NodeHost(
 
 NodeHost::~NodeHost() { end(); }
 
-void NodeHost::serve_calls(const Calls::Surroundings& surroundings, config::SettingsPtr settings) {
+void NodeHost::serve_calls(std::unique_ptr<Intake> intake, const CallSurroundings& around, config::SettingsPtr settings) {
     const auto reply = [this](std::string_view message) {
         if (state_ != State::down) send(message);
     };
+    intake_ = std::move(intake);
+    const Calls::Surroundings surroundings{*intake_, around.clock, around.ids, around.events};
     calls_ = std::make_unique<Calls>(surroundings, std::move(settings), tasks_, reply);
 }
 
@@ -137,7 +121,22 @@ void NodeHost::end() {
         closing_tasks_.spawn(finish(ended));
     });
     ended.wait();
+    // What was put before is answered by the loop's last turns.
+    gone_.with([](bool& gone) { gone = true; });
     shard_.stop();
+}
+
+void NodeHost::retire(std::function<void(Questions)> idle) {
+    shard_.post([this, idle = std::move(idle)] {
+        on_retired_ = idle;
+        check_retired();
+    });
+}
+
+// What waits for a host need not wait for this one.
+void NodeHost::check_retired() {
+    if (!on_retired_ || !asked_.empty()) return;
+    std::exchange(on_retired_, nullptr)(std::exchange(waiting_, {}));
 }
 
 // Nothing is cancelled: the host is waited for, or killed.
@@ -147,7 +146,13 @@ Task<> NodeHost::finish(std::latch& ended) {
     ended.count_down();
 }
 
-void NodeHost::ask(Question& question) { notes_.push(Note{&question, {}, {}}); }
+void NodeHost::ask(Question& question) {
+    const bool gone = gone_.with([&](bool gone_now) {
+        if (!gone_now) notes_.push(Note{&question, {}, {}});
+        return gone_now;
+    });
+    if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
+}
 void NodeHost::tell(std::string text) { notes_.push(Note{nullptr, std::move(text), {}}); }
 void NodeHost::mention(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::none}); }
 void NodeHost::report(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::must_arrive}); }
@@ -242,6 +247,7 @@ void NodeHost::check_questions(Clock::time_point now) {
 Task<> NodeHost::run() {
     while (!ending_) {
         co_await live();
+        if (on_retired_) check_retired();
         const Clock::time_point until = Clock::now() + pause();
         while (!ending_ && Clock::now() < until) co_await async::sleep_for(tick_every);
     }
@@ -256,6 +262,7 @@ milliseconds NodeHost::pause() const {
 // One host, from its start to its end.
 Task<> NodeHost::live() {
     if (const Result<> begun = begin(); !begun) {
+        decide_trial(fail(begun.error()));
         if (quick_ends_++ == 0) {
             log_.error("plugins", "the plugin host does not start: mail that plugins decide about waits", {{"reason", begun.error().text()}});
         }
@@ -265,7 +272,7 @@ Task<> NodeHost::live() {
     async::TaskGroup writing(shard_.executor());
     writing.spawn(write());
     co_await read();
-    state_ = State::down;
+    become(State::down);
     stream_->abort();
     written_.set();
     co_await writing.close();
@@ -276,11 +283,20 @@ Result<> NodeHost::begin() {
     if (settings_.folder.empty()) return fail(Errc::not_found, "the package sluice-plugin-host is not installed");
     const std::vector<std::string> arguments{
         settings_.node, "--max-old-space-size=" + std::to_string(settings_.heap_bytes_max >> 20),
-        settings_.folder + "/index.js", directory_};
+        settings_.folder + "/index.js", directory_, "4"};
     TRY(Child child, Child::start(arguments));
     TRY(stream_, net::SocketStream::adopt(shard_.executor(), child.take_socket(), net::Endpoint()));
     child_.emplace(std::move(child));
-    state_ = State::starting;
+    ++life_;
+    seen_ = {};
+    note_.clear();
+    partners_.chronicle.started();
+    view_.with([this](View& view) {
+        view = View();
+        view.process = child_->id();
+        view.since_ms = wall_clock_ms();
+    });
+    become(State::starting);
     reader_ = {};
     outgoing_.clear();
     octets_.clear();
@@ -334,20 +350,92 @@ Task<> NodeHost::write() {
 // What the engine has to do about a host that has gone.
 void NodeHost::bury() {
     stream_.reset();
-    log_tap_.open(false);
     if (calls_) calls_->host_ended();
     const std::string how = child_->end();
-    child_.reset();
     for (const auto& [id, question] : std::exchange(asked_, {})) {
         answer(*question, fail(Errc::link_closed, "the plugin host ended"));
     }
     quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
+    take_notes();
+    const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
+    child_.reset();
     if (ending_) return;
+    if (partners_.on_trial) return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason));
+    if (!unfit_) partners_.chronicle.ended(end);
     if (unfit_ && pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "a plugin does not load"));
     if (unfit_) return;
+    tell_end(end);
+}
+
+void NodeHost::tell_end(const HostEnd& end) {
+    constexpr const char* sentence = "the plugin host ended and is started again";
+    if (end.plugin.empty()) return log_.warn("plugins", sentence, {{"reason", end.reason}, {"after", end.lived_s}});
     log_.warn(
-        "plugins", "the plugin host ended and is started again",
-        {{"reason", end_reason_.empty() ? how : end_reason_}, {"after", std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_at_).count()}});
+        "plugins", sentence,
+        {{"reason", end.reason}, {"after", end.lived_s}, {"plugin", end.plugin}, {"hook", end.hook}, {"because", end.because}});
+}
+
+// The last line says how it is; an empty one that all is well again.
+void NodeHost::take_notes() {
+    std::string notes = child_->take_notes();
+    while (notes.ends_with('\n')) notes.pop_back();
+    if (!notes.empty()) note_ = notes.substr(notes.rfind('\n') + 1);
+    tell_blocking();
+}
+
+// Once for each time that it happens.
+void NodeHost::tell_blocking() {
+    boost::system::error_code error;
+    const boost::json::value note = boost::json::parse(note_.empty() ? "{}" : note_, error);
+    if (error || !note.is_object()) return;
+    const bool blocks = is_true(note.get_object(), "running") && number_of(note.get_object(), "ms") >= worth_telling.count();
+    if (blocks && !told_blocking_) {
+        log_.warn(
+            "plugins", "a plugin does not give way: all others wait",
+            {{"plugin", printable(text_of(note.get_object(), "plugin"))}, {"hook", printable(text_of(note.get_object(), "hook"))}});
+    }
+    told_blocking_ = blocks;
+}
+
+// Who was at it when the host ended: whoever did not give way, or else whose objects filled the memory.
+HostEnd NodeHost::end_of(const std::string& how) const {
+    constexpr std::uint64_t suspicious_share = 4;  // of the heap, a quarter
+    HostEnd end;
+    end.at_ms = wall_clock_ms();
+    end.reason = how;
+    end.lived_s = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_at_).count();
+    boost::system::error_code error;
+    const boost::json::value note = boost::json::parse(note_.empty() ? "{}" : note_, error);
+    if (!error && note.is_object() && note.get_object().contains("plugin")) {
+        end.plugin = printable(text_of(note.get_object(), "plugin"));
+        end.hook = printable(text_of(note.get_object(), "hook"));
+        end.because = is_true(note.get_object(), "running") ? "was running" : "ran last";
+        return end;
+    }
+    const View seen = view();
+    const auto less = [](const auto& a, const auto& b) { return a.second < b.second; };
+    const auto most = std::max_element(seen.heap.begin(), seen.heap.end(), less);
+    if (most != seen.heap.end() && most->second > settings_.heap_bytes_max / suspicious_share) {
+        end.plugin = printable(most->first);
+        end.because = "held most of the heap";
+    }
+    return end;
+}
+
+void NodeHost::become(State state) {
+    state_ = state;
+    view_.with([state](View& view) {
+        view.state = state == State::down ? "down" : state == State::starting ? "starting" : "ready";
+        if (state == State::down) view.process = 0;
+    });
+}
+
+NodeHost::View NodeHost::view() const {
+    return view_.with([](const View& view) { return view; });
+}
+
+void NodeHost::decide_trial(Result<> loaded) {
+    if (const auto on_trial = std::exchange(partners_.on_trial, nullptr)) on_trial(std::move(loaded));
 }
 
 void NodeHost::end_host(const std::string& why) {
@@ -362,6 +450,7 @@ Task<> NodeHost::tick() {
         const Clock::time_point now = Clock::now();
         check_questions(now);
         if (child_) check_health(now);
+        check_retired();
         if (dropped_ > 0 && now - told_dropped_at_ > 10s) {
             told_dropped_at_ = now;
             log_.warn("plugins", "plugins were not told of deliveries", {{"count", std::exchange(dropped_, 0)}});
@@ -377,11 +466,14 @@ void NodeHost::check_health(Clock::time_point now) {
     if (state_ == State::starting && now - started_at_ > start_limit + settings_.hang_timeout) {
         return end_host("its plugins do not finish loading");
     }
+    take_notes();
     if (pinged_ || now - pinged_at_ < ping_every) return;
     pinged_ = true;
     pinged_at_ = now;
     send(R"({"t":"ping","n":1})");
-    if (child_->resident_bytes() > settings_.memory_bytes_max) end_host("it uses too much memory");
+    const std::uint64_t resident = child_->resident_bytes();
+    view_.with([resident](View& view) { view.resident_bytes = resident; });
+    if (resident > settings_.memory_bytes_max) end_host("it uses too much memory");
 }
 
 // ---- messages --------------------------------------------------------------------------------------------------
@@ -417,6 +509,10 @@ void NodeHost::handle(boost::json::object& message) {
         if (calls_) calls_->begin(message);
     } else if (type == "uninject") {
         if (calls_) calls_->abandon(static_cast<std::uint32_t>(number_of(message, "id")));
+    } else if (type == "metrics") {
+        handle_metrics(message);
+    } else if (type == "request") {
+        partners_.on_request(*this, life_, std::move(message));
     } else if (type == "read" && message.contains("question")) {
         lend(static_cast<std::uint32_t>(number_of(message, "id")), number_of(message, "question"));
     } else if (type == "read") {
@@ -461,7 +557,7 @@ unsigned NodeHost::listen(const boost::json::object& listened) {
             patience = patience.value_or(0ms) + milliseconds(number_of(listened, row.name));
         }
     }
-    log_tap_.open(listened.contains("log"));
+    if (listened.contains("log")) hooks |= log_bit;
     return listened.contains("get_mx") ? hooks | routes_bit : hooks;
 }
 
@@ -470,11 +566,14 @@ void NodeHost::handle_ready(const boost::json::object& message) {
     const boost::json::value* listened = message.if_contains("hooks");
     const unsigned hooks = listen(listened != nullptr && listened->is_object() ? listened->get_object() : boost::json::object());
     tell_of_plugins(message);
-    if (!list_of(message, "broken").empty()) return give_up(list_of(message, "broken"));
+    const Roster roster = roster_of(message);
+    view_.with([&](View& view) { view.roster = roster; });
+    if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
     log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
-    state_ = State::ready;
+    become(State::ready);
     listeners_.set(read_listeners(message));
-    if (hooks_.exchange(hooks) != hooks) on_hooks_();
+    if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
+    decide_trial({});
     for (Question* question : std::exchange(waiting_, {})) send_question(*question);
     if (closing_) check_questions(Clock::now());
 }
@@ -516,15 +615,34 @@ JavaScriptListenersPtr NodeHost::read_listeners(const boost::json::object& messa
 }
 
 // Mail must not go past a plugin that would have decided about it. The next host finds the plugin mended, perhaps.
-void NodeHost::give_up(const boost::json::array& broken) {
+void NodeHost::give_up(const std::vector<LeftOut>& left_out) {
     unfit_ = true;
-    for (const boost::json::value& plugin : broken) {
-        if (!plugin.is_object() || quick_ends_ > 0) continue;
+    const bool on_trial = partners_.on_trial != nullptr;
+    for (const LeftOut& plugin : left_out) {
+        if (!plugin.broken || quick_ends_ > 0 || on_trial) continue;
         log_.error(
             "plugins", "a plugin does not load: mail waits until it does",
-            {{"plugin", text_of(plugin.get_object(), "name")}, {"reason", printable(text_of(plugin.get_object(), "reason"))}});
+            {{"plugin", plugin.name}, {"reason", plugin.reason}, {"at", plugin.place()}});
     }
+    decide_trial(fail(Errc::bad_input, "a plugin does not load"));
     end_host("a plugin does not load");
+}
+
+void NodeHost::handle_metrics(const boost::json::object& message) {
+    partners_.chronicle.count(message, seen_);
+    std::map<std::string, std::uint64_t> heap;
+    for (const auto& member : object_of(message, "heap")) heap.emplace(member.key(), whole_of(member.value()));
+    view_.with([&](View& view) {
+        view.heap_bytes = number_of(message, "heap_bytes");
+        view.heap = std::move(heap);
+    });
+}
+
+void NodeHost::respond(std::uint64_t life, std::string message) {
+    shard_.post([weak = weak_from_this(), life, message = std::move(message)] {
+        const auto self = weak.lock();
+        if (self && self->life_ == life && self->state_ != State::down) self->send(message);
+    });
 }
 
 void NodeHost::handle_log(const boost::json::object& message) {

@@ -15,6 +15,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "async/guarded.h"
 #include "async/mailbox.h"
 #include "async/published.h"
 #include "async/shard.h"
@@ -30,6 +31,7 @@
 #include "plugin/frames.h"
 #include "plugin/log_tap.h"
 #include "plugin/plan.h"
+#include "plugin/roster.h"
 #include "reception/hooks.h"
 
 namespace sluice::plugin {
@@ -63,29 +65,56 @@ struct Question {
 // Promise: every question is answered exactly once and in bounded time: by plugins; timed_out; link_closed when the host
 // died with it; unreachable when there is no host; cancelled while closing. Questions wait for a host that is being started.
 // Thread: ask(), tell(), wants() and the like from any thread; the rest lives on a shard of its own.
-class NodeHost {
+class NodeHost : public std::enable_shared_from_this<NodeHost> {
 public:
     using LoadMessage = std::function<Result<mail::MessagePtr>(MessageId)>;
     using Clock = std::chrono::steady_clock;
+    using Questions = std::deque<Question*>;
+
+    // Who else has to do with a host. Called on its shard.
+    struct Partners {
+        Chronicle& chronicle;
+        // hooks() has changed.
+        std::function<void(NodeHost& host)> on_hooks;
+        // A plugin asks for something; respond() with `life` takes the answer.
+        std::function<void(NodeHost& host, std::uint64_t life, boost::json::object request)> on_request;
+        // Set for a host that shall take the place of another one: called once, when its plugins have loaded, or do not.
+        // Until it succeeds nothing of it is an error.
+        std::function<void(Result<> loaded)> on_trial;
+    };
+    // What people see of it. Value.
+    struct View {
+        std::string state;  // "down", "starting", "ready"
+        std::int64_t process = 0, since_ms = 0;  // of the process; by the wall clock
+        Roster roster;
+        std::uint64_t heap_bytes = 0, resident_bytes = 0;
+        std::map<std::string, std::uint64_t> heap;  // by plugin, sampled
+    };
 
     NodeHost(
-        const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load,
-        std::function<void()> on_hooks);
+        const config::Settings& settings, event::Log& log, async::Workers& disk_pool, LoadMessage load, Partners partners);
     ~NodeHost();
 
+    // What mail that plugins hand in needs beside an intake.
+    struct CallSurroundings {
+        const sluice::Clock& clock;
+        spool::IdSource& ids;
+        event::Recorder& events;
+    };
     // Where what plugins hand in lives.
     async::Executor executor() { return shard_.executor(); }
-    // Before start(): lets plugins hand in mail. What is named outlives end().
-    void serve_calls(const Calls::Surroundings& surroundings, config::SettingsPtr settings);
+    // Before start(): lets plugins hand in mail. `around` outlives end().
+    void serve_calls(std::unique_ptr<Intake> intake, const CallSurroundings& around, config::SettingsPtr settings);
     void configure(config::SettingsPtr settings);
-    // Shows log lines to plugins that want them.
-    event::LineListener& log_listener() { return log_tap_; }
 
     void start();
     // Items that are asked about from now on, or wait for that, are left as they are; the other questions may be
     // answered until the deadline.
     void begin_closing(Clock::time_point deadline);
-    // After the last question: lets plugins finish, ends the host and the shard.
+    // Another host has taken its place: `idle` is called when everything that was asked is answered, with the questions
+    // that nobody here has heard.
+    void retire(std::function<void(Questions unheard)> idle);
+    // After the last question: lets plugins finish, ends the host and the shard. Questions after that are refused.
     void end();
 
     void ask(Question& question);
@@ -98,6 +127,9 @@ public:
     // The item has left the queue.
     void forget(ItemId item);
 
+    void respond(std::uint64_t life, std::string message);
+    View view() const;
+
     // Until a host has told what its plugins listen to, everything is wanted.
     template <class Hook>
     bool wants(Hook hook) const {
@@ -105,6 +137,12 @@ public:
     }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
+    unsigned hooks() const { return hooks_; }
+
+    static constexpr unsigned routes_bit = 1u << point_count;
+    static constexpr unsigned log_bit = routes_bit << 1;
+    static_assert(point_count < 32);
+    static constexpr unsigned bit(std::size_t point) { return 1u << point; }
     // Where they stand in the order of all plugins.
     JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
@@ -117,10 +155,6 @@ private:
         Care care = Care::counted;
     };
     enum class State : std::uint8_t { down, starting, ready };
-
-    static constexpr unsigned routes_bit = 1u << point_count;
-    static_assert(point_count < 32);
-    static constexpr unsigned bit(std::size_t point) { return 1u << point; }
 
     void take(std::vector<Note>& notes);
     void put(Question& question);
@@ -146,10 +180,18 @@ private:
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
+    void give_up(const std::vector<LeftOut>& left_out);
+    void handle_metrics(const boost::json::object& message);
+    void take_notes();
+    void tell_blocking();
+    HostEnd end_of(const std::string& how) const;
+    void tell_end(const HostEnd& end);
+    void decide_trial(Result<> loaded);
+    void check_retired();
+    void become(State state);
     static JavaScriptListenersPtr read_listeners(const boost::json::object& message);
     unsigned listen(const boost::json::object& hooks);
     void tell_of_plugins(const boost::json::object& message);
-    void give_up(const boost::json::array& broken);
     void handle_log(const boost::json::object& message);
     std::string hello() const;
 
@@ -161,15 +203,17 @@ private:
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
-    const std::function<void()> on_hooks_;
+    Partners partners_;
+    async::Guarded<View> view_;
+    async::Guarded<bool> gone_;
     std::atomic<unsigned> hooks_ = ~0u;
     async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
-    LogTap log_tap_;
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;
     async::TaskGroup tasks_;
     async::TaskGroup closing_tasks_;
+    std::unique_ptr<Intake> intake_;
     std::unique_ptr<Calls> calls_;
     async::Signal written_;  // there is something to write, or no more will come
     State state_ = State::down;
@@ -180,13 +224,18 @@ private:
     std::string octets_;     // whole frames
     std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
-    std::deque<Question*> waiting_;  // for a host
+    Questions waiting_;  // for a host
     std::array<std::optional<std::chrono::milliseconds>, point_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
     bool ever_ponged_ = false;   // this host
     bool unfit_ = false;         // this host: a plugin does not load
     std::string end_reason_;
+    std::uint64_t life_ = 0;      // number of the process
+    std::string note_;            // of the lookout, while a plugin does not give way
+    bool told_blocking_ = false;
+    Chronicle::Seen seen_;
+    std::function<void(Questions)> on_retired_;
     int quick_ends_ = 0;
     std::uint64_t dropped_ = 0;
     std::optional<Clock::time_point> closing_;  // questions may be answered until then

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/json/serialize.hpp>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -41,6 +42,22 @@ while True:
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
         if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
         if what == "die": os._exit(3)
+        if what == "accused":
+            os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":200}\n')
+            os._exit(3)
+        if what == "blocks":
+            os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":800}\n')
+            time.sleep(0.5)
+            os.write(4, b'{}\n')
+            send({"t": "answer", "id": message["id"], "what": "go"})
+        if what == "cleared":
+            os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":200}\n{}\n')
+            os._exit(3)
+        if what == "count":
+            send({"t": "metrics", "cpu_ms": 30, "heap_bytes": 5000, "heap": {"a": 4000, "b": "x"},
+                  "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1], ["short"], [1, 2, 3, 4, 5, 6, 7, 8]]},
+                 {"t": "request", "id": 5, "method": "GET", "path": "/v1/status"},
+                 {"t": "answer", "id": message["id"], "what": "go"})
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
         if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
@@ -94,7 +111,14 @@ protected:
     NodeHost& host() {
         if (!host_) {
             const auto load = [](MessageId) -> Result<mail::MessagePtr> { return fail(Errc::not_found, "none"); };
-            host_ = std::make_unique<NodeHost>(settings_, log_, workers_, load, [this] { ++hook_changes_; });
+            NodeHost::Partners partners{
+                chronicle_, [this](NodeHost&) { ++hook_changes_; },
+                [this](NodeHost& host, std::uint64_t life, const boost::json::object& request) {
+                    requests_.with([&](auto& requests) { requests += boost::json::serialize(request) + "\n"; });
+                    host.respond(life, R"({"t":"pong"})");
+                },
+                {}};
+            host_ = std::make_shared<NodeHost>(settings_, log_, workers_, load, std::move(partners));
             host_->start();
             asker_.start();
         }
@@ -125,7 +149,9 @@ protected:
     async::TaskGroup tasks_{asker_.executor()};
     std::list<std::promise<Answer>> promises_;
     std::atomic<int> hook_changes_ = 0;
-    std::unique_ptr<NodeHost> host_;
+    Chronicle chronicle_;
+    async::Guarded<std::string> requests_;
+    std::shared_ptr<NodeHost> host_;
 };
 
 TEST_F(NodeHostTest, AsksAndKnowsWhoListens) {
@@ -152,6 +178,35 @@ TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
     for (const char* reason : {"exit code 3", "it hangs", "it broke the protocol"}) {
         EXPECT_NE(log_.text().find(reason), std::string::npos) << reason << "\n" << log_.text();
     }
+}
+
+TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
+    EXPECT_EQ(outcome(ask("count")), "answered");
+    EXPECT_EQ(outcome(ask("count")), "answered");
+    EXPECT_EQ(host().view().heap.at("a"), 4000U);
+    EXPECT_EQ(outcome(ask("accused")), "link_closed");
+    EXPECT_EQ(outcome(ask("count")), "answered");
+    EXPECT_EQ(log_.text().find("does not give way"), std::string::npos);
+    EXPECT_EQ(outcome(ask("blocks")), "answered");
+    EXPECT_NE(log_.text().find("does not give way: all others wait plugin=a hook=get_mx"), std::string::npos) << log_.text();
+    EXPECT_EQ(outcome(ask("cleared")), "link_closed");
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    const Chronicle::State state = chronicle_.state();
+    const HookCounts& counts = state.counts.at({"a", "get_mx"});
+    EXPECT_EQ(counts.calls, 14U) << "two hosts have told of seven calls each";
+    EXPECT_EQ(counts.timeouts, 4U);
+    EXPECT_EQ(counts.failures, 2U);
+    EXPECT_DOUBLE_EQ(counts.ms, 3);
+    EXPECT_EQ(state.cpu_ms, 60U);
+    EXPECT_EQ(state.starts, 3U);
+    EXPECT_EQ(state.ends, 2U);
+    ASSERT_EQ(state.last_ends.size(), 2U);
+    EXPECT_EQ(state.last_ends[0].plugin, "") << "it had given way again";
+    EXPECT_EQ(state.last_ends[1].plugin, "a");
+    EXPECT_EQ(state.last_ends[1].hook, "get_mx");
+    EXPECT_EQ(state.last_ends[1].because, "was running");
+    EXPECT_NE(log_.text().find("plugin=a hook=get_mx because=was running"), std::string::npos) << log_.text();
+    EXPECT_NE(requests_.with([](const auto& text) { return text; }).find("/v1/status"), std::string::npos);
 }
 
 TEST_F(NodeHostTest, AQuestionThatIsIgnoredTimesOut) { EXPECT_EQ(outcome(ask("ignore")), "timed_out"); }

@@ -36,7 +36,7 @@ struct PluginHooks::Course {
 };
 
 PluginHooks::PluginHooks(
-    async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images, Images& edits,
+    async::Executor executor, NativeHost& natives, Hosts* node, std::unique_ptr<ShardHooks> node_hooks, Images& images, Images& edits,
     dns::Router& router, const Clock& clock, event::Log& log)
     : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), edits_(edits), router_(router),
       clock_(clock), log_(log), answers_(executor, [](std::vector<NativeQuestion*>& questions) {

@@ -22,7 +22,7 @@ class PluginHooks final : public delivery::Hooks {
 public:
     // `node` is null when there is no plugin host, and `node_hooks` then, too.
     PluginHooks(
-        async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
+        async::Executor executor, NativeHost& natives, Hosts* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
         Images& edits, dns::Router& router, const Clock& clock, event::Log& log);
 
     bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
@@ -63,7 +63,7 @@ private:
 
     const async::Executor executor_;
     NativeHost& natives_;
-    NodeHost* const node_;
+    Hosts* const node_;
     const std::unique_ptr<ShardHooks> node_hooks_;
     Images& images_;  // of notes
     Images& edits_;   // of envelopes

@@ -6,15 +6,15 @@
 #include "dns/router.h"
 #include "event/events.h"
 #include "plugin/edits.h"
+#include "plugin/hosts.h"
 #include "plugin/images.h"
 #include "plugin/intake.h"
-#include "plugin/node_host.h"
 
 namespace sluice::plugin {
 
 // What the hooks of a shard work with; everything outlives them.
 struct HookSurroundings {
-    NodeHost& host;
+    Hosts& host;
     Images& images;  // of notes
     Images& edits;   // of envelopes: Edit::format()
     dns::Router& router;

@@ -1,0 +1,265 @@
+#include "plugin/hosts.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <list>
+
+// Plugins that change while the engine runs, against a host that is as its only plugin says: it answers with its text.
+
+namespace sluice::plugin {
+namespace {
+
+using delivery::Hook;
+using std::chrono::seconds;
+
+constexpr const char* script = R"(#!/usr/bin/env python3
+import json, os, socket, struct, sys, threading, time
+link = socket.socket(fileno=3)
+directory = sys.argv[3]
+plugin = directory + "/plugins/a.js"
+text = open(plugin).read()
+def send(*messages):
+    out = json.dumps(messages).encode()
+    link.sendall(struct.pack("<IB", len(out) + 1, 1) + out)
+def receive(size):
+    data = b""
+    while len(data) < size:
+        part = link.recv(size - len(data))
+        if not part: os._exit(0)
+        data += part
+    return data
+def later(ident):
+    while not os.path.exists(directory + "/go"): time.sleep(0.01)
+    send({"t": "answer", "id": ident, "what": "go", "by": text})
+while True:
+    length, kind = struct.unpack("<IB", receive(5))
+    for message in json.loads(receive(length - 1)):
+        what = message.get("do", message["t"])
+        if what == "hello":
+            if "dies" in text: os._exit(3)
+            broken = [{"name": "a", "reason": "long", "sentence": "bad", "file": plugin, "line": 3}] if "broken" in text else []
+            hooks = {"get_mx": 60000, "send_email": 60000, "bounce": 60000} if "bounces" in text else {"get_mx": 60000, "send_email": 60000}
+            send({"t": "ready", "plugins": ["a"], "hooks": hooks, "failed": [], "broken": broken, "uncalled": [],
+                  "roster": {"plugins": [{"name": "a"}], "hooks": {}}})
+        if what == "ping": send({"t": "pong"})
+        if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
+        if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
+        if what == "request": send({"t": "request", "id": 9, "method": "GET", "path": "/v1/x"}, {"t": "answer", "id": message["id"], "what": "go", "by": text})
+        if what == "response": open(directory + "/response", "w").write(json.dumps(message))
+        if what == "shutdown": os._exit(0)
+)";
+
+class RememberingLog final : public event::Log {
+public:
+    bool enabled(event::Level) const override { return true; }
+    void write(
+        event::Level level, std::string_view, std::string_view, std::string_view sentence, std::initializer_list<event::Field> fields) override {
+        std::string line = std::to_string(static_cast<int>(level)) + " " + std::string(sentence);
+        for (const event::Field& field : fields) line += " " + std::string(field.key) + "=" + field.value;
+        lines_.with([&](auto& lines) { lines += line + "\n"; });
+    }
+    std::string text() const {
+        return lines_.with([](const auto& lines) { return lines; });
+    }
+
+private:
+    async::Guarded<std::string> lines_;
+};
+
+// Who answered, or the name of the error.
+Task<> put(Hosts& hosts, async::Mailbox<Question*>& back, async::Executor executor, std::string what, std::promise<std::string>& out) {
+    Question question(Hook::before_attempt, R"("do":")" + what + "\"", executor);
+    question.back = &back;
+    hosts.ask(question);
+    co_await question.done.wait();
+    if (!question.answer) {
+        out.set_value(name_of(question.answer.error().code));
+        co_return;
+    }
+    const boost::json::value* by = question.answer->if_contains("by");
+    out.set_value(by != nullptr ? std::string(by->get_string()) : "nobody");
+}
+
+class HostsTest : public testing::Test {
+protected:
+    HostsTest() {
+        std::string pattern = testing::TempDir() + "hosts_XXXXXX";
+        folder_ = ::mkdtemp(pattern.data());
+        std::filesystem::create_directory(folder_ + "/plugins");
+        write("index.js", "");
+        write("node", script);
+        std::filesystem::permissions(folder_ + "/node", std::filesystem::perms::owner_all);
+        plugin("one");
+        settings_.directory = folder_;
+        settings_.plugin_host.node = folder_ + "/node";
+        settings_.plugin_host.folder = folder_;
+        settings_.plugin_host.hang_timeout = seconds(5);
+        settings_.javascript_plugins = {"a"};
+    }
+    ~HostsTest() override {
+        hosts_.reset();
+        asker_.stop();
+        std::filesystem::remove_all(folder_);
+    }
+
+    void write(const std::string& name, const std::string& text) {
+        std::ofstream(folder_ + "/" + name + ".new") << text;
+        std::filesystem::rename(folder_ + "/" + name + ".new", folder_ + "/" + name);
+    }
+    void plugin(const std::string& text) { write("plugins/a.js", text); }
+    config::SettingsPtr settings() const { return std::make_shared<config::Settings>(settings_); }
+    Hosts& hosts() {
+        if (!hosts_) {
+            const auto load = [](MessageId) -> Result<mail::MessagePtr> { return fail(Errc::not_found, "none"); };
+            const auto prepare = [](NodeHost&, const config::SettingsPtr&) {};
+            hosts_ = std::make_unique<Hosts>(settings(), log_, workers_, load, prepare, [this] { ++hook_changes_; });
+            hosts_->start();
+            asker_.start();
+        }
+        return *hosts_;
+    }
+    std::future<std::string> ask(const std::string& what = "answer") {
+        std::promise<std::string>& promise = promises_.emplace_back();
+        Hosts& asked = hosts();
+        asker_.post([this, what, &asked, &promise] { tasks_.spawn(put(asked, back_, asker_.executor(), what, promise)); });
+        return promise.get_future();
+    }
+    static std::string said(std::future<std::string> future) {
+        return future.wait_for(seconds(60)) == std::future_status::ready ? future.get() : "nothing";
+    }
+    Reloaded reload() {
+        std::promise<Reloaded> promise;
+        hosts().reload("a test", [&](Reloaded reloaded) { promise.set_value(std::move(reloaded)); });
+        return promise.get_future().get();
+    }
+    template <class Condition>
+    static void wait_for(Condition condition) {
+        const auto limit = std::chrono::steady_clock::now() + seconds(30);
+        std::promise<void> nobody;
+        const auto future = nobody.get_future();
+        while (!condition() && std::chrono::steady_clock::now() < limit) future.wait_for(std::chrono::milliseconds(10));
+        EXPECT_TRUE(condition());
+    }
+    // Asks until somebody answers so.
+    void until(const std::string& who) {
+        const auto limit = std::chrono::steady_clock::now() + seconds(30);
+        std::string last;
+        while (last != who && std::chrono::steady_clock::now() < limit) last = said(ask());
+        EXPECT_EQ(last, who);
+    }
+
+    std::string folder_;
+    config::Settings settings_;
+    RememberingLog log_;
+    async::Workers workers_{1};
+    async::Shard asker_{"asker"};
+    async::Mailbox<Question*> back_{asker_.executor(), [](std::vector<Question*>& questions) {
+                                        for (Question* question : questions) question->done.set();
+                                    }};
+    async::TaskGroup tasks_{asker_.executor()};
+    std::list<std::promise<std::string>> promises_;
+    std::atomic<int> hook_changes_ = 0;
+    std::unique_ptr<Hosts> hosts_;
+};
+
+TEST_F(HostsTest, AReloadPutsTheNextPluginsInTheirPlace) {
+    EXPECT_EQ(said(ask()), "one");
+    EXPECT_FALSE(hosts().wants(Hook::bounce));
+    plugin("two bounces");
+    const Reloaded reloaded = reload();
+    EXPECT_TRUE(reloaded.done);
+    EXPECT_EQ(reloaded.plugins, std::vector<std::string>{"a"});
+    EXPECT_EQ(said(ask()), "two bounces");
+    EXPECT_TRUE(hosts().wants(Hook::bounce));
+    EXPECT_EQ(hook_changes_, 2);
+    EXPECT_EQ(hosts().view().totals.reloads, 1U);
+    EXPECT_EQ(hosts().view().totals.ends, 0U);
+}
+
+TEST_F(HostsTest, WhatTheOldOnesWereAskedTheyAnswer) {
+    EXPECT_EQ(said(ask()), "one");
+    auto slow = ask("later");
+    plugin("two");
+    std::promise<Reloaded> reloaded;
+    hosts().reload("a test", [&](Reloaded what) { reloaded.set_value(std::move(what)); });
+    until("two");
+    EXPECT_EQ(slow.wait_for(seconds(0)), std::future_status::timeout);
+    write("go", "");
+    EXPECT_EQ(said(std::move(slow)), "one");
+    EXPECT_TRUE(reloaded.get_future().get().done);
+    EXPECT_EQ(said(ask()), "two");
+}
+
+TEST_F(HostsTest, PluginsThatDoNotLoadChangeNothing) {
+    EXPECT_EQ(said(ask()), "one");
+    plugin("broken");
+    const Reloaded broken = reload();
+    EXPECT_FALSE(broken.done);
+    EXPECT_EQ(broken.reason, "a: bad");
+    ASSERT_EQ(broken.problems.size(), 1U);
+    EXPECT_EQ(broken.problems[0].place(), folder_ + "/plugins/a.js:3");
+    EXPECT_EQ(said(ask()), "one");
+    EXPECT_NE(log_.text().find("3 plugins were not loaded again: those in service stay plugin=a reason=bad at=" + folder_ + "/plugins/a.js:3"), std::string::npos) << log_.text();
+    plugin("dies");
+    const Reloaded dead = reload();
+    EXPECT_FALSE(dead.done);
+    EXPECT_NE(dead.reason.find("exit code 3"), std::string::npos) << dead.reason;
+    EXPECT_EQ(said(ask()), "one");
+    EXPECT_EQ(hosts().view().totals.failed_reloads, 2U);
+}
+
+TEST_F(HostsTest, AChangedFileIsLoadedUnasked) {
+    EXPECT_EQ(said(ask()), "one");
+    plugin("two");
+    until("two");
+    plugin("broken");
+    wait_for([&] { return hosts().view().totals.failed_reloads > 0; });
+    EXPECT_EQ(said(ask()), "two");
+    plugin("three");
+    until("three");
+    EXPECT_EQ(hosts().view().totals.failed_reloads, 1U) << "the same files are not tried twice";
+}
+
+TEST_F(HostsTest, QuestionsThatWaitForMendedPluginsGoToThem) {
+    plugin("broken");
+    auto waiting = ask();
+    wait_for([&] { return hosts().view().totals.starts > 1; });
+    plugin("mended");
+    EXPECT_EQ(said(std::move(waiting)), "mended");
+}
+
+TEST_F(HostsTest, TheFirstPluginNeedsNoRestart) {
+    settings_.javascript_plugins = {};
+    EXPECT_FALSE(hosts().any());
+    EXPECT_FALSE(hosts().wants(Hook::before_attempt));
+    EXPECT_EQ(said(ask()), "unreachable");
+    EXPECT_FALSE(reload().done);
+    settings_.javascript_plugins = {"a"};
+    hosts().configure(settings());
+    EXPECT_EQ(said(ask()), "one");
+    EXPECT_TRUE(hosts().any());
+}
+
+TEST_F(HostsTest, PluginsAskTheEngine) {
+    hosts().serve([](const ApiCall& call, const Respond& respond) { respond(200, "{\"path\":\"" + call.path + "\"}\n"); });
+    EXPECT_EQ(said(ask("request")), "one");
+    wait_for([&] { return std::filesystem::exists(folder_ + "/response"); });
+}
+
+TEST_F(HostsTest, EndsInTheMiddleOfAReload) {
+    EXPECT_EQ(said(ask()), "one");
+    auto slow = ask("later");
+    std::promise<void> done;
+    hosts().reload("a test", [&](const Reloaded&) { done.set_value(); });
+    hosts().begin_closing(NodeHost::Clock::now());
+    hosts().end();
+    done.get_future().get();
+    EXPECT_EQ(said(std::move(slow)), "cancelled");
+}
+
+}  // namespace
+}  // namespace sluice::plugin

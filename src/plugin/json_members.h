@@ -1,0 +1,52 @@
+#pragma once
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+// What the plugin host sends is read leniently: what is missing or of another type is empty.
+namespace sluice::plugin {
+
+inline std::string text_of(const boost::json::object& object, std::string_view key) {
+    const boost::json::value* value = object.if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
+}
+
+inline std::uint64_t whole_of(const boost::json::value& value) {
+    boost::system::error_code error;
+    const auto number = value.is_number() ? value.to_number<std::uint64_t>(error) : 0;
+    return error ? 0 : number;
+}
+
+inline std::uint64_t number_of(const boost::json::object& object, std::string_view key) {
+    const boost::json::value* value = object.if_contains(key);
+    return value != nullptr ? whole_of(*value) : 0;
+}
+
+inline double real_of(const boost::json::value& value) {
+    boost::system::error_code error;
+    const double number = value.is_number() ? value.to_number<double>(error) : 0;
+    return error ? 0 : number;
+}
+
+inline bool is_true(const boost::json::object& object, std::string_view key) {
+    const boost::json::value* value = object.if_contains(key);
+    return value != nullptr && value->is_bool() && value->get_bool();
+}
+
+inline const boost::json::array& list_of(const boost::json::object& object, std::string_view key) {
+    static const boost::json::array none;
+    const boost::json::value* value = object.if_contains(key);
+    return value != nullptr && value->is_array() ? value->get_array() : none;
+}
+
+inline const boost::json::object& object_of(const boost::json::object& object, std::string_view key) {
+    static const boost::json::object none;
+    const boost::json::value* value = object.if_contains(key);
+    return value != nullptr && value->is_object() ? value->get_object() : none;
+}
+
+}  // namespace sluice::plugin

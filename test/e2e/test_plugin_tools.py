@@ -1,0 +1,288 @@
+"""What authors of plugins need: who is loaded and what it costs, reloads, the module `sluice`, new plugins and their rehearsal."""
+
+import json
+import os
+import re
+import subprocess
+import threading
+
+from clients import submit
+from peers import Scripted
+from plugin_home import HOST, PluginEngine
+from world import ROOT, EndToEnd, wait_for
+
+ROUTE = "exports.hook_get_mx = (next) => next(OK, '{}')\n"
+
+
+class Tools(EndToEnd):
+    def setUp(self):
+        super().setUp()
+        self.sink = self.world.sink()
+        self.engine = self.world.engine()
+        self.engine.set("outbound.ini", temp_fail_intervals="5s*9", retry_jitter="false")
+        self.plugins = PluginEngine(self.engine)
+
+    def submit(self, to="b@dst.test", **options):
+        submit(self.engine, [to] if isinstance(to, str) else to, self.message(**options))
+
+    def cli(self, *arguments, check=True):
+        """The engine's Node packages are those of the tests."""
+        before = os.environ.get("NODE_PATH")
+        os.environ["NODE_PATH"] = str(self.plugins.modules)
+        try:
+            return self.engine.cli(*arguments, check=check)
+        finally:
+            if before is None:
+                del os.environ["NODE_PATH"]
+            else:
+                os.environ["NODE_PATH"] = before
+
+    def shown(self):
+        return self.engine.api("GET", "/v1/plugins")[1]
+
+    def listener(self, hook, plugin):
+        for point in self.shown()["hooks"]:
+            for listener in point["listeners"]:
+                if (point["hook"], listener["plugin"]) == (hook, plugin):
+                    return listener
+        return None
+
+    def ready(self):
+        return wait_for(lambda: self.shown()["host"]["state"] == "ready", "the plugin host to be ready")
+
+    def write(self, name, source):
+        """As editors do it: the file is there whole or not at all."""
+        file = self.engine.directory / "plugins" / f"{name}.js"
+        new = file.with_name(f".{name}.new")
+        new.write_text(source)
+        new.rename(file)
+
+
+class Overview(Tools):
+    def test_what_is_loaded_in_run_order_and_what_it_costs(self):
+        self.expects_errors = True  # a timeout and a throw are logged as critical
+        self.engine.files["slow.timeout"] = "0.3\n"
+        self.plugins.add("first", ROUTE.format(self.sink.endpoint))
+        self.plugins.add("urgent", """exports.register = function () { this.register_hook('get_mx', 'look', -20) }
+            exports.look = function (next, hmail) { if (hmail.todo.domain === 'throw.test') throw new Error('oh'); next() }""")
+        self.plugins.add("slow", "exports.hook_delivered = function (next) { const end = Date.now() + 40; while (Date.now() < end); }")
+        self.plugins.start()
+        self.submit("b@dst.test")
+        self.submit("b@throw.test")
+        self.sink.wait(2)
+        wait_for(lambda: (self.listener("delivered", "slow") or {}).get("timeouts") == 2, "both timeouts to be counted")
+        order = [one["plugin"] for point in self.shown()["hooks"] if point["hook"] == "get_mx" for one in point["listeners"]]
+        self.assertEqual(order, ["urgent", "first"])
+        urgent, slow = self.listener("get_mx", "urgent"), self.listener("delivered", "slow")
+        self.assertEqual((urgent["calls"], urgent["failures"], urgent["priority"], urgent["method"]), (2, 1, -20, "look"))
+        self.assertEqual((slow["calls"], slow["failures"]), (2, 0))
+        self.assertGreater(slow["ms"], 590)
+        self.assertTrue(75 < slow["busy_ms"] < 500, slow)
+        text = self.cli("plugins").stdout
+        for pattern in (r"^plugin host: ready, process \d+", r"^slow +0\.3 s +2 ", r"^get_mx +urgent +look +-20 +2 ", r"^delivered +slow +hook_delivered +0 "):
+            self.assertRegex(text, re.compile(pattern, re.M))
+        self.assertLess(text.index("urgent  "), text.index("get_mx  "))
+        metrics = self.engine.api("GET", "/metrics")[1]
+        self.assertIn('sluice_plugin_timeouts_total{hook="delivered",plugin="slow"} 2', metrics)
+        self.assertIn('sluice_plugin_failures_total{hook="get_mx",plugin="urgent"} 1', metrics)
+        self.assertIn("sluice_plugin_host_up 1", metrics)
+        documented = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+        self.assertEqual(set(re.findall(r"^# TYPE (sluice_plugin\w+)", metrics, re.M)), set(re.findall(r"`(sluice_plugin\w+)", documented)))
+
+    def test_who_it_is(self):
+        """An endless loop and a memory without end are named after the plugin, in the log, the list and the metrics."""
+        self.engine.set("plugin_host.ini", hang_timeout="2s", heap_bytes_max="64M")
+        self.plugins.add("innocent", "exports.hook_get_mx = (next) => next()")
+        self.plugins.add("culprit", f"""exports.hook_get_mx = function (next, hmail, domain) {{
+            if (domain === 'loop.test' && hmail.num_failures === 0) for (;;);
+            if (domain === 'hog.test' && hmail.num_failures === 0) for (const all = []; ;) all.push(new Array(10000).fill(domain + all.length))
+            next(OK, '{self.sink.endpoint}')
+        }}""").start()
+        for count, domain in enumerate(("loop.test", "hog.test"), 1):
+            self.ready()
+            self.submit(f"b@{domain}")
+            self.engine.wait_event("deferred", domain=domain)
+            wait_for(lambda number=count: self.shown()["host"]["ends"] == number, "the end to be counted")
+            end = self.shown()["host"]["last_ends"][0]
+            self.assertEqual((end["plugin"], end["hook"], end["because"]), ("culprit", "get_mx", "was running"), domain)
+        self.sink.wait(2)
+        self.assertIn("plugin=culprit", self.engine.process.output().replace('"', ""))
+        self.assertRegex(self.cli("plugins").stdout, r"ended after \d+ s: it hangs; culprit \(get_mx\) was running")
+        self.assertIn("sluice_plugin_host_ends_total 2", self.engine.api("GET", "/metrics")[1])
+
+    def test_without_plugins_there_is_nothing_to_show(self):
+        self.engine.start()
+        self.assertIn("no plugin host runs", self.cli("plugins").stdout)
+        self.assertEqual(self.cli("plugins", "reload", check=False).returncode, 1)
+
+
+class Reloads(Tools):
+    def test_a_changed_plugin_takes_over_and_no_mail_notices(self):
+        self.plugins.add("route", f"""
+            exports.hook_get_mx = function (next, hmail) {{ hmail.todo.notes.version = 1; setTimeout(() => next(OK, '{self.sink.endpoint}'), 30) }}
+            exports.shutdown = function () {{ require('fs').writeFileSync('{self.engine.directory}/goodbye', '') }}""").start()
+        self.ready()
+        first = self.shown()["host"]["process"]
+        over = threading.Event()
+        sent = []
+
+        def load():
+            while not over.is_set():
+                self.submit(f"b{len(sent)}@dst{len(sent) % 5}.test")
+                sent.append(1)
+
+        loader = threading.Thread(target=load)
+        loader.start()
+        try:
+            for version in range(2, 5):
+                self.write("route", f"exports.hook_get_mx = function (next) {{ setTimeout(() => next(OK, '{self.sink.endpoint}'), {version}) }}\n")
+                wait_for(lambda number=version - 1: self.shown()["host"]["reloads"] == number, "the reload")
+        finally:
+            over.set()
+            loader.join()
+        self.engine.wait_empty()
+        delivered = [to for mail in self.sink.wait(len(sent)) for to in mail["to"]]
+        self.assertEqual(sorted(delivered), sorted(f"b{n}@dst{n % 5}.test" for n in range(len(sent))))
+        self.assertEqual(self.engine.events("deferred"), [])
+        host = self.shown()["host"]
+        self.assertEqual((host["ends"], host["reloads"]), (0, 3))
+        self.assertNotEqual(host["process"], first)
+        self.assertTrue((self.engine.directory / "goodbye").exists())
+
+    def test_a_version_that_does_not_load_changes_nothing_and_is_placed(self):
+        self.expects_errors = True
+        self.plugins.add("route", ROUTE.format(self.sink.endpoint)).start()
+        self.ready()
+        self.write("route", "'use strict'\n\nexports.hook_get_mx = function (next {\n")
+        wait_for(lambda: self.shown()["host"]["failed_reloads"] == 1, "the attempt")
+        place = f"{self.engine.directory}/plugins/route.js:3"
+        wait_for(lambda: place in self.engine.process.output(), "the place in the log")
+        self.submit()
+        self.sink.wait(1)
+        done = self.cli("plugins", "reload", check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{place}: route: SyntaxError", done.stderr)
+        self.write("route", ROUTE.format(self.sink.endpoint) + "exports.hook_delivered = (next) => next()\n")
+        wait_for(lambda: self.listener("delivered", "route"), "the mended version")
+
+    def test_the_list_itself(self):
+        self.plugins.add("one", "exports.hook_get_mx = (next) => next()").start()
+        self.ready()
+        self.write("two", ROUTE.format(self.sink.endpoint))
+        (self.engine.config / "plugins").write_text(self.engine.files["plugins"] + "two\n")
+        wait_for(lambda: self.listener("get_mx", "two"), "the plugin that was added")
+        self.submit()
+        self.sink.wait(1)
+        self.assertNotIn("after a restart", self.engine.process.output())
+        self.assertEqual(self.cli("plugins", "reload").stdout, "in service: one,two\n")
+
+    def test_the_first_plugin_of_all(self):
+        self.plugins.start()
+        self.assertEqual(self.shown()["host"]["state"], "none")
+        (self.engine.directory / "plugins").mkdir(exist_ok=True)
+        self.write("route", ROUTE.format(self.sink.endpoint))
+        (self.engine.config / "plugins").write_text(self.engine.files["plugins"] + "route\n")
+        wait_for(lambda: self.shown()["host"]["state"] == "ready", "the plugin host")
+        self.submit()
+        self.sink.wait(1)
+
+
+class TheModule(Tools):
+    def test_ten_failures_a_minute_lower_the_rate_of_an_mx(self):
+        """The script of Halon's announcement."""
+        peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
+        self.engine.files["policy.yaml"] = "policies:\n  - fields: [remotemx]\n    default: { rate: 1000 }\n"
+        self.engine.set("outbound.ini", temp_fail_intervals="1h")
+        self.plugins.add("route", f"exports.hook_get_mx = (next, hmail) => next(OK, 'localhost:{peer.endpoint.rpartition(':')[2]}')")
+        self.plugins.add("slow-down", (HOST / "examples" / "slow-down.js").read_text()).start()
+        for number in range(10):
+            self.submit(f"b{number}@dst.test")
+        self.engine.wait_event("deferred", count=10)
+        wait_for(lambda: self.used("localhost") == 10, "ten failures to be counted")
+        self.assertEqual(self.engine.api("GET", "/v1/policy/conditions")[1]["conditions"], [])
+        for number in range(3):
+            self.submit(f"c{number}@dst.test")
+        condition = wait_for(lambda: self.engine.api("GET", "/v1/policy/conditions")[1]["conditions"], "the condition")[0]
+        self.assertEqual((condition["author"], condition["class"]), ("plugin slow-down", "back_off"))
+        self.assertEqual(len(self.engine.api("GET", "/v1/policy/conditions")[1]["conditions"]), 1)
+
+    def used(self, mx):
+        return self.engine.api("POST", "/v1/memory/rate", {"namespace": "failures", "key": mx, "count": 0, "seconds": 60})[1]["used"]
+
+    def test_memory_is_shared_and_outlives_the_host(self):
+        self.plugins.add("asks", f"""const {{ memory, queue, explain, policy, suspend, rate, cache }} = require('sluice')
+            exports.hook_get_mx = async function (next, hmail, domain) {{
+                const {{ notes }} = hmail.todo
+                notes.limit = await memory.get('limit:' + domain)
+                notes.count = await memory.incr('count', 2)
+                notes.swaps = [await memory.compareAndSet('lock', undefined, 'me'), await memory.compareAndSet('lock', undefined, 'you')]
+                notes.queued = await queue.count('domain=' + domain)
+                notes.why = (await explain(hmail.uuid)).length
+                const added = await suspend.add({{ remotemx: 'never.test', ttl: 60 }})
+                notes.mine = (await suspend.list()).some((one) => one.id === added.id && one.author === 'plugin asks')
+                await suspend.delete(added.id)
+                notes.bad = await policy.add({{ if: {{ colour: 'x' }}, then: {{ rate: 1 }} }}).catch((error) => [error.status, error.field])
+                require('fs').writeFileSync('{self.engine.directory}/said', JSON.stringify(notes))
+                next(OK, '{self.sink.endpoint}')
+            }}""").start()
+        self.ready()
+        entries = [{"key": "limit:dst.test", "value": {"most": 7}}, {"key": "count", "value": 40}]
+        self.assertEqual(self.engine.api("POST", "/v1/memory", {"entries": entries}), (200, {"set": 2}))
+        self.submit()
+        self.sink.wait(1)
+        said = json.loads((self.engine.directory / "said").read_text())
+        self.assertEqual(said["limit"], {"most": 7})
+        self.assertEqual((said["count"], said["swaps"], said["queued"], said["why"], said["mine"]), (42, [True, False], 1, 1, True))
+        self.assertEqual(said["bad"][0], 422)
+        self.cli("plugins", "reload")
+        self.submit("c@dst.test")
+        self.sink.wait(2)
+        self.assertEqual(self.engine.api("GET", "/v1/memory?key=count")[1]["value"], 44)
+        self.assertEqual(self.engine.api("GET", "/v1/suspensions")[1]["suspensions"], [])
+
+
+class Authors(Tools):
+    def test_a_new_plugin_runs_is_tested_and_rehearsed(self):
+        self.engine.write()
+        made = self.cli("plugin", "new", "my-routes").stdout
+        self.assertIn("plugins/my-routes.js", made)
+        self.assertNotIn("my-routes", (self.engine.config / "plugins").read_text())
+        source = (self.engine.directory / "plugins" / "my-routes.js").read_text()
+        again = self.cli("plugin", "new", "my-routes", check=False)
+        self.assertEqual((again.returncode, source), (1, (self.engine.directory / "plugins" / "my-routes.js").read_text()))
+        self.assertIn("exists already", again.stderr)
+        for name in ("tls", "../x", "dkim_sign", "a b"):
+            self.assertEqual(self.cli("plugin", "new", name, check=False).returncode, 1, name)
+        env = {**os.environ, "NODE_PATH": str(self.plugins.modules)}
+        tests = subprocess.run(
+            ["node", "--test", str(self.engine.directory / "test" / "my-routes.test.js")], capture_output=True, text=True, env=env, check=False)
+        self.assertEqual(tests.returncode, 0, tests.stdout[-4000:])
+        (self.engine.config / "my-routes.ini").write_text(f"[routes]\ndst.test={self.sink.endpoint}\n")
+        tried = self.cli("plugin", "test", "my-routes", "--item", '{"domain":"dst.test"}').stdout
+        self.assertIn(f"get_mx: the mail goes to {self.sink.endpoint}", tried)
+        self.assertIn("delivered: the mail was heard of", tried)
+        answers = json.loads(self.cli("--json", "plugin", "test", "my-routes", "--hook", "get_mx").stdout)["answers"]
+        self.assertEqual(list(answers), ["get_mx"])
+        self.plugins.start()
+        self.engine.files["plugins"] += "my-routes\n"
+        (self.engine.config / "plugins").write_text(self.engine.files["plugins"])
+        wait_for(lambda: self.listener("get_mx", "my-routes"), "the new plugin")
+        self.submit()
+        self.sink.wait(1)
+
+    def test_rehearsals_say_what_is_wrong(self):
+        self.engine.write()
+        self.cli("plugin", "new", "queue/odd", "--enable")
+        self.assertIn("queue/odd\n", (self.engine.config / "plugins").read_text())
+        self.write("broken", "exports.x = {\n")
+        broken = self.cli("plugin", "test", "broken", check=False)
+        self.assertEqual(broken.returncode, 1)
+        self.assertRegex(broken.stderr, r"plugins/broken\.js:\d+: SyntaxError")
+        self.assertEqual(self.cli("plugin", "test", "broken", "--hook", "colour", check=False).returncode, 2)
+        self.write("asks", "exports.hook_get_mx = async function (next) { next(OK, (await require('sluice').memory.get('mx')) + '.test') }\n")
+        refused = self.cli("plugin", "test", "asks", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("asked the engine: GET /v1/memory", refused.stdout)
+        self.engine.start(env={"NODE_PATH": str(self.plugins.modules)})
+        self.engine.api("POST", "/v1/memory", {"key": "mx", "value": "found"})
+        self.assertIn("goes to found.test", self.cli("plugin", "test", "asks", "--engine").stdout)
