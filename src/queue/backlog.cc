@@ -57,10 +57,13 @@ void Core::Impl::relane(Index destination) {
     }
 }
 
+// Whom a suspension has set aside belongs there as long as nothing else has changed.
 bool Core::Impl::stands_right(Index at) const {
     const Item& item = items_[at];
     const Index path = is_under_way(item) ? progress_[item.progress].path : destinations_[item.destination].path;
-    return lane_key(item, path) == lanes_[item.where].name;
+    LaneKey key = lane_key(item, path);
+    key.part = lanes_[item.where].name.part;
+    return key == lanes_[item.where].name;
 }
 
 // False when the head belongs elsewhere: nothing starts here before the lane has had its turn.

@@ -193,6 +193,33 @@ TEST_F(Sorting, WhatIsTakenOutOfAnUnsortedLaneIsNotLookedForThere) {
     EXPECT_EQ(world.core.stats().backlog, 0U);
 }
 
+TEST_F(Sorting, WhatASuspensionHasSetAsideStaysThere) {
+    World world(with("[{fields: [recipientdomain], default: {concurrency: 1}}]", 3));
+    Problems problems;
+    policy::Suspension half = *policy::parse_suspension("{id: half, percent: 50}", "test", policy::PolicySet(), problems);
+    world.tell(SetSuspension{std::move(half)});
+    for (int i = 0; i < 60; ++i) admit(world, i % jobs);
+    world.resolve("x.test");
+    note(world);
+    for (int i = 0; i < 40; ++i) end_all(world);
+    const int before = ended;
+    EXPECT_EQ(world.core.stats().ready, static_cast<std::uint64_t>(60 - before));
+    Options other = with("[{fields: [recipientdomain], default: {concurrency: 1}}]", 3);
+    other.sources4 = {"192.0.2.1"};
+    world.tell(Configure{other});
+    for (int i = 0; i < 500 && world.core.stats().backlog > 0; ++i) world.pass(Duration(2));
+    EXPECT_EQ(world.core.stats().backlog, 0U);
+    EXPECT_EQ(world.core.stats().ready, static_cast<std::uint64_t>(60 - before));
+    world.tell(RemoveSuspension{"half", "me", ""});
+    for (int i = 0; i < 100; ++i) {
+        world.pass(Duration(2));
+        for (const Close& close : world.take<Close>()) world.closed(close.session);  // it came from another address
+        note(world);
+        end_all(world);
+    }
+    EXPECT_EQ(ended, 60);
+}
+
 TEST_F(Sorting, AnotherReloadBeforeTheEndBeginsAnew) {
     World world(with("[{fields: [recipientdomain], default: {concurrency: 1}}]", 3));
     for (int i = 0; i < 60; ++i) admit(world, i % jobs);

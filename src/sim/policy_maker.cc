@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <string_view>
 #include <vector>
 
 #include "base/assert.h"
@@ -82,6 +83,8 @@ private:
         if (maybe(0.2)) text += ", messages_per_connection: " + number(15);
         if (maybe(0.12)) text += ", bytes_per_second: " + std::to_string(1'000 + random_.below(60'000));
         if (maybe(0.12)) text += ", stop: true";
+        // The local address is what a transport decides.
+        if (!by_localip_ && maybe(0.08)) text += ", transport: transport" + std::to_string(random_.below(3));
         if (may_inherit && maybe(0.3)) text += ", inherit: true";
         return text + "}";
     }
@@ -118,6 +121,7 @@ private:
         for (const Word& word : words()) {
             if (fields.size() < fields_max && maybe(0.2)) fields.push_back(&word);
         }
+        by_localip_ = std::any_of(fields.begin(), fields.end(), [](const Word* word) { return std::string_view(word->name) == "localip"; });
         std::vector<bool> grouped;
         std::string text = "- fields: [";
         for (const Word* const word : fields) {
@@ -137,6 +141,7 @@ private:
     }
 
     Random& random_;
+    bool by_localip_ = false;  // the present policy counts by it
 };
 
 // One less where there is more than one.
