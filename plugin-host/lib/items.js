@@ -42,7 +42,7 @@ class HMailItem extends EventEmitter {
         this.recipients = new Map() // by place in the envelope
         this.todo = {
             queue_time: given.arrival, domain: given.domain, rcpt_to: [], mail_from: makeAddress(given.mail_from),
-            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.id,
+            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
         }
         this.restored = image.rcpt || {}

@@ -45,6 +45,7 @@ Api::Api(Engine& engine, async::Executor executor)
       survey_desk_(*engine.machinery_, executor),
       bulk_desk_(*engine.machinery_, executor, acceptance_),
       policy_desk_(engine, executor, acceptance_),
+      import_desk_(engine),
       tasks_(executor) {
     if (plugin::NodeHost* host = engine.machinery_->plugins()) {
         hooks_ = std::make_unique<plugin::InboundHooks>(executor, *host, *engine.log_);

@@ -70,6 +70,7 @@ Result<> Engine::start_shards() {
     machinery_->build(settings_.get());
     TRY_VOID(machinery_->listen());
     TRY_VOID(settle_privileges());
+    TRY_VOID(machinery_->load_plugins());
     machinery_->start();
     return {};
 }
@@ -90,6 +91,7 @@ Result<> Engine::start_control() {
     control_ = std::make_unique<control::Server>(*control_shard_, *api_, *log_, std::move(options));
     TRY_VOID(control_->start());
     control_shard_->start();
+    control_shard_->post([this] { api_->import_own_queue(); });
     return {};
 }
 
@@ -163,6 +165,7 @@ void Engine::stop() {
         closed.wait();
         control_shard_->stop();
         control_.reset();
+        api_->end_import();
     }
     const auto deadline = std::chrono::steady_clock::now() + settings_.get()->smtp.force_shutdown_timeout;
     // Closing runs on the shards' own threads, also when start() failed before they began.

@@ -21,6 +21,12 @@ constexpr double seconds_max = 366.0 * 86'400;
 
 std::string path_text(const mail::Address& address) { return "<" + address.text() + ">"; }
 
+// What Haraka called a message that it had accepted.
+std::string imported_uuid(const mail::Message& message) {
+    constexpr std::string_view origin = "haraka ";
+    return message.origin.starts_with(origin) ? message.origin.substr(origin.size()) : std::string();
+}
+
 object item_facts(
     const queue::Work& work, const mail::Message& message, const std::vector<std::uint32_t>& recipients,
     const std::string& image, const Clock& clock) {
@@ -35,6 +41,7 @@ object item_facts(
         {"size", message.size()}, {"domain", message.items[work.item.index].domain},
         {"mail_from", path_text(message.envelope.reverse_path)}, {"rcpt_to", std::move(paths)},
         {"places", std::move(places)}, {"notes", notes_of(message.notes)}};
+    if (const std::string uuid = imported_uuid(message); !uuid.empty()) item["uuid"] = uuid;
     if (!image.empty()) item["image"] = image;
     return item;
 }
@@ -99,7 +106,9 @@ std::string hearing_question(
 
 object notes_of(const std::string& text) {
     boost::system::error_code error;
-    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error);
+    boost::json::parse_options options;
+    options.max_depth = 256;
+    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error, {}, options);
     return !error && notes.is_object() ? std::move(notes.get_object()) : object();
 }
 

@@ -2,6 +2,8 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <boost/json/object.hpp>
+
 #include <span>
 #include <string>
 #include <vector>
@@ -33,6 +35,11 @@ public:
 
     std::string get(ItemId item) const;  // empty: none
     void set(ItemId item, std::string text);
+    // A native plugin sets members of the todo's notes, which began as `given` (JSON text, or empty). False: it would be
+    // more than an image may hold, and nothing is set.
+    bool note(ItemId item, const std::string& given, const boost::json::object& notes);
+    // What was noted so since the last call, as JSON text; empty: nothing.
+    std::string take_noted(ItemId item);
     // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
     void record(ItemId item, bool decided, spool::Batch& batch);
 
@@ -41,6 +48,7 @@ private:
         std::string text;
         bool recorded = false;     // this text is in the spool
         bool ever_recorded = false;
+        boost::json::object noted = {};  // by native plugins, and not yet told to the plugin host
     };
     static std::string key_of(ItemId item);
 

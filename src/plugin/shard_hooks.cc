@@ -12,7 +12,18 @@ using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
 
-// The todo's wishes for this attempt, on a copy of the route.
+Before deferral(std::string text, std::string by = {}) {
+    Before before;
+    before.what = Before::What::defer;
+    before.text = std::move(text);
+    before.by = std::move(by);
+    return before;
+}
+
+std::string spans_member(const Span& span) { return span.text.empty() ? std::string() : ",\"spans\":" + span.text; }
+
+}  // namespace
+
 queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms) {
     auto changed = std::make_shared<queue::Route>(*route);
     if (terms.contains("force_tls")) changed->transport.force_tls = true;
@@ -22,16 +33,6 @@ queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::obje
     return changed;
 }
 
-Before deferral(std::string text, std::string by = {}) {
-    Before before;
-    before.what = Before::What::defer;
-    before.text = std::move(text);
-    before.by = std::move(by);
-    return before;
-}
-
-}  // namespace
-
 ShardHooks::ShardHooks(
     async::Executor executor, NodeHost& host, Images& images, dns::Router& router, const Clock& clock, event::Log& log)
     : executor_(executor), host_(host), images_(images), router_(router), clock_(clock), log_(log),
@@ -39,7 +40,10 @@ ShardHooks::ShardHooks(
           for (Question* question : questions) question->done.set();
       }) {}
 
-Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text) {
+Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text, Span& span) {
+    text += spans_member(span);
+    // What native plugins have noted since: it knows the rest.
+    if (const std::string noted = images_.take_noted(item); !noted.empty()) text += ",\"noted\":" + noted;
     Question question(hook, std::move(text), executor_);
     question.back = &answers_;
     host_.ask(question);
@@ -47,13 +51,20 @@ Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::s
     if (question.answer) {
         std::string image = text_member(*question.answer, "image");
         if (!image.empty()) images_.set(item, std::move(image));
+        const boost::json::value* decided = question.answer->if_contains("decided");
+        span.decided = decided != nullptr && decided->is_bool() && decided->get_bool();
     }
     co_return std::move(question.answer);
 }
 
 Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePtr message) {
+    Span whole;
+    co_return co_await before_attempt(work, std::move(message), whole);
+}
+
+Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePtr message, Span& span) {
     auto answer = co_await ask(
-        Hook::before_attempt, work.item, attempt_question(work, *message, images_.get(work.item), clock_));
+        Hook::before_attempt, work.item, attempt_question(work, *message, images_.get(work.item), clock_), span);
     Before before;
     if (!answer) {
         if (answer.error().code == Errc::cancelled) {
@@ -76,13 +87,13 @@ Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePt
     } else if (what == "denysoft" || what == "failed") {
         before.what = Before::What::defer;
     } else {
-        co_await choose_route(work, *message, *answer, before);
+        co_await choose_route(work, *message, *answer, span, before);
     }
     co_return before;
 }
 
 Task<> ShardHooks::choose_route(
-    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Before& before) {
+    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
     const std::string domain = message.items[work.item.index].domain;
     auto hosts = mx_member(answer);
     if (!hosts) {
@@ -90,7 +101,9 @@ Task<> ShardHooks::choose_route(
         co_return;
     }
     const boost::json::value* terms = answer.if_contains("terms");
-    const bool has_terms = terms != nullptr && terms->is_object() && !terms->get_object().empty();
+    const bool in_part = !span.text.empty();
+    if (in_part && terms != nullptr && terms->is_object()) span.terms = terms->get_object();
+    const bool has_terms = !in_part && terms != nullptr && terms->is_object() && !terms->get_object().empty();
     if (hosts->empty() && !has_terms) co_return;
     if (hosts->empty()) {
         auto route = co_await router_.resolve(domain);
@@ -113,9 +126,14 @@ Task<> ShardHooks::choose_route(
 }
 
 Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
+    Span whole;
+    co_return co_await deferred(about, whole);
+}
+
+Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& span) {
     const ItemId item = about.attempted.work.item;
     const auto answer =
-        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, images_.get(item), clock_));
+        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, images_.get(item), clock_), span);
     AfterDeferral after;
     if (!answer) co_return after;
     const std::string what = text_member(*answer, "what");
@@ -127,15 +145,24 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
 }
 
 Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about) {
+    Span whole;
+    co_return co_await bounce(about, whole);
+}
+
+Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about, Span& span) {
     const ItemId item = about.attempted.work.item;
-    const auto answer = co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, images_.get(item), clock_));
+    const auto answer =
+        co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, images_.get(item), clock_), span);
     if (!answer || text_member(*answer, "what") != "silent") co_return std::nullopt;
     co_return text_member(*answer, "by");
 }
 
-void ShardHooks::delivered(const delivery::Hearing& about) {
+void ShardHooks::delivered(const delivery::Hearing& about) { delivered(about, Span()); }
+
+void ShardHooks::delivered(const delivery::Hearing& about, const Span& span) {
     const ItemId item = about.attempted.work.item;
-    host_.tell(R"({"t":"hook",)" + hearing_question(Hook::delivered, about, images_.get(item), clock_) + "}");
+    host_.tell(
+        R"({"t":"hook",)" + hearing_question(Hook::delivered, about, images_.get(item), clock_) + spans_member(span) + "}");
 }
 
 void ShardHooks::ended(ItemId item) { host_.forget(item); }
