@@ -63,6 +63,13 @@ public:
     }
     std::vector<Job> jobs() override { return {}; }
     Result<Job> cancel(std::uint64_t job) override { return fail(Errc::not_found, std::to_string(job)); }
+    Result<Import> import_queue(ImportRequest request) override {
+        ASSERT(request.directory.starts_with('/') && request.directory.find('\0') == std::string::npos);
+        asked += "import " + request.directory + "\n";
+        return Import{};
+    }
+    std::optional<Import> last_import() override { return std::nullopt; }
+    Result<Import> cancel_import() override { return fail(Errc::not_found, "none"); }
     Task<Result<InjectReply>> inject(InjectRequest request) override {
         asked += "inject " + request.from + "\n";
         reception::Injection injection;

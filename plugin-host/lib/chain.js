@@ -9,9 +9,9 @@ const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisco
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
 // Rules: `timeout`, what it counts as when a plugin does not answer in time, and `failure`, what when it throws or rejects:
 // 'cont' (the default) goes on with the next plugin, 'denysoft' ends the chain. `all`: every plugin hears of it, whatever
-// the others say.
+// the others say. `span`: which part of them is asked, see Registry.of().
 async function runHook(registry, logger, hook, object, params, rules = {}) {
-    for (const listener of registry.of(hook)) {
+    for (const listener of registry.of(hook, rules.span)) {
         if (isSkipped(object, listener.plugin.name)) continue
         const answer = await ask(listener, logger, hook, object, params)
         if (object.heard) object.heard(listener.plugin.name)

@@ -56,6 +56,7 @@ class Host {
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
         this.core = coreModules(this)
         this.registry = new Registry(this)
+        this.registry.order = hello.order || []
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
         await this.registry.loadAll(hello.native)
@@ -68,24 +69,27 @@ class Host {
 
     ready() {
         const hooks = {}
+        const places = {}
         const uncalled = []
         for (const hook of this.registry.listeners.keys()) {
             if (!this.registry.has(hook) || OWN.includes(hook)) continue
             if (CALLED.includes(hook)) {
                 hooks[hook] = this.registry.patience(hook)
+                places[hook] = this.registry.of(hook).map((listener) => this.registry.placeOf(listener))
             } else {
                 for (const { plugin } of this.registry.of(hook)) uncalled.push({ hook, plugin: plugin.name })
             }
         }
         const { plugins, failed, broken } = this.registry
-        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, uncalled, failed, broken }
+        return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, places, uncalled, failed, broken }
     }
 
-    async answer({ id, point, item: given, ...told }) {
+    async answer({ id, point, item: given, noted, ...told }) {
         let answer
         let image
         try {
             const item = this.items.get(given)
+            if (noted) Object.assign(item.todo.notes, noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             if (point === 'attempt') item.takeBack()

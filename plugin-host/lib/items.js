@@ -54,7 +54,7 @@ class HMailItem extends EventEmitter {
         hide(this, 'envelope', new Envelope(makeAddress, image.rcpt || {}))
         this.todo = {
             queue_time: given.arrival, domain: image.domain || given.domain, rcpt_to: [], mail_from: null,
-            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.id,
+            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
         }
         // Names that plugins use although Haraka dropped them.

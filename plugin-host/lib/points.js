@@ -12,19 +12,21 @@ const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 
 // Before each attempt: may it begin, and where does it go? Without an answer it begins; without an answer about the
 // route it is a temporary failure, because mail that plugins route must not go elsewhere.
-async function attempt({ registry, logger }, item) {
-    const sent = await runHook(registry, logger, 'send_email', item, [])
-    if (sent.decision) return { by: sent.plugin, ...sent.decision }
+async function attempt({ registry, logger }, item, { spans } = {}) {
+    const sent = await runHook(registry, logger, 'send_email', item, [], { span: spanOf(spans, 'send_email') })
+    if (sent.decision) return { by: sent.plugin, ...sent.decision, decided: endOf(spans, sent) }
     if (sent.code === constants.delay) {
         const seconds = Number(sent.msg)
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
-    const routed = await runHook(registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft' })
-    if (routed.decision) return { by: routed.plugin, ...routed.decision }
+    const routed = await runHook(
+        registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft', span: spanOf(spans, 'get_mx') })
+    if (routed.decision) return { by: routed.plugin, ...routed.decision, decided: endOf(spans, routed) }
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
-    const answer = { what: 'go', terms: termsOf(item) }
+    const last = spans && !spans.get_mx ? sent : routed
+    const answer = { what: 'go', terms: termsOf(item), decided: endOf(spans, last) }
     if (routed.code !== constants.ok) return answer
     try {
         answer.mx = normaliseMx(routed.msg)
@@ -34,6 +36,16 @@ async function attempt({ registry, logger }, item) {
     }
     item.mxlist = answer.mx
     return answer
+}
+
+// Which part of a hook's listeners is asked, as Registry.of() takes it: between native plugins there may be several.
+function spanOf(spans, hook) {
+    return spans ? spans[hook] || null : undefined
+}
+
+// Whether those after this part need not be asked any more.
+function endOf(spans, answer) {
+    return spans && answer.code !== constants.cont ? true : undefined
 }
 
 // What plugins ask of this attempt by way of the todo.
@@ -54,13 +66,13 @@ async function deferred({ registry, logger }, item, told) {
         params.fail_recips = item.todo.rcpt_to
         params.mx = told.mx
     }
-    const answer = await runHook(registry, logger, 'deferred', item, params)
+    const answer = await runHook(registry, logger, 'deferred', item, params, { span: spanOf(told.spans, 'deferred') })
     if (answer.code === constants.cont) return { what: 'default' }
     if (!DENYSOFT.has(answer.code)) return { what: 'drop', by: answer.plugin }
     const seconds = Number(answer.msg)
     if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: answer.plugin }
     item.logwarn(`${answer.plugin} answered deferred with DENYSOFT and no number of seconds: the usual delay is used`)
-    return { what: 'default' }
+    return { what: 'default', decided: endOf(told.spans, answer) }
 }
 
 // A permanent failure. Without a usable answer the sender is told.
@@ -69,7 +81,7 @@ async function bounce({ registry, logger }, item, told) {
     error.mx = told.mx
     error.bounced_rcpt = item.todo.rcpt_to
     item.bounce_error = error
-    const answer = await runHook(registry, logger, 'bounce', item, error)
+    const answer = await runHook(registry, logger, 'bounce', item, error, { span: spanOf(told.spans, 'bounce') })
     return answer.code === constants.cont ? { what: 'default' } : { what: 'silent', by: answer.plugin }
 }
 
@@ -79,7 +91,7 @@ async function delivered({ registry, logger }, item, told) {
         told.host, told.ip, told.response, told.delay, told.port, told.mode, told.of.map((at) => item.todo.rcpt_to[at]),
         told.secured, told.authenticated,
     ]
-    const answer = await runHook(registry, logger, 'delivered', item, params)
+    const answer = await runHook(registry, logger, 'delivered', item, params, { span: spanOf(told.spans, 'delivered') })
     if (answer.code !== constants.cont && answer.code !== constants.ok) {
         item.logwarn(`${answer.plugin} answered delivered with ${constants.translate(answer.code)}, which changes nothing`)
     }

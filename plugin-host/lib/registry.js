@@ -30,6 +30,7 @@ class Registry {
         this.listeners = new Map() // hook -> [{ plugin, method, priority }] in run order
         this.failed = [] // [{ name, reason }]: not installed, or broken and to be ignored
         this.broken = [] // [{ name, reason }]
+        this.order = [] // names, as the engine counts them: places of listeners among native plugins
         this.ignoreBroken = config.get('smtp.ini', { booleans: ['-main.ignore_bad_plugins'] }).main.ignore_bad_plugins
     }
 
@@ -93,8 +94,22 @@ class Registry {
         this.listeners.set(hook, list)
     }
 
-    of(hook) {
-        return this.listeners.get(hook) || []
+    // `span`: only those between two places, of which either may be null; null: none.
+    of(hook, span) {
+        const all = this.listeners.get(hook) || []
+        if (span === undefined) return all
+        if (span === null) return []
+        const [after, before] = span
+        return all.filter((listener) => {
+            const place = this.placeOf(listener)
+            return (!after || compare(after, place) < 0) && (!before || compare(place, before) < 0)
+        })
+    }
+
+    // Priority first, then the place in the list.
+    placeOf({ plugin, priority }) {
+        const place = this.order.indexOf(plugin.name)
+        return [priority, place === -1 ? this.order.length : place]
     }
 
     has(hook) {
@@ -106,6 +121,10 @@ class Registry {
         const timeouts = this.of(hook).map((listener) => listener.plugin.timeout)
         return timeouts.some((timeout) => timeout === 0) ? null : timeouts.reduce((sum, timeout) => sum + timeout * 1000, 0)
     }
+}
+
+function compare(one, other) {
+    return one[0] - other[0] || one[1] - other[1]
 }
 
 module.exports = { Registry, currentName }

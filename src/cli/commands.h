@@ -2,9 +2,13 @@
 
 #include <CLI/CLI.hpp>
 #include <boost/json/object.hpp>
+#include <functional>
+#include <optional>
+#include <string>
 
 #include "base/problem.h"
 #include "cli/session.h"
+#include "control/backend.h"
 
 namespace sluice::cli {
 
@@ -15,6 +19,15 @@ void add_policy_commands(CLI::App& app, Session& session);    // policy check, a
 void add_condition_commands(CLI::App& policy, Session& session);  // policy add, list, delete
 void add_suspend_commands(CLI::App& app, Session& session);   // suspend add, list, delete, resume
 void add_peer_commands(CLI::App& app, Session& session);      // sink, blast
+
+// What can be said of the queue directory of a Haraka without an engine.
+struct QueueSight {
+    std::function<control::Import(const std::string& directory)> dry_run;
+    // A sentence when a Haraka is at work on it: we may see processes that the engine may not.
+    std::function<std::optional<std::string>(const std::string& directory)> at_work;
+};
+// queue import; after the queue's other commands.
+void add_import_command(CLI::App& app, Session& session, const QueueSight& sight);
 
 // Haraka's spellings, which need no subcommand.
 struct HarakaOptions {

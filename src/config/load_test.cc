@@ -393,6 +393,29 @@ TEST(Loading, WarnsOfSecretsThatEverybodyCanRead) {
     EXPECT_THAT(secret_warnings(instance), IsEmpty());
 }
 
+TEST(Loading, SharedObjectsAreNativePlugins) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "# natives\nacme\nscript\nlib/x.so\n/opt/y.so\ny\nacme.so\ntwin\n");
+    for (const char* file : {"plugins/acme.so", "plugins/script.js", "lib/x.so", "plugins/y.so", "plugins/twin.so", "plugins/twin.js"}) {
+        instance.write(file, "");
+    }
+    Loaded loaded = load(instance.text());
+    EXPECT_EQ(loaded.settings, nullptr);
+    EXPECT_THAT(report(loaded, instance.text()), testing::HasSubstr("config/plugins:5: expected a shared object, found no file /opt/y.so (did you mean `y.so`?)"));
+
+    instance.write("config/plugins", "# natives\nacme\nscript\nlib/x.so\nacme.so\ntwin\n");
+    loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr) << report(loaded, instance.text());
+    std::string natives;
+    for (const NativePlugin& plugin : loaded.settings->native_plugins) {
+        natives += plugin.name + " " + fs::relative(plugin.file, instance.path()).string() + " " + std::to_string(plugin.line) + " " + std::to_string(plugin.after) + "\n";
+    }
+    EXPECT_EQ(natives, "acme plugins/acme.so 2 0\nx lib/x.so 4 1\ntwin plugins/twin.so 6 1\n");
+    EXPECT_THAT(loaded.settings->javascript_plugins, ElementsAre("script"));
+    EXPECT_THAT(report(loaded, instance.text()), testing::HasSubstr("plugin `acme` was listed before, on line 2"));
+    EXPECT_THAT(report(loaded, instance.text()), testing::HasSubstr("twin.so is used, plugins/twin.js is not"));
+}
+
 TEST(Loading, FilesWithoutSecretsMayBeOpen) {
     const TemporaryFolder instance;
     instance.write("config/plugins", "relay\n");

@@ -75,6 +75,63 @@ bool has_own_file(const std::string& instance, const std::string& name) {
     return std::filesystem::exists(instance + "/plugins/" + name + ".js", ignored);
 }
 
+constexpr std::string_view object_ending = ".so";
+
+// The file that a line names if it names a shared object: one that is there, or one that is called so.
+std::string object_file(const std::string& instance, std::string_view listed) {
+    const bool is_path = listed.find('/') != std::string_view::npos;
+    std::string file(listed);
+    if (!listed.ends_with(object_ending)) {
+        file = instance + "/plugins/" + file + std::string(object_ending);
+        std::error_code ignored;
+        return std::filesystem::exists(file, ignored) ? file : std::string();
+    }
+    if (file.starts_with('/')) return file;
+    return instance + (is_path ? "/" : "/plugins/") + file;
+}
+
+// "acme" of "acme", "acme.so" and "/usr/lib/sluice/acme.so"; "queue/acme" stays as it is.
+std::string object_name(std::string_view listed) {
+    if (!listed.ends_with(object_ending)) return std::string(listed);
+    return std::filesystem::path(listed).stem().string();
+}
+
+// The names of the shared objects that lie in plugins/.
+std::vector<std::string> objects_in(const std::string& instance) {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(instance + "/plugins", error), end; !error && entry != end; entry.increment(error)) {
+        if (entry->path().extension() == object_ending) names.push_back(entry->path().filename().string());
+    }
+    return names;
+}
+
+// Takes the line if it names a shared object.
+bool take_object(const Value& line, const std::string& instance, NativePlugins& on, Problems& problems) {
+    const std::string file = object_file(instance, line.text), list = "config/plugins";
+    if (file.empty()) return false;
+    NativePlugin plugin{object_name(line.text), line.text, file, line.line, on.javascript.size()};
+    std::error_code ignored;
+    if (!std::filesystem::exists(file, ignored)) {
+        const std::string meant = nearest(std::filesystem::path(file).filename().string(), objects_in(instance));
+        problems.error(list, line.line, "expected a shared object, found no file " + file, meant);
+        return true;
+    }
+    const auto same = [&](const NativePlugin& other) { return other.name == plugin.name; };
+    const auto before = std::find_if(on.objects.begin(), on.objects.end(), same);
+    if (before != on.objects.end()) {
+        problems.warning(
+            list, line.line, "plugin `" + plugin.name + "` was listed before, on line " + std::to_string(before->line) + "; that one counts"
+        );
+        return true;
+    }
+    if (has_own_file(instance, plugin.name)) {
+        problems.warning(list, line.line, "plugin `" + plugin.name + "`: " + file + " is used, plugins/" + plugin.name + ".js is not");
+    }
+    on.objects.push_back(std::move(plugin));
+    return true;
+}
+
 // Wherever the plugin host looks (plugin-host/lib/registry.js).
 bool is_installed(const std::string& instance, const std::string& name) {
     const std::string modules = instance + "/node_modules/", package = "/package.json", core = modules + "Haraka/";
@@ -123,6 +180,7 @@ NativePlugins classify_plugins(const Values& listed, const std::string& instance
             );
             continue;
         }
+        if (take_object(line, instance, on, problems)) continue;
         if (is_installed(instance, name)) {
             const bool again = std::find(on.javascript.begin(), on.javascript.end(), name) != on.javascript.end();
             if (!again) on.javascript.push_back(name);

@@ -6,6 +6,7 @@
 
 #include "base/problem.h"
 #include "config/lines.h"
+#include "config/settings.h"
 
 namespace sluice::config {
 
@@ -13,6 +14,7 @@ namespace sluice::config {
 struct NativePlugins {
     bool tls = false, auth = false, relay = false;
     std::vector<std::string> javascript;  // for the plugin host, in the order of the list
+    std::vector<NativePlugin> objects;    // shared objects, in the order of the list
 };
 
 // Today's name of a plugin: without the package prefix, and after Haraka's renames (`relay_acl` is `relay`).
@@ -21,8 +23,10 @@ std::string current_plugin_name(std::string_view listed);
 // The plugins whose job the engine does itself in this instance: those of Haraka's that look at the queue run where they are installed.
 std::vector<std::string> native_plugin_names(const std::string& instance);
 
-// Sorts the lines of config/plugins into what is native here and what needs JavaScript. What is not installed in
-// `instance` is reported by name and line, as a warning: the engine runs without it.
+// Sorts the lines of config/plugins into what is native here, shared objects and what needs JavaScript. A line that ends in
+// `.so` names a shared object, by its path (from `instance`) or in its folder plugins/; any other name may be one there.
+// What is not installed in `instance` is reported by name and line, as a warning: the engine runs without it. A shared object
+// that is named as such and is not there is an error.
 NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems);
 
 }  // namespace sluice::config

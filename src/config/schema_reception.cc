@@ -266,7 +266,7 @@ std::vector<Setting> reception_schema() {
         "plugins", Format::list, texts(at(&Settings::plugins)), Effect::live,
         "Plugins, one a line. `tls`, `auth/flat_file` and `relay` switch on what is native here; without "
         "them their files "
-        "have no effect."
+        "have no effect. A name that ends in `.so`, or is one of a shared object in plugins/, is a native plugin."
     ));
     table.push_back(whole_file(
         "host_list", Format::list, list(at(&Settings::local_domains), "a domain", lower_host_name),

@@ -188,6 +188,19 @@ struct PluginHostSettings {
     friend bool operator==(const PluginHostSettings&, const PluginHostSettings&) = default;
 };
 
+// A shared object that is listed in config/plugins.
+struct NativePlugin {
+    std::string name;      // "acme" of plugins/acme.so or /usr/lib/sluice/acme.so
+    std::string listed;    // as it stands there
+    std::string file;      // absolute
+    int line = 0;
+    std::size_t after = 0; // so many JavaScript plugins stand before it
+    // Whether they are the same to load and to call; lines move when comments are written.
+    friend bool operator==(const NativePlugin& one, const NativePlugin& other) {
+        return one.name == other.name && one.file == other.file && one.after == other.after;
+    }
+};
+
 // spool.ini, queue_dir
 struct SpoolSettings {
     std::string directory;  // absolute
@@ -208,7 +221,8 @@ struct Settings {
     std::string directory;             // of the instance, absolute
     std::string me;                    // primary host name
     std::vector<std::string> plugins;  // as listed
-    std::vector<std::string> javascript_plugins;  // of these, by today's names: installed, and not native
+    std::vector<std::string> javascript_plugins;  // of these, by today's names: installed, and not built in
+    std::vector<NativePlugin> native_plugins;     // of these: shared objects
     // host_list, lower case: Haraka's inbound domains. Sluice has no mailboxes: who may not relay is refused
     // here too, unless relay_dest_domains.ini takes the domain; the mail goes where that file or DNS says.
     std::vector<std::string> local_domains;

@@ -157,6 +157,37 @@ struct Job {
     std::string problem;        // failed: why
 };
 
+// ---- other engines' queues -------------------------------------------------------------------------------------
+
+struct ImportRequest {
+    std::string directory;  // of a Haraka's queue
+    bool dry_run = false;   // only reads
+    bool force = false;     // also when a Haraka seems to work on it
+};
+// A file that was not imported, and why. Value.
+struct LeftFile {
+    std::string name;
+    std::uint64_t offset = 0;  // where it stops making sense
+    std::string reason;
+};
+// A queue that is taken over file by file. Value.
+struct Import {
+    enum class State { running, waiting, done, cancelled, failed };
+    std::string directory;
+    bool dry_run = false;
+    State state = State::running;
+    std::uint64_t found = 0;     // queue files, when it began
+    std::uint64_t imported = 0;  // durable here, and their files gone; or with dry_run: could be
+    std::uint64_t repeated = 0;  // imported by an earlier run that could not remove the file: removed now
+    std::uint64_t mended = 0;    // of the imported ones: had line ends that cannot be sent
+    std::uint64_t octets = 0;
+    std::uint64_t temporary = 0; // files that were never finished, and are not looked at
+    std::uint64_t left = 0;
+    std::vector<LeftFile> left_files;  // the first ones
+    std::int64_t started_ms = 0, ended_ms = 0;
+    std::string problem;         // failed: why; waiting: for what
+};
+
 // A condition that was added at run time.
 struct ConditionDetail {
     policy::DynamicCondition what;
@@ -213,6 +244,12 @@ public:
     virtual std::vector<Job> jobs() = 0;
     // What is done stays done.
     virtual Result<Job> cancel(std::uint64_t job) = 0;
+    // Begins to take over a queue; at most one at a time.
+    virtual Result<Import> import_queue(ImportRequest request) = 0;
+    // The one that is running, or the last one.
+    virtual std::optional<Import> last_import() = 0;
+    // not_found: none is running. What is imported stays so.
+    virtual Result<Import> cancel_import() = 0;
     virtual Task<Result<InjectReply>> inject(InjectRequest request) = 0;
     // Conditions and suspensions of run time, as JSON says them. What was done is durable when they return; with `dry_run` nothing is done.
     virtual Task<Result<PolicyReply>> set_condition(std::string json, bool dry_run) = 0;

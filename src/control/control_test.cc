@@ -58,6 +58,19 @@ public:
         if (job != 4) return fail(Errc::not_found, "no such job is running");
         return jobs().front();
     }
+    Result<Import> import_queue(ImportRequest request) override {
+        asked = "import " + request.directory + (request.dry_run ? " dry" : "") + (request.force ? " force" : "");
+        if (request.directory == "/gone") return fail(Errc::bad_input, "directory: /gone: No such file or directory");
+        return *last_import();
+    }
+    std::optional<Import> last_import() override {
+        Import import;
+        import.directory = "/q";
+        import.left = 1;
+        import.left_files.push_back({"1_2_0_1_aB3dE9_1_mx", 4, "the todo is not JSON"});
+        return import;
+    }
+    Result<Import> cancel_import() override { return fail(Errc::not_found, "no import is running"); }
     Task<Result<InjectReply>> inject(InjectRequest request) override {
         asked = "inject " + request.from + " " + std::to_string(request.to.size()) + " " + request.idempotency_key;
         if (request.to.empty()) co_return fail(Errc::bad_input, "to: at least one is expected");
@@ -177,6 +190,22 @@ TEST(Routes, JobsAreListedShownAndCancelled) {
     EXPECT_EQ(ask(backend, post("/v1/queue/jobs/4/cancel", "{}")).status, 200);
     EXPECT_EQ(ask(backend, post("/v1/queue/jobs/5/cancel", "{}")).status, 404);
     EXPECT_EQ(ask(backend, post("/v1/queue/jobs/x/cancel", "{}")).status, 404);
+}
+
+TEST(Routes, ImportsAreBegunLookedAtAndCancelled) {
+    FakeBackend backend;
+    EXPECT_EQ(ask(backend, post("/v1/queue/import", R"({"directory":"/q","dry_run":true,"force":true})")).status, 202);
+    EXPECT_EQ(backend.asked, "import /q dry force");
+    EXPECT_THAT(ask(backend, get("/v1/queue/import")).body, HasSubstr(R"("left":1,"left_files":[{"file":"1_2_0_1_aB3dE9_1_mx","offset":4,)"));
+    EXPECT_EQ(ask(backend, post("/v1/queue/import/cancel", "{}")).status, 404);
+    backend.asked.clear();
+    for (const char* bad : {R"({})", R"({"directory":"q"})", R"({"directory":7})", R"({"directory":"/q","force":"yes"})", R"({"directory":"/q","all":true})",
+                            R"({"directory":"/q\u0000x"})"}) {
+        EXPECT_EQ(ask(backend, post("/v1/queue/import", bad)).status, 422) << bad;
+    }
+    EXPECT_EQ(backend.asked, "");
+    EXPECT_EQ(boost::json::parse(ask(backend, post("/v1/queue/import", R"({"directory":"/gone"})")).body).at("field").as_string(), "directory");
+    EXPECT_EQ(ask(backend, post("/v1/queue/import", R"({"directory":"/q"})", "text/plain")).status, 415);
 }
 
 TEST(Routes, QuestionsAboutTheWholeQueue) {

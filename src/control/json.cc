@@ -66,6 +66,17 @@ const char* name_of(Job::State state) {
     UNREACHABLE();
 }
 
+const char* name_of(Import::State state) {
+    switch (state) {
+        case Import::State::running: return "running";
+        case Import::State::waiting: return "waiting";
+        case Import::State::done: return "done";
+        case Import::State::cancelled: return "cancelled";
+        case Import::State::failed: return "failed";
+    }
+    UNREACHABLE();
+}
+
 // What this program wrote itself.
 json::value parsed(const std::string& text) {
     json::error_code error;
@@ -112,6 +123,28 @@ json::value to_json(const Job& job) {
                      {"started", rfc3339(job.started_ms)}};
     if (job.state != Job::State::running) out["ended"] = rfc3339(job.ended_ms);
     if (!job.problem.empty()) out["problem"] = job.problem;
+    return out;
+}
+
+json::value to_json(const Import& import) {
+    json::array left;
+    for (const LeftFile& file : import.left_files) {
+        left.push_back(json::object{{"file", file.name}, {"offset", file.offset}, {"reason", file.reason}});
+    }
+    json::object out{{"directory", import.directory},
+                     {"dry_run", import.dry_run},
+                     {"state", name_of(import.state)},
+                     {"found", import.found},
+                     {"imported", import.imported},
+                     {"repeated", import.repeated},
+                     {"mended", import.mended},
+                     {"octets", import.octets},
+                     {"temporary", import.temporary},
+                     {"left", import.left},
+                     {"left_files", std::move(left)},
+                     {"started", rfc3339(import.started_ms)}};
+    if (import.ended_ms != 0) out["ended"] = rfc3339(import.ended_ms);
+    if (!import.problem.empty()) out["problem"] = import.problem;
     return out;
 }
 

@@ -12,6 +12,7 @@ boost::json::value to_json(const DomainCount& count);
 boost::json::value to_json(const ItemDetail& item);
 boost::json::value to_json(const SurveyReport& report, const std::vector<std::string>& by);
 boost::json::value to_json(const Job& job);
+boost::json::value to_json(const Import& import);
 boost::json::value to_json(const ConditionDetail& condition);
 boost::json::value to_json(const SuspensionDetail& suspension);
 boost::json::value to_json(const PolicyReply& reply);

@@ -118,6 +118,18 @@ std::string_view openapi_document() {
     },
     "/v1/queue/jobs/{job}": {"get": {"summary": "One job", "parameters": [{"$ref": "#/components/parameters/job"}], "responses": {"200": {"description": "the job"}, "404": {"description": "no such job"}}}},
     "/v1/queue/jobs/{job}/cancel": {"post": {"summary": "End a job; what is done stays done", "parameters": [{"$ref": "#/components/parameters/job"}], "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "the job"}, "404": {"description": "no such job is running"}}}},
+    "/v1/queue/import": {
+      "get": {"summary": "The import that is running, or the last one", "responses": {"200": {"description": "state, counts, and the first files that were left with the octet at which they stop making sense"}, "404": {"description": "nothing was imported since the start"}}},
+      "post": {
+        "summary": "Begin to take over the queue directory of a Haraka that has ended",
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Import"}}}},
+        "responses": {
+          "202": {"description": "the import; what it counts as imported is durable, and its file gone"},
+          "422": {"description": "the directory cannot be imported, a Haraka works on it, or an import is running; error says which"}
+        }
+      }
+    },
+    "/v1/queue/import/cancel": {"post": {"summary": "End the import; what is imported stays so", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "the import"}, "404": {"description": "none is running"}}}},
     "/v1/buckets": {
       "get": {
         "summary": "Live policy counters",
@@ -177,6 +189,16 @@ std::string_view openapi_document() {
           "transport": {"type": "string", "maxLength": 255, "description": "change: the new one, and with it the local addresses"},
           "next_hop": {"type": "string", "maxLength": 255, "description": "change: where to, as a nexthop of relay_dest_domains.ini, without credentials; empty: as configured again"},
           "priority": {"type": "integer", "minimum": 0, "maximum": 7, "description": "change: the new one"}
+        },
+        "additionalProperties": false
+      },
+      "Import": {
+        "type": "object",
+        "required": ["directory"],
+        "properties": {
+          "directory": {"type": "string", "maxLength": 4096, "description": "full path of the queue directory"},
+          "dry_run": {"type": "boolean", "description": "only read"},
+          "force": {"type": "boolean", "description": "also when a Haraka seems to work on it"}
         },
         "additionalProperties": false
       },

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "control/answers.h"
+#include "control/import_routes.h"
 #include "control/json.h"
 #include "control/queue_routes.h"
 
@@ -278,6 +279,7 @@ Task<HttpReply> answer_get(Backend& backend, const HttpRequest& request) {
     if (request.path == "/v1/queue/stats") co_return co_await get_stats(backend);
     if (request.path.starts_with(items)) co_return co_await get_item(backend, std::string_view(request.path).substr(items.size()));
     std::optional<HttpReply> answered = co_await answer_queue_get(backend, request);
+    if (!answered) answered = answer_import_get(backend, request);
     if (answered) co_return std::move(*answered);
     HttpReply out;
     if (request.path == "/v1/openapi.json") {
@@ -304,6 +306,7 @@ Task<HttpReply> answer_post(Backend& backend, const HttpRequest& request) {
     if (request.path == "/v1/queue/release") co_return co_await post_command(backend, Command::release, request);
     if (request.path == "/v1/queue/delete") co_return co_await post_command(backend, Command::remove, request);
     std::optional<HttpReply> answered = co_await answer_queue_post(backend, request);
+    if (!answered) answered = answer_import_post(backend, request);
     if (answered) co_return std::move(*answered);
     if (request.path == "/v1/policy/conditions") co_return co_await post_policy(backend, &Backend::set_condition, request);
     if (request.path == "/v1/suspensions") co_return co_await post_policy(backend, &Backend::set_suspension, request);

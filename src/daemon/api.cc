@@ -44,6 +44,7 @@ Api::Api(Engine& engine, async::Executor executor)
       survey_desk_(*engine.machinery_, executor),
       bulk_desk_(*engine.machinery_, executor, acceptance_),
       policy_desk_(engine, executor, acceptance_),
+      import_desk_(engine),
       tasks_(executor) {
     recover_keys();
 }

@@ -15,6 +15,7 @@
 #include "control/server.h"
 #include "daemon/acceptance.h"
 #include "daemon/bulk_desk.h"
+#include "daemon/import_desk.h"
 #include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
 #include "daemon/survey_desk.h"
@@ -41,6 +42,9 @@ public:
     Task<Result<control::Job>> start(control::BulkRequest request) override;
     std::vector<control::Job> jobs() override { return bulk_desk_.jobs(); }
     Result<control::Job> cancel(std::uint64_t job) override { return bulk_desk_.cancel(job); }
+    Result<control::Import> import_queue(control::ImportRequest request) override { return import_desk_.start(std::move(request)); }
+    std::optional<control::Import> last_import() override { return import_desk_.last(); }
+    Result<control::Import> cancel_import() override { return import_desk_.cancel(); }
     Task<Result<control::InjectReply>> inject(control::InjectRequest request) override;
     Task<Result<control::PolicyReply>> set_condition(std::string json, bool dry_run) override;
     Task<Result<control::PolicyReply>> set_suspension(std::string json, bool dry_run) override;
@@ -53,6 +57,10 @@ public:
 
     // On the shard: makes everything that is scheduled due, in a task of its own.
     void flush_queue();
+    // On the shard: takes over what a Haraka left in our queue directory.
+    void import_own_queue() { import_desk_.import_own(); }
+    // After the shard has stopped.
+    void end_import() { import_desk_.close(); }
     // On the shard: closes the server in a task of its own, then calls `closed`.
     void close(control::Server& server, std::function<void()> closed);
 
@@ -86,6 +94,7 @@ private:
     SurveyDesk survey_desk_;
     BulkDesk bulk_desk_;
     PolicyDesk policy_desk_;
+    ImportDesk import_desk_;
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

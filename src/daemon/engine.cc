@@ -71,6 +71,7 @@ Result<> Engine::start_shards() {
     log_->show_to(machinery_->log_listener());
     TRY_VOID(machinery_->listen());
     TRY_VOID(settle_privileges());
+    TRY_VOID(machinery_->load_plugins());
     machinery_->start();
     return {};
 }
@@ -91,6 +92,7 @@ Result<> Engine::start_control() {
     control_ = std::make_unique<control::Server>(*control_shard_, *api_, *log_, std::move(options));
     TRY_VOID(control_->start());
     control_shard_->start();
+    control_shard_->post([this] { api_->import_own_queue(); });
     return {};
 }
 
@@ -164,6 +166,7 @@ void Engine::stop() {
         closed.wait();
         control_shard_->stop();
         control_.reset();
+        api_->end_import();
     }
     const auto deadline = std::chrono::steady_clock::now() + settings_.get()->smtp.force_shutdown_timeout;
     // Closing runs on the shards' own threads, also when start() failed before they began.

@@ -49,6 +49,7 @@ public:
 
 private:
     friend class Api;
+    friend class ImportDesk;
     friend class QueueDesk;
     friend class PolicyDesk;
 

@@ -93,7 +93,7 @@ queue::Options core_options(const config::Settings& settings, std::uint32_t shar
     options.deliveries = settings.deliveries;
     options.suspensions = settings.suspensions;
     options.seed = seed;
-    options.consult = !settings.javascript_plugins.empty();
+    options.consult = !settings.javascript_plugins.empty() || !settings.native_plugins.empty();
     return options;
 }
 
@@ -159,15 +159,30 @@ void Machinery::prune_images() {
     });
 }
 
-void Machinery::make_plugin_host(const config::SettingsPtr& settings) {
+void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
     javascript_plugins_ = settings->javascript_plugins;
+    native_plugins_ = settings->native_plugins;
+    if (javascript_plugins_.empty() && native_plugins_.empty()) return;
+    natives_ = std::make_unique<plugin::NativeHost>(*settings, log_);
     if (javascript_plugins_.empty()) return;
     const auto load = [this](MessageId message) { return spool_->load(message); };
-    const auto on_hooks = [this] { core_->push(queue::Consulting{plugins_->wants(delivery::Hook::before_attempt)}); };
-    plugins_ = std::make_unique<plugin::NodeHost>(*settings, log_, workers_, load, on_hooks);
+    plugins_ = std::make_unique<plugin::NodeHost>(*settings, log_, workers_, load, [this] { tell_who_consults(); });
     plugin_intake_ = std::make_unique<SpoolAcceptance>(plugins_->executor(), *spool_, *core_, *pressure_);
     const plugin::Calls::Surroundings calls{*plugin_intake_, clock_, *ids_, events_};
     plugins_->serve_calls(calls, settings);
+}
+
+// Until plugins have told what they listen to, all of them are asked.
+void Machinery::tell_who_consults() {
+    const auto before = delivery::Hook::before_attempt;
+    core_->push(queue::Consulting{natives_->wants(before) || (plugins_ && plugins_->wants(before))});
+}
+
+Result<> Machinery::load_plugins() {
+    if (!natives_) return {};
+    TRY_VOID(natives_->load());
+    tell_who_consults();
+    return {};
 }
 
 void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held) {
@@ -188,10 +203,10 @@ void Machinery::begin_quarantine(std::span<const ItemId> suspects, std::span<con
 }
 
 void Machinery::build(const config::SettingsPtr& settings) {
-    make_plugin_host(settings);
+    make_plugin_hosts(settings);
     const Common common{clock_,  *spool_, *ids_,   workers_,        *core_,      *pressure_,
                         events_, log_,    census_, ground_.network, ground_.dns, ground_.ourselves,
-                        plugins_.get(), &images_, &edits_};
+                        natives_.get(), plugins_.get(), &images_, &edits_};
     census_.cap(clients_max());
     if (settings->smtp.connections_max > clients_max()) {
         log_.warn(
@@ -226,11 +241,15 @@ void Machinery::apply(const config::SettingsPtr& settings) {
     if (settings->javascript_plugins != javascript_plugins_) {
         log_.warn("plugins", "another list of JavaScript plugins takes effect after a restart");
     }
+    if (settings->native_plugins != native_plugins_) {
+        log_.warn("plugins", "another list of native plugins takes effect after a restart");
+    }
 }
 
 void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {
     if (shards_.empty()) return closed();
     if (plugins_) plugins_->begin_closing(deadline);
+    if (natives_) natives_->begin_closing(deadline);
     const auto left = std::make_shared<std::atomic<std::size_t>>(shards_.size());
     for (const auto& shard : shards_) {
         shard->close(deadline, [left, closed] {
@@ -242,11 +261,14 @@ void Machinery::close(std::chrono::steady_clock::time_point deadline, std::funct
 void Machinery::finish() {
     core_->stop();
     if (plugins_) plugins_->end();
+    if (natives_) natives_->end();
     workers_.join();
     clock_memory_.reset();
     spool_->close();
     for (const auto& shard : shards_) shard->join();
     shards_.clear();
+    // A plugin that does not come back keeps what it was called with.
+    if (natives_ && natives_->abandoned()) static_cast<void>(natives_.release());
 }
 
 void Machinery::on_actions(std::vector<queue::Action>& actions) {

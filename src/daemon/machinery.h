@@ -17,6 +17,7 @@
 #include "event/events.h"
 #include "event/log.h"
 #include "plugin/images.h"
+#include "plugin/native_host.h"
 #include "plugin/node_host.h"
 #include "reception/census.h"
 #include "spool/id_source.h"
@@ -42,7 +43,7 @@ struct Ground {
 // Everything of an instance that moves mail, connected: the queue core, the spool, the shards. An Engine puts logs,
 // control API and process around it; the simulator puts a fake world around the same.
 //
-// recover(), build(), then either start() for threads, or, in one thread, turns of the core, the spool, the shards'
+// recover(), build(), load_plugins(), then either start() for threads, or, in one thread, turns of the core, the spool, the shards'
 // loops and the workers. close() and then finish() end it.
 class Machinery {
 public:
@@ -53,6 +54,8 @@ public:
     Result<> recover(const config::Settings& settings);
     void build(const config::SettingsPtr& settings);
     Result<> listen();
+    // Before start(): native plugins, which run with the rights that the process has by now. Error: config.
+    Result<> load_plugins();
     void start();
 
     // New settings, already checked. Thread-safe.
@@ -70,6 +73,7 @@ public:
     const Pressure& pressure() const { return *pressure_; }
     const CrashGuard& crash_guard() const { return *crash_guard_; }
     async::Workers& workers() { return workers_; }
+    plugin::Images& images() { return images_; }
     reception::Census& census() { return census_; }
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }
@@ -84,7 +88,8 @@ private:
     void record_removal(queue::Removed removed);
     void write_removal(queue::Removed removed);
     void forget_crashes(const queue::HoldChanged& change);
-    void make_plugin_host(const config::SettingsPtr& settings);
+    void make_plugin_hosts(const config::SettingsPtr& settings);
+    void tell_who_consults();
     void prune_images();
     void begin_quarantine(std::span<const ItemId> suspects, std::span<const spool::HoldRecord> newly_held);
 
@@ -105,9 +110,11 @@ private:
     // The keys are on disk.
     plugin::Images images_{"plugin image "};
     plugin::Images edits_{"plugin edit "};
-    std::unique_ptr<plugin::NodeHost> plugins_;  // null: none is configured
+    std::unique_ptr<plugin::NativeHost> natives_;  // null: no plugin is configured, native or not
+    std::unique_ptr<plugin::NodeHost> plugins_;    // null: no JavaScript plugin is configured
     std::unique_ptr<SpoolAcceptance> plugin_intake_;  // on the plugins' shard
     std::vector<std::string> javascript_plugins_;  // at the start
+    std::vector<config::NativePlugin> native_plugins_;
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

@@ -22,10 +22,8 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       resolving_(shard_.executor()),
       closing_(shard_.executor()),
       newest_(settings) {
+    if (common.natives != nullptr) hooks_ = make_hooks(common);
     if (common.plugins != nullptr) {
-        const plugin::HookSurroundings hooks{
-            *common.plugins, *common.images, *common.edits, router_, acceptance_, common.ids, common.clock, common.events, common.log};
-        hooks_ = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings);
         inbound_hooks_ = std::make_unique<plugin::InboundHooks>(shard_.executor(), *common.plugins, common.log);
     }
     const delivery::Surroundings out{
@@ -35,6 +33,17 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
     const reception::Surroundings in{
         shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census, inbound_hooks_.get()};
     reception_ = std::make_unique<reception::Reception>(in, settings);
+}
+
+std::unique_ptr<plugin::PluginHooks> ShardUnit::make_hooks(const Common& common) {
+    std::unique_ptr<plugin::ShardHooks> node;
+    if (common.plugins != nullptr) {
+        const plugin::HookSurroundings hooks{
+            *common.plugins, *common.images, *common.edits, router_, acceptance_, common.ids, common.clock, common.events, common.log};
+        node = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings_);
+    }
+    return std::make_unique<plugin::PluginHooks>(
+        shard_.executor(), *common.natives, common.plugins, std::move(node), *common.images, router_, common.clock, common.log);
 }
 
 ShardUnit::~ShardUnit() { join(); }

@@ -16,7 +16,7 @@
 #include "dns/resolver.h"
 #include "dns/router.h"
 #include "plugin/inbound_hooks.h"
-#include "plugin/shard_hooks.h"
+#include "plugin/plugin_hooks.h"
 #include "reception/census.h"
 #include "reception/reception.h"
 
@@ -49,9 +49,10 @@ struct Common {
     net::Network& network;
     dns::MakeContext dns;  // null: the real ones
     std::vector<net::IpAddress> ourselves;
-    plugin::NodeHost* plugins = nullptr;  // null: no plugin is configured
-    plugin::Images* images = nullptr;     // with plugins
-    plugin::Images* edits = nullptr;      // with plugins
+    plugin::NativeHost* natives = nullptr;  // null: no plugin is configured, native or not
+    plugin::NodeHost* plugins = nullptr;    // null: no JavaScript plugin is configured
+    plugin::Images* images = nullptr;       // with plugins
+    plugin::Images* edits = nullptr;        // with plugins
 };
 
 // One I/O thread and everything that lives on it.
@@ -77,6 +78,7 @@ public:
     std::vector<net::Endpoint> endpoints() const { return reception_->endpoints(); }
 
 private:
+    std::unique_ptr<plugin::PluginHooks> make_hooks(const Common& common);
     void apply(config::SettingsPtr settings);
     void take(std::vector<queue::Action>& actions);
     Task<> resolve(queue::Resolve wanted);
@@ -90,7 +92,7 @@ private:
     SpoolAcceptance acceptance_;
     std::unique_ptr<dns::Resolver> resolver_;
     dns::Router router_;
-    std::unique_ptr<plugin::ShardHooks> hooks_;
+    std::unique_ptr<plugin::PluginHooks> hooks_;
     std::unique_ptr<plugin::InboundHooks> inbound_hooks_;
     std::unique_ptr<delivery::Courier> courier_;
     std::unique_ptr<reception::Reception> reception_;

@@ -23,8 +23,16 @@ std::string path_text(const mail::Address& address) { return "<" + address.text(
 
 object notes_of(const mail::Message& message) {
     boost::system::error_code error;
-    boost::json::value notes = boost::json::parse(message.notes.empty() ? "{}" : message.notes, error);
+    boost::json::parse_options options;
+    options.max_depth = 256;
+    boost::json::value notes = boost::json::parse(message.notes.empty() ? "{}" : message.notes, error, {}, options);
     return !error && notes.is_object() ? std::move(notes.get_object()) : object();
+}
+
+// What Haraka called a message that it had accepted.
+std::string imported_uuid(const mail::Message& message) {
+    constexpr std::string_view origin = "haraka ";
+    return message.origin.starts_with(origin) ? message.origin.substr(origin.size()) : std::string();
 }
 
 object item_facts(
@@ -41,6 +49,7 @@ object item_facts(
         {"size", message.size()}, {"domain", message.items[work.item.index].domain},
         {"mail_from", path_text(message.envelope.reverse_path)}, {"rcpt_to", std::move(paths)},
         {"places", std::move(places)}, {"notes", notes_of(message)}};
+    if (const std::string uuid = imported_uuid(message); !uuid.empty()) item["uuid"] = uuid;
     if (!image.empty()) item["image"] = image;
     return item;
 }

@@ -1,9 +1,22 @@
 #include "plugin/images.h"
 
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <string_view>
 #include <utility>
 
 namespace sluice::plugin {
+namespace {
+
+constexpr std::size_t image_bytes_max = 64 * 1024;
+
+boost::json::object parse_object(const std::string& text) {
+    boost::system::error_code error;
+    boost::json::value parsed = boost::json::parse(text.empty() ? "{}" : text, error);
+    return !error && parsed.is_object() ? std::move(parsed.get_object()) : boost::json::object();
+}
+
+}  // namespace
 
 bool Images::recover(const std::vector<spool::PolicyRecord>& records) {
     bool any = false;
@@ -44,6 +57,31 @@ void Images::restore(ItemId item, std::string text) {
             images[item] = Image{std::move(text), false, true};
         }
         count_ = images.size();
+    });
+}
+
+bool Images::note(ItemId item, const std::string& given, const boost::json::object& notes) {
+    boost::json::object parts = parse_object(get(item));
+    const boost::json::value* known = parts.if_contains("notes");
+    boost::json::object all = known != nullptr && known->is_object() ? known->get_object() : parse_object(given);
+    for (const auto& [name, value] : notes) all[name] = value;
+    parts["notes"] = std::move(all);
+    // What the notes of the message were before there was an image.
+    if (!parts.contains("live")) parts["live"] = parse_object(given);
+    std::string text = boost::json::serialize(parts);
+    if (text.size() > image_bytes_max) return false;
+    set(item, std::move(text));
+    images_.with([&](auto& images) {
+        for (const auto& [name, value] : notes) images[item].noted[name] = value;
+    });
+    return true;
+}
+
+std::string Images::take_noted(ItemId item) {
+    return images_.with([&](auto& images) {
+        const auto found = images.find(item);
+        if (found == images.end() || found->second.noted.empty()) return std::string();
+        return boost::json::serialize(std::exchange(found->second.noted, {}));
     });
 }
 

@@ -2,6 +2,8 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <boost/json/object.hpp>
+
 #include <atomic>
 #include <string>
 #include <vector>
@@ -42,6 +44,11 @@ public:
     bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
     // What record() put into a batch has not become durable: `text` is what get() said before.
     void restore(ItemId item, std::string text);
+    // A native plugin sets members of the todo's notes, which began as `given` (JSON text, or empty). False: it would be
+    // more than an image may hold, and nothing is set.
+    bool note(ItemId item, const std::string& given, const boost::json::object& notes);
+    // What was noted so since the last call, as JSON text; empty: nothing.
+    std::string take_noted(ItemId item);
     // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
     void record(ItemId item, bool decided, spool::Batch& batch);
 
@@ -50,6 +57,7 @@ private:
         std::string text;
         bool recorded = false;     // this text is in the spool
         bool ever_recorded = false;
+        boost::json::object noted = {};  // by native plugins, and not yet told to the plugin host
     };
     std::string key_of(ItemId item) const { return prefix_ + item.text(); }
 

@@ -65,5 +65,26 @@ TEST(Images, SurviveAndThoseOfForgottenItemsGo) {
     EXPECT_TRUE(batch.empty());
 }
 
+TEST(Images, NativePluginsNoteBesideOthers) {
+    Images images("plugin image ");
+    const boost::json::object first{{"a", 1}}, second{{"b", 2}};
+    EXPECT_TRUE(images.note(one, R"({"given":true})", first));
+    EXPECT_EQ(images.get(one), R"({"notes":{"given":true,"a":1},"live":{"given":true}})");
+    EXPECT_EQ(images.take_noted(one), R"({"a":1})");
+    EXPECT_EQ(images.take_noted(one), "");
+    images.set(one, R"({"notes":{"a":1,"script":3},"live":{},"force_tls":true})");
+    EXPECT_TRUE(images.note(one, "", second));
+    EXPECT_EQ(images.get(one), R"({"notes":{"a":1,"script":3,"b":2},"live":{},"force_tls":true})");
+    EXPECT_EQ(images.take_noted(two), "");
+
+    const boost::json::object huge{{"a", std::string(70'000, 'x')}};
+    EXPECT_FALSE(images.note(one, "", huge));
+    EXPECT_EQ(images.take_noted(one), R"({"b":2})");
+
+    spool::Batch batch;
+    images.record(one, false, batch);
+    EXPECT_EQ(batch.size(), 1U);
+}
+
 }  // namespace
 }  // namespace sluice::plugin

@@ -78,6 +78,12 @@ NodeHost::NodeHost(
           return found;
       }()),
       directory_(settings.directory),
+      javascript_(settings.javascript_plugins),
+      native_([&] {
+          std::vector<std::string> names = config::native_plugin_names(settings.directory);
+          for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
+          return names;
+      }()),
       log_level_(settings.log.level),
       log_(log),
       disk_pool_(disk_pool),
@@ -286,10 +292,9 @@ Result<> NodeHost::begin() {
 }
 
 std::string NodeHost::hello() const {
-    boost::json::array native;
-    for (const std::string& name : config::native_plugin_names(directory_)) native.emplace_back(name);
+    const boost::json::array native(native_.begin(), native_.end()), order(javascript_.begin(), javascript_.end());
     const boost::json::object message{
-        {"t", "hello"}, {"version", protocol_version}, {"directory", directory_}, {"native", std::move(native)},
+        {"t", "hello"}, {"version", protocol_version}, {"directory", directory_}, {"native", native}, {"order", order},
         {"addresses", settings_.addresses}, {"log_level", log_level_}};
     return boost::json::serialize(message);
 }
@@ -468,6 +473,7 @@ void NodeHost::handle_ready(const boost::json::object& message) {
     if (!list_of(message, "broken").empty()) return give_up(list_of(message, "broken"));
     log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
     state_ = State::ready;
+    listeners_.set(read_listeners(message));
     if (hooks_.exchange(hooks) != hooks) on_hooks_();
     for (Question* question : std::exchange(waiting_, {})) send_question(*question);
     if (closing_) check_questions(Clock::now());
@@ -486,6 +492,27 @@ void NodeHost::tell_of_plugins(const boost::json::object& message) {
             "plugins", "a plugin waits for a hook that is not called",
             {{"plugin", text_of(uncalled.get_object(), "plugin")}, {"hook", text_of(uncalled.get_object(), "hook")}});
     }
+}
+
+// {"get_mx": [[0, 2], [10, 1]]}: priority and place of each listener.
+JavaScriptListenersPtr NodeHost::read_listeners(const boost::json::object& message) {
+    auto listeners = std::make_shared<JavaScriptListeners>();
+    listeners->known = true;
+    const boost::json::value* places = message.if_contains("places");
+    if (places == nullptr || !places->is_object()) {
+        listeners->known = false;
+        return listeners;
+    }
+    for (const auto& [hook, list] : places->get_object()) {
+        if (!list.is_array()) continue;
+        for (const boost::json::value& place : list.get_array()) {
+            if (!place.is_array() || place.get_array().size() != 2) continue;
+            const auto& pair = place.get_array();
+            if (!pair[0].is_number() || !pair[1].is_number()) continue;
+            listeners->places[std::string(hook)].push_back({pair[0].to_number<double>(), pair[1].to_number<double>()});
+        }
+    }
+    return listeners;
 }
 
 // Mail must not go past a plugin that would have decided about it. The next host finds the plugin mended, perhaps.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "async/mailbox.h"
+#include "async/published.h"
 #include "async/shard.h"
 #include "async/task_group.h"
 #include "async/workers.h"
@@ -28,6 +29,7 @@
 #include "plugin/child.h"
 #include "plugin/frames.h"
 #include "plugin/log_tap.h"
+#include "plugin/plan.h"
 #include "reception/hooks.h"
 
 namespace sluice::plugin {
@@ -103,6 +105,8 @@ public:
     }
     // Some plugin decides about routes.
     bool routes() const { return (hooks_ & routes_bit) != 0; }
+    // Where they stand in the order of all plugins.
+    JavaScriptListenersPtr listeners() const { return listeners_.get(); }
 
 private:
     enum class Care : std::uint8_t { counted, none, must_arrive };  // about what is dropped
@@ -142,6 +146,7 @@ private:
     bool understand(const Frame& frame);
     void handle(boost::json::object& message);
     void handle_ready(const boost::json::object& message);
+    static JavaScriptListenersPtr read_listeners(const boost::json::object& message);
     unsigned listen(const boost::json::object& hooks);
     void tell_of_plugins(const boost::json::object& message);
     void give_up(const boost::json::array& broken);
@@ -150,6 +155,8 @@ private:
 
     const config::PluginHostSettings settings_;
     const std::string directory_;
+    const std::vector<std::string> javascript_;
+    const std::vector<std::string> native_;  // that it leaves to us, as they are listed
     const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
@@ -157,6 +164,7 @@ private:
     const std::function<void()> on_hooks_;
     std::atomic<unsigned> hooks_ = ~0u;
     LogTap log_tap_;
+    async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;

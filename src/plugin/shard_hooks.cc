@@ -17,7 +17,21 @@ using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
 
-// The todo's wishes for this attempt, on a copy of the route.
+Before deferral(std::string text, std::string by = {}) {
+    Before before;
+    before.what = Before::What::defer;
+    before.text = std::move(text);
+    before.by = std::move(by);
+    return before;
+}
+
+// Message::origin of what went to recipients that a plugin added.
+constexpr std::string_view added_by = "added by plugin ";
+
+std::string spans_member(const Span& span) { return span.text.empty() ? std::string() : ",\"spans\":" + span.text; }
+
+}  // namespace
+
 queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms) {
     auto changed = std::make_shared<queue::Route>(*route);
     if (terms.contains("force_tls")) changed->transport.force_tls = true;
@@ -27,18 +41,10 @@ queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::obje
     return changed;
 }
 
-// Message::origin of what went to recipients that a plugin added.
-constexpr std::string_view added_by = "added by plugin ";
-
-Before deferral(std::string text, std::string by = {}) {
-    Before before;
-    before.what = Before::What::defer;
-    before.text = std::move(text);
-    before.by = std::move(by);
-    return before;
+std::string domain_of(const boost::json::object& terms, std::string own) {
+    const auto wanted = mail::normalise_domain(text_member(terms, "domain"));
+    return wanted ? *wanted : std::move(own);
 }
-
-}  // namespace
 
 ShardHooks::ShardHooks(
     async::Executor executor, const HookSurroundings& surroundings, config::SettingsPtr settings)
@@ -47,7 +53,10 @@ ShardHooks::ShardHooks(
           for (Question* question : questions) question->done.set();
       }) {}
 
-Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text) {
+Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text, Span& span) {
+    text += spans_member(span);
+    // What native plugins have noted since: it knows the rest.
+    if (const std::string noted = around_.images.take_noted(item); !noted.empty()) text += ",\"noted\":" + noted;
     Question question(hook, std::move(text), executor_);
     question.back = &answers_;
     around_.host.ask(question);
@@ -55,13 +64,20 @@ Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::s
     if (question.answer) {
         std::string image = text_member(*question.answer, "image");
         if (!image.empty()) around_.images.set(item, std::move(image));
+        const boost::json::value* decided = question.answer->if_contains("decided");
+        span.decided = decided != nullptr && decided->is_bool() && decided->get_bool();
     }
     co_return std::move(question.answer);
 }
 
 Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePtr message) {
+    Span whole;
+    co_return co_await before_attempt(work, std::move(message), whole);
+}
+
+Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePtr message, Span& span) {
     auto answer = co_await ask(
-        Hook::before_attempt, work.item, attempt_question(work, *message, around_.images.get(work.item), around_.clock));
+        Hook::before_attempt, work.item, attempt_question(work, *message, around_.images.get(work.item), around_.clock), span);
     Before before;
     if (!answer) {
         if (answer.error().code == Errc::cancelled) {
@@ -88,14 +104,14 @@ Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePt
         before.what = Before::What::removed;
         co_return before;
     }
-    co_await interpret(work, *message, *answer, before);
+    co_await interpret(work, *message, *answer, span, before);
     if (some_removed) before.pending = std::move(left);
     co_return before;
 }
 
 // What an answer says, apart from changes.
 Task<> ShardHooks::interpret(
-    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Before& before) {
+    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
     const std::string what = text_member(answer, "what");
     before.by = text_member(answer, "by");
     before.text = text_member(answer, "text");
@@ -108,24 +124,24 @@ Task<> ShardHooks::interpret(
     } else if (what == "denysoft" || what == "failed") {
         before.what = Before::What::defer;
     } else {
-        co_await choose_route(work, message, answer, before);
+        co_await choose_route(work, message, answer, span, before);
     }
 }
 
 Task<> ShardHooks::choose_route(
-    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Before& before) {
+    const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
     auto hosts = mx_member(answer);
     if (!hosts) {
         before = deferral(hosts.error().detail);
         co_return;
     }
     const boost::json::value* terms = answer.if_contains("terms");
-    const bool has_terms = terms != nullptr && terms->is_object() && !terms->get_object().empty();
+    const bool in_part = !span.text.empty();
+    const bool any_terms = terms != nullptr && terms->is_object();
+    if (in_part && any_terms) span.terms = terms->get_object();
+    const bool has_terms = !in_part && any_terms && !terms->get_object().empty();
     std::string domain = message.items[work.item.index].domain;
-    if (has_terms) {
-        const auto wanted = mail::normalise_domain(text_member(terms->get_object(), "domain"));
-        if (wanted) domain = *wanted;
-    }
+    if (any_terms) domain = domain_of(terms->get_object(), std::move(domain));
     if (hosts->empty() && !has_terms) co_return;
     if (hosts->empty()) {
         auto route = co_await around_.router.resolve(domain);
@@ -148,10 +164,15 @@ Task<> ShardHooks::choose_route(
 }
 
 Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
+    Span whole;
+    co_return co_await deferred(about, whole);
+}
+
+Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& span) {
     const delivery::Attempted& attempted = about.attempted;
     const ItemId item = attempted.work.item;
-    const auto answer =
-        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, around_.images.get(item), around_.clock));
+    const auto answer = co_await ask(
+        Hook::deferred, item, hearing_question(Hook::deferred, about, around_.images.get(item), around_.clock), span);
     AfterDeferral after;
     if (!answer) co_return after;
     const std::string what = text_member(*answer, "what");
@@ -182,15 +203,24 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
 }
 
 Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about) {
+    Span whole;
+    co_return co_await bounce(about, whole);
+}
+
+Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about, Span& span) {
     const ItemId item = about.attempted.work.item;
-    const auto answer = co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, around_.images.get(item), around_.clock));
+    const auto answer =
+        co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, around_.images.get(item), around_.clock), span);
     if (!answer || text_member(*answer, "what") != "silent") co_return std::nullopt;
     co_return text_member(*answer, "by");
 }
 
-void ShardHooks::delivered(const delivery::Hearing& about) {
+void ShardHooks::delivered(const delivery::Hearing& about) { delivered(about, Span()); }
+
+void ShardHooks::delivered(const delivery::Hearing& about, const Span& span) {
     const ItemId item = about.attempted.work.item;
-    around_.host.tell(R"({"t":"hook",)" + hearing_question(Hook::delivered, about, around_.images.get(item), around_.clock) + "}");
+    around_.host.tell(
+        R"({"t":"hook",)" + hearing_question(Hook::delivered, about, around_.images.get(item), around_.clock) + spans_member(span) + "}");
 }
 
 void ShardHooks::ended(ItemId item) { around_.host.forget(item); }

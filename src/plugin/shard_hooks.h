@@ -12,6 +12,18 @@
 
 namespace sluice::plugin {
 
+// A part of a hook's listeners that the plugin host is asked for, between native plugins; and what comes back. Value.
+struct Span {
+    std::string text;           // JSON, see plan.h; empty: all of them
+    bool decided = false;       // one of them has ended the chain
+    boost::json::object terms;  // what they want of this attempt by way of the todo; not obeyed yet, where it is a part
+};
+
+// The todo's wishes for an attempt, on a copy of the route.
+queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms);
+// The domain whose route is wanted: the item's own, or what the todo has become.
+std::string domain_of(const boost::json::object& terms, std::string own);
+
 // What the hooks of a shard work with; everything outlives them.
 struct HookSurroundings {
     NodeHost& host;
@@ -40,12 +52,20 @@ public:
     void record(ItemId item, bool decided, spool::Batch& batch) override;
     void ended(ItemId item) override;
 
+    // The same of a part.
+    Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message, Span& span);
+    Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about, Span& span);
+    Task<std::optional<std::string>> bounce(const delivery::Hearing& about, Span& span);
+    void delivered(const delivery::Hearing& about, const Span& span);
+
 private:
-    Task<Result<boost::json::object>> ask(delivery::Hook hook, ItemId item, std::string text);
+    Task<Result<boost::json::object>> ask(delivery::Hook hook, ItemId item, std::string text, Span& span);
     Task<> interpret(
-        const queue::Work& work, const mail::Message& message, const boost::json::object& answer, delivery::Before& before);
+        const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
+        delivery::Before& before);
     Task<> choose_route(
-        const queue::Work& work, const mail::Message& message, const boost::json::object& answer, delivery::Before& before);
+        const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
+        delivery::Before& before);
 
     Editing editing_of(
         const boost::json::object& answer, const mail::Message& message, ItemId item,

@@ -60,7 +60,7 @@ Result<> FileJournal::take_stock(std::vector<std::uint32_t>& segments, RecoveryR
             } else {
                 discard(name, report);
             }
-        } else if (name.ends_with(".tmp")) {
+        } else if (name == "reserve.tmp") {
             discard(name, report);
         }
     }

@@ -74,13 +74,25 @@ Result<> Ledger::apply_message(std::uint32_t segment, const Fact& fact) {
     }
     // A copy: it stands for the message from now on.
     Live& live = live_[found];
-    if (live.segment != segment) older_copies_[segment].insert(live.segment);
+    keep_older(segment, live.segment);
     leave(tallies_.at(live.segment), live);
     live.segment = segment;
     live.offset = static_cast<std::uint32_t>(fact.offset / 8);
     live.length = fact.length;
     enter(tallies_.at(segment), live);
     return {};
+}
+
+// `older` may hold a copy of what stands in `segment`, and so may all that hold copies of what stands in `older`, though that goes.
+void Ledger::keep_older(std::uint32_t segment, std::uint32_t older) {
+    if (older == segment) return;
+    std::set<std::uint32_t>& copies = older_copies_[segment];
+    copies.insert(older);
+    const auto before = older_copies_.find(older);
+    if (before == older_copies_.end()) return;
+    for (const std::uint32_t oldest : before->second) {
+        if (oldest != segment) copies.insert(oldest);
+    }
 }
 
 void Ledger::enter(Tally& tally, const Live& live) {
@@ -175,7 +187,7 @@ Result<> Ledger::apply_outcome(std::uint32_t segment, const Fact& fact) {
     ++tallies_.at(segment).outcomes[named];
     const Index found = live_.find(outcome_.item.message);
     if (found == none) return {};
-    if (live_[found].segment != named) older_copies_[named].insert(live_[found].segment);
+    keep_older(named, live_[found].segment);
     decide(outcome_.item.message, outcome_.recipients);
     return {};
 }

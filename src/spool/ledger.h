@@ -130,6 +130,7 @@ private:
     void forget(Index at);
     void drop_note(std::uint32_t segment);
     void take_early_notes(MessageId id);
+    void keep_older(std::uint32_t segment, std::uint32_t older);
     void leave(Tally& tally, const Live& live);
     void enter(Tally& tally, const Live& live);
     bool outcome_matters(std::uint32_t segment, std::uint32_t message_segment) const;

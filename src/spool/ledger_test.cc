@@ -85,6 +85,21 @@ TEST_F(LedgerTest, AnOutcomeMattersWhileAnOlderCopyOfItsMessageExists) {
     EXPECT_TRUE(ledger_.dead(6));
 }
 
+// The copy in between went first.
+TEST_F(LedgerTest, AnOutcomeMattersWhileACopyOfACopyExists) {
+    const Fact told = outcome(1, 3);
+    apply(1, message(1, 512));
+    apply(2, message(1, 4096));
+    apply(3, message(1, 8192));
+    ledger_.remove_segment(2);
+    apply(3, told);
+    EXPECT_FALSE(ledger_.find(MessageId{1}));
+    EXPECT_TRUE(ledger_.matters(3, told));
+    EXPECT_FALSE(ledger_.dead(3));
+    ledger_.remove_segment(1);
+    EXPECT_TRUE(ledger_.dead(3));
+}
+
 TEST_F(LedgerTest, AnOutcomeThatNamesAGoneCopyStillMattersForTheOriginal) {
     const Fact told = outcome(1, 5);
     ledger_.remove_segment(5);

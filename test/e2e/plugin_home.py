@@ -16,11 +16,11 @@ PLUGINS = {"haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
 
-def node_modules():
-    """The folder with all of it; skips the test where there is no Node, no npm or no registry."""
+def node_modules(also=None):
+    """The folder with all of it, and packages that only one test needs; skips the test where there is no Node, no npm or no registry."""
     if not shutil.which("node"):
         raise unittest.SkipTest("node is not installed")
-    wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS
+    wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS | (also or {})
     package = json.dumps(
         {"name": "sluice-plugin-tests", "private": True, "dependencies": wanted, "overrides": OVERRIDES}, sort_keys=True)
     folder = ROOT / "build" / "node" / hashlib.sha256(package.encode()).hexdigest()[:12]
@@ -44,9 +44,9 @@ def node_modules():
 class PluginEngine:
     """Adds plugins to an engine of the world."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, also=None):
         self.engine = engine
-        self.modules = node_modules()
+        self.modules = node_modules(also)
         engine.set("plugin_host.ini", folder=HOST)
 
     def add(self, name, source=None):

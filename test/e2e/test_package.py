@@ -49,7 +49,8 @@ class Package(unittest.TestCase):
 
     def test_has_everything_in_its_place(self):
         for file in ("usr/bin/sluice", "lib/systemd/system/sluice.service", "usr/share/man/man8/sluice.8.gz",
-                     "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz", "etc/sluice/smtp.ini"):
+                     "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz", "etc/sluice/smtp.ini",
+                     "usr/include/sluice/plugin.h", "usr/include/sluice/plugin.hpp"):
             self.assertTrue((self.root / file).is_file(), file)
         for folder in ("var/lib/sluice/queue", "var/lib/sluice/plugins", "var/log/sluice"):
             self.assertTrue((self.root / folder).is_dir(), folder)

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <absl/container/flat_hash_map.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "delivery/hooks.h"
+#include "dns/router.h"
+#include "plugin/images.h"
+#include "plugin/native_host.h"
+#include "plugin/plan.h"
+#include "plugin/shard_hooks.h"
+
+namespace sluice::plugin {
+
+// The hooks of one shard, answered by native plugins and the plugin host in one chain. Without native plugins for a hook
+// the plugin host is asked as if there were none; without JavaScript plugins there is no plugin host. Shard-owned.
+class PluginHooks final : public delivery::Hooks {
+public:
+    // `node` is null when there is no plugin host, and `node_hooks` then, too.
+    PluginHooks(
+        async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
+        dns::Router& router, const Clock& clock, event::Log& log);
+
+    void configure(config::SettingsPtr settings) {
+        if (node_hooks_ != nullptr) node_hooks_->configure(std::move(settings));
+    }
+    bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
+    mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override;
+    Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
+    Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
+    Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
+    void delivered(const delivery::Hearing& about) override;
+    void record(ItemId item, bool decided, spool::Batch& batch) override;
+    void ended(ItemId item) override;
+
+private:
+    using Steps = std::vector<Step>;
+    struct Planned {
+        JavaScriptListenersPtr listeners;
+        std::shared_ptr<const Steps> steps;
+    };
+    // A route to the hosts of an answer, kept for a moment for those that ask the same.
+    struct Known {
+        queue::RoutePtr route;
+        Instant until;
+    };
+    struct Course;
+
+    std::shared_ptr<const Steps> steps_of(delivery::Hook hook);
+    std::unique_ptr<NativeQuestion> begin(const NativeListener& listener, NativeEvent& event, NativeReply& reply);
+    Task<> wait(NativeQuestion& question, NativeReply& reply);
+    void tell_silence(const NativeListener& listener, ItemId item, const NativeReply& reply);
+    Task<> hear(const NativeListener& listener, const delivery::Hearing& about, NativeReply& reply);
+    void note(const NativeListener& listener, ItemId item, const mail::Message& message, const NativeReply& reply, boost::json::object& terms);
+    Task<bool> ask_node(const Step& step, Course& course);
+    bool weigh_gate(const NativeListener& listener, const NativeReply& reply, const queue::Work& work, Course& course);
+    bool weigh_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
+    Task<> look_up_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
+    Task<> obey_terms(const std::string& domain, Course& course);
+    bool weigh_deferral(const NativeListener& listener, const NativeReply& reply, ItemId item, delivery::AfterDeferral& after);
+
+    const async::Executor executor_;
+    NativeHost& natives_;
+    NodeHost* const node_;
+    const std::unique_ptr<ShardHooks> node_hooks_;
+    Images& images_;
+    dns::Router& router_;
+    const Clock& clock_;
+    event::Log& log_;
+    async::Mailbox<NativeQuestion*> answers_;
+    std::array<Planned, delivery::hook_count> plans_;
+    absl::flat_hash_map<std::string, Known> routes_;  // by domain and hosts
+    std::string route_key_, spare_mx_;                // buffers, for answers that come at once
+};
+
+}  // namespace sluice::plugin
