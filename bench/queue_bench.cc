@@ -277,6 +277,38 @@ void reload_pause(benchmark::State& state) {
 }
 BENCHMARK(reload_pause)->Arg(0)->Arg(1)->Arg(2)->Iterations(6)->UseManualTime()->Unit(benchmark::kMillisecond);
 
+// The same, with a million messages that are ready, each a job of its own, which is counted from then on: the longest single step until all are sorted.
+void reload_sorts(benchmark::State& state) {
+    double worst = 0;
+    for (auto _ : state) {
+        state.PauseTiming();
+        Options options;
+        options.policies = policies("[{fields: [], default: {rate: {count: 1, interval: 86400, algorithm: fixedwindow}}}]");
+        Load load(options, 100);
+        for (std::uint32_t i = 0; i < 1'000'000; ++i) {
+            Admit mail = load.mail(i % 100);
+            mail.job = "job" + std::to_string(i);
+            load.tell(std::move(mail));
+            if (i < 200) load.settle();
+        }
+        options.policies = policies("[{fields: [jobid], default: {rate: {count: 1, interval: 86400, algorithm: fixedwindow}}},"
+                                    " {fields: [], default: {rate: {count: 1, interval: 86400, algorithm: fixedwindow}}}]");
+        state.ResumeTiming();
+        Event event = Configure{std::move(options)};
+        do {
+            const auto begin = std::chrono::steady_clock::now();
+            load.tell(std::move(event));
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+            worst = std::max(worst, took.count());
+            event = Tick{};
+            load.now += Duration(2);
+            load.actions.clear();
+        } while (load.core.stats().backlog > 0);
+    }
+    state.counters["worst_ms"] = worst * 1e3;
+}
+BENCHMARK(reload_sorts)->Iterations(1)->Unit(benchmark::kMillisecond);
+
 // The usual case under a delivery.yaml that asks for the host.
 void busy_domain_under_delivery_file(benchmark::State& state) {
     Problems problems;

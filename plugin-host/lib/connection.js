@@ -73,8 +73,9 @@ class Connection {
             this.tls.cipher = { name: told.tls.cipher, standardName: told.tls.cipher, version: told.tls.version }
         }
         const host = told.helo || null
-        if (host === this.hello.host) return
-        this.hello = { host, verb: host && (told.esmtp ? 'EHLO' : 'HELO') }
+        const verb = host && (told.esmtp ? 'EHLO' : 'HELO')
+        if (host === this.hello.host && verb === this.hello.verb) return
+        this.hello = { host, verb }
         if (host) this.results.add({ name: 'helo' }, this.hello)
     }
 
@@ -84,17 +85,9 @@ class Connection {
         const uuid = `${this.uuid}.${number}`
         if (!this.transaction || this.transaction.uuid !== uuid) {
             this.tran_count = number
-            this.transaction = new Transaction(uuid, sessionConfig())
-            this.transaction.results = new ResultStore(this)
-            this.transaction.mail_from = makeAddress(mail_from)
-            this.transaction.message_stream.on('error', (error) => this.logerror(`message_stream: ${error.message}`))
-            hide(this.transaction, 'known', { mail_from: this.transaction.mail_from.format(), rcpt_to: [] })
+            begin(this, uuid, makeAddress(mail_from))
         }
-        for (const recipient of rcpt_to) {
-            const address = makeAddress(recipient)
-            this.transaction.rcpt_to.push(address)
-            this.transaction.known.rcpt_to.push(address.format())
-        }
+        addRecipients(this.transaction, rcpt_to.map(makeAddress))
         if (relaying !== undefined) this.transaction._relaying = relaying
     }
 
@@ -225,6 +218,24 @@ class Connection {
     }
 }
 
+// A transaction of `owner`, which has Haraka's logging methods.
+function begin(owner, uuid, mailFrom) {
+    const transaction = new Transaction(uuid, sessionConfig())
+    owner.transaction = transaction
+    transaction.results = new ResultStore(owner)
+    transaction.mail_from = mailFrom
+    transaction.message_stream.on('error', (error) => owner.logerror(`message_stream: ${error.message}`))
+    hide(transaction, 'known', { mail_from: mailFrom.format(), rcpt_to: [] })
+    return transaction
+}
+
+function addRecipients(transaction, addresses) {
+    for (const address of addresses) {
+        transaction.rcpt_to.push(address)
+        transaction.known.rcpt_to.push(address.format())
+    }
+}
+
 function hide(object, name, value) {
     Object.defineProperty(object, name, { value, enumerable: false, writable: true, configurable: true })
 }
@@ -249,4 +260,4 @@ function sessionConfig() {
     })
 }
 
-module.exports = { Connection, replyOf, sessionConfig }
+module.exports = { Connection, addRecipients, begin, replyOf, sessionConfig }

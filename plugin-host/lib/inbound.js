@@ -7,7 +7,7 @@ const netUtils = require('haraka-net-utils')
 const utils = require('haraka-utils')
 const config = require('haraka-config')
 const { runHook } = require('./chain')
-const { Connection, replyOf, sessionConfig } = require('./connection')
+const { Connection, addRecipients, begin, replyOf, sessionConfig } = require('./connection')
 const { imageText } = require('./items')
 const { textOf } = require('./logger')
 
@@ -140,7 +140,8 @@ async function rcpt(host, connection, told) {
     const action = { ok: 'accept', denysoft: 'tempfail' }[found.what] || 'reject'
     connection.rcpt_incr(address, action, answer.msg, answer.code)
     if (action !== 'accept') {
-        transaction.rcpt_to = transaction.rcpt_to.filter((one) => one !== address)
+        const place = transaction.rcpt_to.indexOf(address)
+        if (place !== -1) transaction.rcpt_to.splice(place, 1)
         return found
     }
     transaction.known.rcpt_to.push(text)
@@ -158,11 +159,27 @@ async function content(host, connection, told) {
     if (transaction.mime_part_count >= parts) return { what: 'deny', code: 554, text: ['Too many MIME parts'] }
     const found = await decide(host, connection, told)
     if (isDenied(found)) connection.count(found.what === 'deny' ? 'reject' : 'tempfail')
-    if (found.what !== 'cont') return found
-    Object.assign(found, envelopeChanges(transaction), { notes: notesText(host, transaction) })
+    return found.what === 'cont' ? keep(host, transaction, original, told) : found
+}
+
+// The message stays with the engine, as plugins have made it.
+async function keep(host, transaction, original, told) {
+    const found = { what: 'cont', ...envelopeChanges(transaction), notes: notesText(host, transaction) }
     host.items.adopt(told.message, transaction.notes)
     found.changed = await sendChanges(host, transaction, original, told.id)
     return found
+}
+
+// A message that no session brought: nothing but the last chance to change it.
+async function injected(host, told) {
+    const sender = {}
+    host.logger.addTo(sender, () => ({ origin: 'outbound', session: told.message }))
+    const transaction = begin(sender, told.message, host.makeAddress(told.tx.mail_from))
+    addRecipients(transaction, told.tx.rcpt_to.map(host.makeAddress))
+    Object.assign(transaction.notes, told.notes)
+    const original = await load(host, transaction, told)
+    await runHook(host.registry, host.logger, 'pre_send_trans_email', sender, undefined, HEARS)
+    return keep(host, transaction, original, told)
 }
 
 // The header at once; the body only when somebody wants it parsed.
@@ -170,9 +187,11 @@ async function load(host, transaction, told) {
     const fetch = () => host.fetchContent(told.id)
     const stream = transaction.message_stream
     transaction.data_bytes = told.size
+    // Plugins may have added fields before there was content.
+    const added = transaction.header.header_list.length
     if (transaction.parse_body) await transaction.receive(await fetch())
     else transaction.lend(Buffer.from(told.header, 'base64'), fetch)
-    return { stream, header: transaction.header.header_list.join('') }
+    return { stream, header: transaction.header.header_list.slice(added).join('') }
 }
 
 async function decide(host, connection, told) {
@@ -295,6 +314,7 @@ class Sessions {
     }
 
     take(message) {
+        if (message.point === 'injected') return void this.answer(message, () => injected(this.host, message), message.message)
         const { uuid } = message.client
         let connection = this.connections.get(uuid)
         if (!connection) {
@@ -309,17 +329,25 @@ class Sessions {
     }
 
     async handle(connection, message) {
-        let answer
-        try {
+        await this.answer(message, async () => {
             connection.update(message.client)
             if (message.tx) connection.enter(message.tx)
-            answer = await SESSION_POINTS[message.point](this.host, connection, message)
+            const answer = await SESSION_POINTS[message.point](this.host, connection, message)
+            const disconnect = answer?.disconnect || connection.ending || undefined
+            return { ...answer, ...connection.changes(), disconnect }
+        }, connection.uuid)
+        if (message.point === 'left') this.connections.delete(connection.uuid)
+    }
+
+    async answer(message, find, session) {
+        let answer
+        try {
+            answer = await find()
         } catch (error) {
-            this.host.logger.log(this.host.logger.LOGCRIT, [`${message.point}: ${textOf(error)}`], { session: connection.uuid })
+            this.host.logger.log(this.host.logger.LOGCRIT, [`${message.point}: ${textOf(error)}`], { session })
             answer = { what: 'denysoft', code: 451, text: ['Plugins failed; please try again later'] }
         }
-        this.reply(message, { ...answer, ...connection.changes(), disconnect: answer?.disconnect || connection.ending || undefined })
-        if (message.point === 'left') this.connections.delete(connection.uuid)
+        this.reply(message, answer)
     }
 
     reply({ id }, answer) {

@@ -158,9 +158,19 @@ void print_rest(const json::object& answer, std::size_t shown) {
 struct ConditionOptions {
     Common common;
     std::vector<std::string> rates;
-    std::string kind, policy, connect_interval;
+    std::string kind, policy, connect_interval, transport;
     std::optional<std::uint64_t> concurrency, messages, bytes;
+    bool fixed_window = false;
 };
+
+// "N" or "N/SECONDS", as the policy file would say it; one of several must not look like a plain number, which would make the list a single rate.
+json::value rate_of(const std::string& text, bool fixed_window, bool one_of_several) {
+    const std::size_t slash = text.find('/');
+    const bool is_plain = slash == std::string::npos;
+    if (!fixed_window) return json::value(is_plain && one_of_several ? text + "/1" : text);
+    return json::object{
+        {"count", text.substr(0, slash)}, {"interval", is_plain ? "1" : text.substr(slash + 1)}, {"algorithm", "fixedwindow"}};
+}
 
 Result<json::object> body_of(const ConditionOptions& options) {
     json::object body, then;
@@ -169,13 +179,14 @@ Result<json::object> body_of(const ConditionOptions& options) {
     if (!tests.empty()) body["if"] = std::move(tests);
     if (!options.kind.empty()) body["class"] = options.kind;
     if (!options.policy.empty()) body["policy"] = options.policy;
-    if (options.rates.size() == 1) then["rate"] = options.rates.front();
+    if (options.fixed_window && options.rates.empty()) return fail(Errc::bad_input, "--fixed-window is about rates: expected --rate beside it");
+    if (options.rates.size() == 1) then["rate"] = rate_of(options.rates.front(), options.fixed_window, false);
     if (options.rates.size() > 1) {
         json::array rates;
-        // A plain number would make the list a single rate.
-        for (const std::string& rate : options.rates) rates.emplace_back(rate.find('/') == std::string::npos ? rate + "/1" : rate);
+        for (const std::string& rate : options.rates) rates.push_back(rate_of(rate, options.fixed_window, true));
         then["rate"] = std::move(rates);
     }
+    if (!options.transport.empty()) then["transport"] = options.transport;
     if (options.concurrency) then["concurrency"] = *options.concurrency;
     if (!options.connect_interval.empty()) then["connectinterval"] = options.connect_interval;
     if (options.messages) then["messages_per_connection"] = *options.messages;
@@ -256,7 +267,9 @@ void add_condition_commands(CLI::App& policy, Session& session) {
     CLI::App* add = policy.add_subcommand("add", "override the limits of the buckets that match; exit code 0 means that it survives restarts");
     add_common_options(*add, options->common);
     add->add_option("--rate", options->rates, "N a second, or N/SECONDS; may be repeated")->allow_extra_args(false)->take_all();
+    add->add_flag("--fixed-window", options->fixed_window, "of each rate: as fast as they come, then none until the interval has passed");
     add->add_option("--concurrency", options->concurrency, "sessions at once");
+    add->add_option("--transport", options->transport, "mail goes out from the addresses of this one");
     add->add_option("--connect-interval", options->connect_interval, "seconds between the openings of two sessions");
     add->add_option("--messages-per-connection", options->messages, "then the session is closed");
     add->add_option("--bytes-per-second", options->bytes, "octets of the messages that start");

@@ -28,6 +28,7 @@ HttpReply refuse(const Error& error) {
         case Errc::not_found: return refuse(404, error.detail);
         case Errc::bad_input: return refuse(422, error.detail);
         case Errc::too_large: return refuse(413, error.detail);
+        case Errc::unreachable:
         case Errc::disk_full:
         case Errc::disk_failed: return refuse(503, error.detail);
         default: return refuse(500, error.text());

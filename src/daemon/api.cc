@@ -12,6 +12,7 @@
 #include "daemon/filtering.h"
 #include "dns/nexthop.h"
 #include "reception/injection.h"
+#include "reception/revision.h"
 
 namespace sluice::daemon {
 namespace {
@@ -46,6 +47,9 @@ Api::Api(Engine& engine, async::Executor executor)
       policy_desk_(engine, executor, acceptance_),
       import_desk_(engine),
       tasks_(executor) {
+    if (plugin::NodeHost* host = engine.machinery_->plugins()) {
+        hooks_ = std::make_unique<plugin::InboundHooks>(executor, *host, *engine.log_);
+    }
     recover_keys();
 }
 
@@ -177,7 +181,10 @@ Task<Result<control::InjectReply>> Api::wait_for(PendingPtr pending) {
 // Makes the message durable, with the key that names it in the same batch.
 Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
     const std::string key = request.idempotency_key;
-    CO_TRY(const mail::MessagePtr message, message_of(std::move(request)));
+    CO_TRY(mail::MessagePtr message, message_of(std::move(request)));
+    if (hooks_ && hooks_->wants(reception::Hook::injected)) {
+        CO_TRY(message, co_await offer_to_plugins(std::move(message)));
+    }
     spool::Batch batch;
     if (!key.empty()) {
         batch.emplace_back(spool::PolicyRecord{
@@ -191,6 +198,19 @@ Task<Result<control::InjectReply>> Api::queue(control::InjectRequest request) {
     control::InjectReply reply;
     reply.id = message->id;
     co_return reply;
+}
+
+// Plugins may change it, sign it say; they cannot refuse it.
+Task<Result<mail::MessagePtr>> Api::offer_to_plugins(mail::MessagePtr message) {
+    const std::string content = message->trace + message->content;
+    reception::Occasion about;
+    about.transaction.emplace().envelope = &message->envelope;
+    about.content = &content;
+    about.message = message->id;
+    about.text = message->notes;
+    reception::Answer answer = co_await hooks_->ask(reception::Hook::injected, about);
+    if (answer.what != reception::Answer::What::go_on) co_return fail(Errc::unreachable, "plugins do not answer; please try again later");
+    co_return reception::revise(*message, std::move(answer), engine_.settings()->outbound.always_split);
 }
 
 Result<mail::MessagePtr> Api::message_of(control::InjectRequest request) {

@@ -19,6 +19,7 @@
 #include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
 #include "daemon/survey_desk.h"
+#include "plugin/inbound_hooks.h"
 
 namespace sluice::daemon {
 
@@ -82,6 +83,7 @@ private:
     Task<Result<control::InjectReply>> queue(control::InjectRequest request);
     Task<> close_server(control::Server& server, std::function<void()> closed);
     Task<> flush_all();
+    Task<Result<mail::MessagePtr>> offer_to_plugins(mail::MessagePtr message);
     Result<mail::MessagePtr> message_of(control::InjectRequest request);
     void remember_key(const std::string& key, Seen seen);
     void recover_keys();
@@ -95,6 +97,7 @@ private:
     BulkDesk bulk_desk_;
     PolicyDesk policy_desk_;
     ImportDesk import_desk_;
+    std::unique_ptr<plugin::InboundHooks> hooks_;  // null: no plugin is configured
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

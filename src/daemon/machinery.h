@@ -75,6 +75,7 @@ public:
     async::Workers& workers() { return workers_; }
     plugin::Images& images() { return images_; }
     reception::Census& census() { return census_; }
+    plugin::NodeHost* plugins() { return plugins_.get(); }  // null: none is configured
     const spool::RecoveryReport& recovery() const { return recovery_; }
     const std::vector<std::unique_ptr<ShardUnit>>& shards() const { return shards_; }
     // Shows log lines to plugins; null when there are none.

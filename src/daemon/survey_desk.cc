@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "daemon/core_question.h"
 #include "daemon/filtering.h"
+#include "delivery/retry.h"
 
 namespace sluice::daemon {
 namespace {
@@ -22,18 +23,6 @@ constexpr std::size_t read_at_once = 1'000;
 constexpr std::uint32_t buckets_at_once = 5'000;
 constexpr std::size_t items_explained_max = 20;
 constexpr std::size_t tries_max = 50;
-
-// When an item would be tried again if it failed from now on, without jitter.
-std::vector<Instant> tries_of(const control::ItemDetail& item, Instant first, Instant expires, const config::OutboundSettings& settings) {
-    std::vector<Instant> tries;
-    Instant at = first;
-    for (std::size_t failed = item.attempts; failed < settings.temp_fail_intervals.size() && tries.size() < tries_max; ++failed) {
-        if (at >= expires) break;
-        at = std::min(at + settings.temp_fail_intervals[failed], expires);
-        tries.push_back(at);
-    }
-    return tries;
-}
 
 }  // namespace
 
@@ -235,10 +224,11 @@ Task<std::optional<control::Explained>> SurveyDesk::explain_item(ItemId id, conf
         control::Explained explained;
         explained.item = detail_of(*view, machinery_.clock());
         explained.place = core.explain(id);
-        explained.expires = view->arrival + settings->outbound.queue_lifetime;
+        const policy::DeliverySettings* const how = explained.place->how.get();
+        explained.expires = view->arrival + delivery::lifetime_of(settings->outbound, how);
         if (view->lifetime.count() > 0) explained.expires = std::min(explained.expires, view->arrival + view->lifetime);
         const Instant first = explained.place->earliest.value_or(machinery_.clock().now());
-        explained.tries = tries_of(*explained.item, first, explained.expires, settings->outbound);
+        explained.tries = delivery::tries_ahead(settings->outbound, how, view->attempts, first, explained.expires, tries_max);
         return explained;
     };
     Answer answer = co_await ask<Answer>(machinery_.core(), executor_, std::move(question));

@@ -39,4 +39,17 @@ std::optional<NextAttempt> next_attempt(
     return NextAttempt{std::min(now + interval, end), step->notify};
 }
 
+std::vector<Instant> tries_ahead(
+    const config::OutboundSettings& settings, const policy::DeliverySettings* how, std::size_t failed_before, Instant first, Instant expires,
+    std::size_t most) {
+    std::vector<Instant> tries;
+    for (Instant at = first; at < expires && tries.size() < most; ++failed_before) {
+        const auto step = step_after(settings, how, failed_before);
+        if (!step) break;
+        at = std::min(at + step->after, expires);
+        tries.push_back(at);
+    }
+    return tries;
+}
+
 }  // namespace sluice::delivery

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -21,6 +22,11 @@ struct NextAttempt {
 std::optional<NextAttempt> next_attempt(
     const config::OutboundSettings& settings, const policy::DeliverySettings* how, std::size_t failed_before, Instant arrival, Instant now,
     Random& random);
+
+// When an item that failed so often would be tried again if all attempts failed, the next one at `first`; without jitter, and at most `most` times.
+std::vector<Instant> tries_ahead(
+    const config::OutboundSettings& settings, const policy::DeliverySettings* how, std::size_t failed_before, Instant first, Instant expires,
+    std::size_t most);
 
 // How long an item is tried.
 Duration lifetime_of(const config::OutboundSettings& settings, const policy::DeliverySettings* how);

@@ -99,5 +99,28 @@ TEST(Retry, TheLifetimeOfTheFileCountsInsteadOfTheSetting) {
     EXPECT_EQ(next(settings(), 0, arrival, arrival + Duration(3'700'000), random, &how), arrival + Duration(3'760'000));
 }
 
+TEST(Retry, WhatLiesAheadIsWhatWouldHappenWithoutJitter) {
+    policy::DeliverySettings how;
+    how.retries = {{Duration(10'000), false}, {Duration(20'000), true}};
+    const auto ahead = [](const policy::DeliverySettings* how, std::size_t failed, Duration lifetime, std::size_t most) {
+        std::vector<std::int64_t> seconds;
+        for (const Instant at : tries_ahead(settings(), how, failed, arrival, arrival + lifetime, most)) seconds.push_back((at - arrival).count() / 1'000);
+        return seconds;
+    };
+    using Seconds = std::vector<std::int64_t>;
+    EXPECT_EQ(ahead(&how, 0, Duration(65'000), 50), (Seconds{10, 30, 50, 65})) << "the last interval repeats; the end comes last";
+    EXPECT_EQ(ahead(&how, 0, Duration(3'600'000), 3), (Seconds{10, 30, 50}));
+    how.retry_count = 3;
+    EXPECT_EQ(ahead(&how, 1, Duration(3'600'000), 50), (Seconds{20, 40}));
+    EXPECT_EQ(ahead(&how, 3, Duration(3'600'000), 50), Seconds{});
+    Random random(1);
+    for (std::size_t failed = 0; failed < 3; ++failed) {
+        const auto usual = ahead(nullptr, failed, Duration(100'000'000), 1);
+        const auto next_one = next(settings(), failed, arrival, arrival, random);
+        ASSERT_EQ(usual.empty(), !next_one) << failed;
+        if (next_one) EXPECT_EQ(usual.front(), (*next_one - arrival).count() / 1'000);
+    }
+}
+
 }  // namespace
 }  // namespace sluice::delivery

@@ -21,14 +21,6 @@ constexpr double seconds_max = 366.0 * 86'400;
 
 std::string path_text(const mail::Address& address) { return "<" + address.text() + ">"; }
 
-object notes_of(const mail::Message& message) {
-    boost::system::error_code error;
-    boost::json::parse_options options;
-    options.max_depth = 256;
-    boost::json::value notes = boost::json::parse(message.notes.empty() ? "{}" : message.notes, error, {}, options);
-    return !error && notes.is_object() ? std::move(notes.get_object()) : object();
-}
-
 // What Haraka called a message that it had accepted.
 std::string imported_uuid(const mail::Message& message) {
     constexpr std::string_view origin = "haraka ";
@@ -48,7 +40,7 @@ object item_facts(
         {"attempts", work.attempts}, {"arrival", clock.wall_ms(work.arrival)}, {"now", clock.wall_ms(clock.now())},
         {"size", message.size()}, {"domain", message.items[work.item.index].domain},
         {"mail_from", path_text(message.envelope.reverse_path)}, {"rcpt_to", std::move(paths)},
-        {"places", std::move(places)}, {"notes", notes_of(message)}};
+        {"places", std::move(places)}, {"notes", notes_of(message.notes)}};
     if (const std::string uuid = imported_uuid(message); !uuid.empty()) item["uuid"] = uuid;
     if (!image.empty()) item["image"] = image;
     return item;
@@ -110,6 +102,14 @@ std::string hearing_question(
     }
     told["item"] = std::move(item);
     return members(told);
+}
+
+object notes_of(const std::string& text) {
+    boost::system::error_code error;
+    boost::json::parse_options options;
+    options.max_depth = 256;
+    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error, {}, options);
+    return !error && notes.is_object() ? std::move(notes.get_object()) : object();
 }
 
 std::string text_member(const object& from, std::string_view key) {

@@ -21,6 +21,9 @@ std::string attempt_question(
 std::string hearing_question(
     delivery::Hook hook, const delivery::Hearing& about, const std::string& image, const Clock& clock);
 
+// Notes of a message, which are JSON text or empty.
+boost::json::object notes_of(const std::string& text);
+
 // The text of a member, or nothing.
 std::string text_member(const boost::json::object& object, std::string_view key);
 // Seconds of an answer as a duration; bounded by what a duration can be added to.

@@ -21,7 +21,7 @@ using reception::Occasion;
 
 constexpr std::array<const char*, reception::hook_count> points{
     "opening", "hello", "command", "mail", "rcpt", "data", "content", "oversize",
-    "vrfy", "noop", "quit", "rset", "queued", "reset", "left"};
+    "vrfy", "noop", "quit", "injected", "rset", "queued", "reset", "left"};
 constexpr std::size_t reply_lines_max = 100;
 
 // JSON wants UTF-8, which a client need not send.
@@ -176,8 +176,9 @@ std::string inbound_question(Hook hook, const Occasion& about) {
         for (const std::string& line : about.lines) lines.emplace_back(text_of(line));
         message["lines"] = std::move(lines);
     }
-    if (hook == Hook::content && about.content != nullptr) add_content(message, about);
+    if (about.content != nullptr) add_content(message, about);
     if (hook == Hook::queued) message["text"] = about.text;
+    if (hook == Hook::injected) message["notes"] = notes_of(about.text);
     const std::string text = boost::json::serialize(message);
     return text.substr(1, text.size() - 2);
 }

@@ -442,7 +442,7 @@ unsigned NodeHost::listen(const boost::json::object& listened) {
         {"unrecognized_command", point_of(In::command)}, {"mail", point_of(In::mail)}, {"rcpt", point_of(In::rcpt)},
         {"rcpt_ok", point_of(In::rcpt)}, {"data", point_of(In::data)}, {"data_post", point_of(In::content)},
         {"queue", point_of(In::content)}, {"queue_outbound", point_of(In::content)}, {"queue_ok", point_of(In::content)},
-        {"pre_send_trans_email", point_of(In::content)}, {"max_data_exceeded", point_of(In::oversize)},
+        {"pre_send_trans_email", point_of(In::content)}, {"pre_send_trans_email", point_of(In::injected)}, {"max_data_exceeded", point_of(In::oversize)},
         {"vrfy", point_of(In::vrfy)}, {"noop", point_of(In::noop)}, {"quit", point_of(In::quit)}, {"rset", point_of(In::rset)},
         // Who is to hear how a session or a transaction ends must know it from its beginning.
         {"disconnect", point_of(In::opening)}, {"reset_transaction", point_of(In::mail)},

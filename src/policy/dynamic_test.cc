@@ -131,6 +131,11 @@ TEST_F(Dynamic, ARecordSaysAllOfItWithoutThePolicyFile) {
     EXPECT_FALSE(holds("192.0.2.3", "mx9"));
     EXPECT_FALSE(holds("192.0.2.99", "mx1"));
 
+    const DynamicCondition away = asked(R"({"id": "t", "if": {"grouping": "x"}, "then": {"transport": "back up"}})");
+    const std::optional<DynamicCondition> kept = parse_condition_record(record_of(away), "journal", problems);
+    ASSERT_TRUE(kept);
+    EXPECT_EQ(kept->limits.transport, "back up");
+
     const DynamicCondition grouped = asked(R"({"id": "g", "if": {"grouping": "&g"}, "then": {"rate": 1}})");
     EXPECT_TRUE(parse_condition_record(record_of(grouped), "journal", problems)) << "a grouping that nobody defines any more";
 }

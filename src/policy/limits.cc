@@ -88,6 +88,7 @@ std::string Limits::text() const {
     if (adaptive.rate_max != 0) {
         add("adaptive from " + Rate(adaptive.rate_min, adaptive.rate_per).text() + " to " + Rate(adaptive.rate_max, adaptive.rate_per).text());
     }
+    if (!transport.empty()) add("from the addresses of `" + transport + "`");
     return out.empty() ? "no limit" : out;
 }
 

@@ -91,13 +91,14 @@ struct Limits {
     std::uint32_t messages_per_connection = 0;  // then the session is closed
     std::uint64_t bytes_per_second = 0;
     Adaptive adaptive;                          // see Adapting
+    std::string transport;                      // mail goes out from the addresses of this one; empty: of its own
     std::string tag;                            // for people and hooks
     bool stop = false;                          // policies further down in the file do not count
     Properties properties;                      // opaque; for hooks
 
     bool any() const {
         return concurrency != 0 || !rates.empty() || connect_interval.count() != 0 || messages_per_connection != 0 ||
-               bytes_per_second != 0 || adaptive.any();
+               bytes_per_second != 0 || adaptive.any() || !transport.empty();
     }
     // "10 sessions, 50 per second", or "no limit".
     std::string text() const;

@@ -147,6 +147,24 @@ rules:
     EXPECT_THAT(bench.last.removed, testing::ElementsAre(id)) << "also when nobody looked for an hour";
 }
 
+TEST(Reactor, AnotherTransportUntilTheRecoveryBegins) {
+    Bench bench(R"(
+rules:
+- name: away
+  per: [remotemx]
+  then: { transport: backup, rate: 10/60 }
+  for: 300
+  recover: { steps: 1, every: 60 }
+)");
+    bench.busy();
+    EXPECT_EQ(bench.last.set.at(0).limits.text(), "10 per 60 s, from the addresses of `backup`");
+    EXPECT_EQ(bench.last.told.at(0).what, "10 per 60 s, from the addresses of `backup` for 300 s");
+    bench.pass(Duration(300'000));
+    EXPECT_EQ(bench.last.set.at(0).limits.text(), "20 per 60 s");
+    bench.pass(Duration(60'000));
+    EXPECT_THAT(bench.last.removed, SizeIs(1));
+}
+
 TEST(Reactor, TwoRulesInOneBucketHoldTogether) {
     Bench bench(R"(
 rules:

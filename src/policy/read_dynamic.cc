@@ -80,6 +80,7 @@ private:
 
     void read_then(const Reading::Entry& entry, RateAlgorithm algorithm) {
         condition_.limits = read_limits(reading_, entry.value, algorithm, nullptr);
+        if (condition_.policy != nullptr) refuse_transport(reading_, entry.value, condition_.limits, *condition_.policy);
         if (condition_.limits.stop) reading_.error(entry.value, "stop: which policies count is for the policy file to say");
     }
 

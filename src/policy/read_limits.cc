@@ -121,7 +121,21 @@ std::uint32_t read_count(Reading& reading, const Reading::Entry& entry) {
     return static_cast<std::uint32_t>(reading.count(entry.value, entry.key, count_max).value_or(0));
 }
 
+std::string read_transport(Reading& reading, const YAML::Node& node) {
+    constexpr std::size_t name_max = 255;
+    std::string name = reading.text(node, "transport").value_or("");
+    if (name.empty() || name.size() > name_max || printable(name) != name) {
+        reading.error(node, "transport: expected the name of one, as transports.yaml has it");
+    }
+    return name;
+}
+
 }  // namespace
+
+void refuse_transport(Reading& reading, const YAML::Node& node, const Limits& limits, const Policy& policy) {
+    if (limits.transport.empty() || !policy.field_set.has(Field::localip)) return;
+    reading.error(node, "transport: it decides which local addresses there are, so a policy that counts by localip cannot name one; count by transportid instead");
+}
 
 RateAlgorithm read_algorithm(Reading& reading, const YAML::Node& node) {
     return RateReader::read_algorithm(reading, node, RateAlgorithm::token_bucket);
@@ -132,7 +146,7 @@ Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algor
     Limits limits;
     const std::vector<Reading::Entry> entries =
         reading.entries(node, "limits", {"concurrency", "rate", "connectinterval", "messages_per_connection", "bytes_per_second", "tag",
-                                         "stop", "cluster", "properties", "inherit", "adaptive"});
+                                         "stop", "cluster", "properties", "inherit", "adaptive", "transport"});
     for (const Reading::Entry& entry : entries) {
         if (entry.key != "inherit" || !reading.boolean(entry.value, "inherit").value_or(false)) continue;
         if (inherited == nullptr) {
@@ -155,6 +169,7 @@ Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algor
             limits.rates = std::move(reader.rates);
         }
         if (entry.key == "adaptive") limits.adaptive = read_adaptive(reading, entry.value, algorithm);
+        if (entry.key == "transport") limits.transport = read_transport(reading, entry.value);
         if (entry.key == "tag") limits.tag = reading.tag(entry.value).value_or("");
         if (entry.key == "stop") limits.stop = reading.boolean(entry.value, "stop").value_or(false);
         if (entry.key == "properties") limits.properties = reading.properties(entry.value);

@@ -136,7 +136,9 @@ private:
         }
         if (policy->name.empty()) policy->name = usual_name(*policy);
         for (const Reading::Entry& entry : entries) {
-            if (entry.key == "default") policy->fallback = read_limits(reading_, entry.value, set_.algorithm, nullptr);
+            if (entry.key != "default") continue;
+            policy->fallback = read_limits(reading_, entry.value, set_.algorithm, nullptr);
+            refuse_transport(reading_, entry.value, *policy->fallback, *policy);
         }
         for (const Reading::Entry& entry : entries) {
             if (entry.key == "conditions" && !entry.value.IsNull()) read_conditions(*policy, entry.value);
@@ -231,6 +233,7 @@ private:
                 if (part.key == "if") condition.match = read_match(reading_, part.value, words_);
                 if (part.key != "then") continue;
                 condition.limits = read_limits(reading_, part.value, set_.algorithm, policy.fallback ? &*policy.fallback : nullptr);
+                refuse_transport(reading_, part.value, condition.limits, policy);
             }
             policy.conditions.push_back(std::move(condition));
         }

@@ -16,7 +16,7 @@ constexpr std::uint64_t steps_max = 20;
 constexpr std::size_t rules_max = 1'000;
 constexpr std::size_t name_max = 64;
 const std::vector<std::string> failure_keys{"reply", "status", "text", "stage", "class", "error"};
-const std::vector<std::string> limit_keys{"concurrency", "rate", "connectinterval", "messages_per_connection", "bytes_per_second", "tag"};
+const std::vector<std::string> limit_keys{"concurrency", "rate", "connectinterval", "messages_per_connection", "bytes_per_second", "transport", "tag"};
 const std::vector<std::string> action_keys{"suspend", "hold", "treat", "notify"};
 
 // Errors that a rule may be about, all of them of a link.
@@ -285,6 +285,10 @@ private:
         if (rule.recovery.steps > 0 && !rule.limits) reading_.error(node, "recover: expected limits in `then` that the recovery begins with");
         if (rule.suspends && rule.limits && rule.recovery.steps == 0) {
             reading_.error(node, "then: nothing starts while it is suspended; the limits are for the time after that, so expected `recover`");
+        }
+        if (rule.limits && rule.counted != nullptr) refuse_transport(reading_, node, *rule.limits, *rule.counted);
+        if (rule.limits && rule.suspends && !rule.limits->transport.empty()) {
+            reading_.error(node, "then: nothing starts while it is suspended, so expected suspend or transport, not both");
         }
         if (rule.count > 1 && !rule.acts()) reading_.error(node, "rule: `treat` does not count; it is for every failure that matches");
     }

@@ -34,6 +34,8 @@ public:
 RateAlgorithm read_algorithm(Reading& reading, const YAML::Node& node);
 // `algorithm` is that of rates which do not say; `inherited` what `inherit: true` takes over, null when there is nothing.
 Limits read_limits(Reading& reading, const YAML::Node& node, RateAlgorithm algorithm, const Limits* inherited);
+// Complains of limits that name a transport although buckets of the policy are known by what that decides.
+void refuse_transport(Reading& reading, const YAML::Node& node, const Limits& limits, const Policy& policy);
 
 // What patterns may refer to.
 struct Vocabulary {

@@ -103,7 +103,7 @@ std::string record_of(const Limits& limits) {
     if (limits.messages_per_connection != 0) record.number("messages_per_connection", limits.messages_per_connection);
     if (limits.bytes_per_second != 0) record.number("bytes_per_second", limits.bytes_per_second);
     if (limits.adaptive.any()) record.plain("adaptive", adaptive_record(limits.adaptive));
-    return record.text_if("tag", limits.tag).properties(limits.properties).take();
+    return record.text_if("transport", limits.transport).text_if("tag", limits.tag).properties(limits.properties).take();
 }
 
 std::string fields_record(const Policy& policy, const FieldTable& fields) {

@@ -46,6 +46,7 @@ bool FailureMatch::holds(const Observation& observation) const {
 
 Limits relaxed(Limits limits, std::uint32_t steps) {
     if (steps == 0) return limits;
+    limits.transport.clear();  // who comes back comes from where it came
     limits.concurrency = static_cast<std::uint32_t>(doubled(limits.concurrency, steps, count_max));
     limits.messages_per_connection = static_cast<std::uint32_t>(doubled(limits.messages_per_connection, steps, count_max));
     limits.bytes_per_second = doubled(limits.bytes_per_second, steps, std::numeric_limits<std::int64_t>::max());
@@ -70,6 +71,7 @@ Limits tightened(Limits limits, const Limits& by) {
         else if (rate.count() < same->count()) *same = rate;
     }
     if (!by.tag.empty()) limits.tag = by.tag;
+    if (!by.transport.empty()) limits.transport = by.transport;
     return limits;
 }
 

@@ -78,7 +78,7 @@ struct WarmUp {
     Duration window{3'600'000};
 };
 
-// The limits after so many doublings.
+// The limits after so many doublings. From the first on mail goes out by its own transport again.
 Limits relaxed(Limits limits, std::uint32_t steps);
 // What holds where both do.
 Limits tightened(Limits limits, const Limits& by);

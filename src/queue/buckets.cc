@@ -23,6 +23,11 @@ bool depends_on_limits(const PolicyTable& table) {
     return false;
 }
 
+bool may_redirect(const policy::Policy& policy) {
+    const auto redirects = [](const policy::Condition& condition) { return !condition.limits.transport.empty(); };
+    return (policy.fallback && !policy.fallback->transport.empty()) || std::any_of(policy.conditions.begin(), policy.conditions.end(), redirects);
+}
+
 // How many policies before this one count the same.
 std::size_t occurrence_of(const std::vector<policy::PolicyPtr>& policies, std::size_t place) {
     const auto same = [&](const policy::PolicyPtr& other) { return other->counts == policies[place]->counts; };
@@ -84,6 +89,7 @@ void Buckets::obey(Bucket& bucket, const Choice& choice) {
         else if (bucket.adapting->base() != *choice.limits) bucket.adapting->obey(*choice.limits);
         bucket.limits = &bucket.adapting->limits();
     }
+    bucket.adapts = bucket.adapting != nullptr;
     bucket.condition = choice.condition;
     bucket.stops = choice.stops;
 }
@@ -156,6 +162,8 @@ void Buckets::find_late() {
         stop_is_late = stop_is_late || (late && may_stop(policy));
         uses_grouping_ = uses_grouping_ || policy.field_set.has(policy::Field::grouping);
     }
+    const auto redirects = [](const policy::PolicyPtr& policy) { return may_redirect(*policy); };
+    file_redirects_ = std::any_of(table_.policies.begin(), table_.policies.end(), redirects);
     depends_on_candidate_ = std::find(late_.begin(), late_.end(), true) != late_.end();
 }
 
@@ -255,6 +263,17 @@ std::vector<policy::BucketKey> Buckets::keys_of(const policy::FieldValues& value
         stopped = stopped || choose(keys.back()).stops;
     }
     return keys;
+}
+
+std::string_view Buckets::transport_for(const policy::FieldValues& values) const {
+    bool stopped = false;
+    for (std::uint32_t policy = 0; policy < table_.of_file && !stopped; ++policy) {
+        if (table_.policies[policy]->field_set.has(policy::Field::localip)) continue;
+        const Choice choice = choose(key_of(policy, values));
+        if (!choice.limits->transport.empty()) return choice.limits->transport;
+        stopped = choice.stops;
+    }
+    return {};
 }
 
 Index Buckets::hold(const policy::BucketKey& key) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -21,25 +22,30 @@
 
 namespace sluice::queue {
 
-// One counter: a policy and the values of its fields.
-struct Bucket {
+// One counter: a policy and the values of its fields. With a million of them in use every line of the cache that a start touches is a
+// wait for memory: what it reads and writes stands in the first two.
+struct alignas(64) Bucket {
     using Key = policy::BucketKey;
     Key name;
-    const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
-    Index condition = none;     // of run time, when the limits are its
-    std::uint32_t used = 0;     // sessions that hold a slot
-    std::uint32_t closing = 0;  // of these, sessions that will be reported closed before long
     std::uint32_t holders = 0;  // lanes and slots that refer to it
-    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
-    std::uint32_t kept = 0;     // idle sessions that are not closed for others
-    Waiters::Round waiting;
-    policy::BucketState state;
-    TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
+    std::uint32_t used = 0;     // sessions that hold a slot
     bool in_turn = false;       // stands in the core's list of buckets to serve
     bool stops = false;         // the file says `stop` for it
+    bool adapts = false;        // its limits move: `adapting` is there
+    const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
+    Waiters::Round waiting;
+
+    policy::BucketState state;
+    TimerNode timer;            // something may start again, while lanes wait for time; or it is forgotten, while nobody refers to it
+    Chain idle;                 // slots of idle sessions that can be closed for others, the longest idle first
+
+    Index condition = none;     // of run time, when the limits are its
+    std::uint32_t closing = 0;  // of the sessions, those that will be reported closed before long
+    std::uint32_t kept = 0;     // idle sessions that are not closed for others
     std::unique_ptr<policy::Adapting> adapting;  // moves the limits, which are then its own; null: they stay
     const Key& key() const { return name; }
 };
+static_assert(sizeof(Bucket) == 192);
 
 // A session's place in a bucket.
 struct Slot {
@@ -79,6 +85,10 @@ public:
     // Some policy is late.
     bool depends_on_candidate() const { return depends_on_candidate_; }
     bool uses_grouping() const { return uses_grouping_; }
+    // Some bucket may say which transport mail goes out by.
+    bool redirects() const { return file_redirects_ || conditions_.redirect(); }
+    // What the first bucket that names one says to a delivery, wherever it would be called from; empty: none does. Valid until the next change.
+    std::string_view transport_for(const policy::FieldValues& values) const;
     // The value of the field grouping; somebody holds it as long as the policies stay.
     NameId grouping_of(NameId mx, NameId ip, NameId domain) const;
 
@@ -166,7 +176,7 @@ public:
     Instant remembers_until(Index bucket) const {
         const Bucket& row = rows_[bucket];
         const Instant until = row.state.remembers_until(*row.limits);
-        return row.adapting == nullptr ? until : std::max(until, row.adapting->remembers_until());
+        return !row.adapts ? until : std::max(until, row.adapting->remembers_until());
     }
     // What is learned from outcomes, where limits move. True when they did.
     bool learn_delivered(Index bucket, Instant now);
@@ -199,6 +209,7 @@ private:
     std::vector<bool> late_;
     bool depends_on_candidate_ = false;
     bool uses_grouping_ = false;
+    bool file_redirects_ = false;
     Conditions conditions_;
     Registry<Bucket> rows_;
     // What values were found to belong to; every name in here is held.

@@ -46,6 +46,7 @@ void Conditions::place(Index at, const std::vector<policy::PolicyPtr>& policies,
     const auto found = std::find_if(policies.begin(), end, [&](const policy::PolicyPtr& p) { return p->counts == row.what->policy->counts; });
     if (found == end) return;
     row.policy = static_cast<std::uint32_t>(found - policies.begin());
+    if (!row.what->limits.transport.empty()) ++redirecting_;
     if ((*found)->fields != row.what->policy->fields) {
         ConditionPtr moved = std::make_shared<const policy::DynamicCondition>(policy::moved_to(*row.what, *found, fields));
         if (replaced != nullptr) replaced->push_back(row.what);
@@ -82,6 +83,7 @@ void Conditions::detach(Index at) {
     } else {
         leave(wide_, row.policy);
     }
+    if (!row.what->limits.transport.empty()) --redirecting_;
     row.policy = none;
     row.is_exact = false;
 }

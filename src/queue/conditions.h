@@ -64,6 +64,8 @@ public:
     bool contains(Index condition) const { return rows_.contains(condition); }
     Index end() const { return rows_.end(); }
     std::size_t size() const { return rows_.size(); }
+    // Some condition names a transport.
+    bool redirect() const { return redirecting_ > 0; }
 
 private:
     using List = absl::InlinedVector<Index, 1>;
@@ -76,6 +78,7 @@ private:
     Names& names_;
     Registry<DynamicRow> rows_;
     std::uint64_t last_order_ = 0;
+    std::size_t redirecting_ = 0;
     absl::flat_hash_map<policy::BucketKey, List> exact_;
     absl::flat_hash_map<std::uint32_t, List> wide_;  // by policy, in the order in which they are asked
 };

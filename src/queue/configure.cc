@@ -236,7 +236,7 @@ void Core::Impl::restart_everything() {
     for (const Index at : all_destinations()) {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
-    for (const Index lane : all_lanes()) run_lane(lane);
+    look_at_everything();
     ask_plugins();
 }
 

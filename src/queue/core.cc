@@ -18,7 +18,7 @@ constexpr std::chrono::seconds lifetime_max{10 * 365 * 24 * 3'600};
 Core::Core(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Core::~Core() = default;
 void Core::handle(Event event, Instant now, std::vector<Action>& actions) {
-    impl_->handle(std::move(event), now, actions);
+    impl_->handle(event, now, actions);
 }
 Instant Core::next_timer() const { return impl_->next_timer(); }
 Stats Core::stats() const { return impl_->stats(); }
@@ -74,11 +74,12 @@ TimerNode& Core::Impl::Nodes::operator()(Index key) const {
     UNREACHABLE();
 }
 
-void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) {
+void Core::Impl::handle(Event& event, Instant now, std::vector<Action>& actions) {
     ASSERT(now >= now_);
     now_ = now;
     actions_ = &actions;
     wheel_.advance(now);
+    paths_.advance(now);
     if (!began_) begin();
     react_in_time();
     for (Index timer = wheel_.take(); timer != none; timer = wheel_.take()) {
@@ -87,6 +88,7 @@ void Core::Impl::handle(Event event, Instant now, std::vector<Action>& actions) 
     }
     std::visit([this](auto& what) { on(what); }, event);
     serve_all();
+    work_off_backlog();
 }
 
 void Core::Impl::fire(Index timer) {
@@ -164,7 +166,7 @@ void Core::Impl::on(SessionOpened& event) {
     session.candidate = event.candidate;
     const Path& path = paths_[session.path];
     ASSERT(event.candidate < path.hops.size());
-    paths_.reached(path.hops[event.candidate]);
+    paths_.reached(path.hops[event.candidate], now_);
     join_pool(at);
     if (buckets_.depends_on_candidate() && session.group.size() > 1) {
         const Family family = path.hops[event.candidate].family;
@@ -207,7 +209,7 @@ void Core::Impl::on(SessionClosed& event) {
 void Core::Impl::learn(const AttemptEnded& event, const Session& session) {
     const Path& path = paths_[session.path];
     for (const std::uint32_t candidate : event.unhealthy) {
-        if (candidate < path.hops.size()) paths_.avoid(path.hops[candidate], now_ + options_.unhealthy_for);
+        if (candidate < path.hops.size()) paths_.avoid(path.hops[candidate], now_ + options_.unhealthy_for, now_);
     }
     if (event.source_unusable <= Duration::zero()) return;
     const Instant until = now_ + event.source_unusable;
@@ -323,7 +325,7 @@ bool Core::Impl::has_other_source(const Session& session, std::uint32_t candidat
     const Family family = path.hops[candidate].family;
     if (family == Family::local) return false;
     std::vector<Local> others;
-    list_locals(lanes_[session.lane], path, family, true, others);
+    list_locals(lanes_[session.lane], path, pool_for(lanes_[session.lane], path, candidate), family, others);
     return std::any_of(others.begin(), others.end(), [&](const Local& other) {
         return other.address != session.local(family).address && !sources_.is_avoided(other.address, now_);
     });

@@ -278,6 +278,7 @@ struct Options {
     std::vector<LocalPool> transports;
     bool consult = false;                          // plugins are asked before each attempt, until Consulting says otherwise
     std::uint32_t consulted_max = 1'000;           // items that plugins are asked about at once
+    std::uint32_t lanes_at_once = 2'000;           // where many lanes are to be looked at, or items sorted, the rest follows in steps
     std::uint64_t seed = 1;                        // shuffling equal candidates
     std::vector<std::pair<std::string, std::uint32_t>> tenant_weights;  // share of a tenant in a full bucket; before those of the policies
     policy::PolicySetPtr policies;                 // of the file; may be null. The two limits above are policies too
@@ -318,6 +319,7 @@ struct Stats {
     std::uint64_t items = 0, scheduled = 0, ready = 0, sending = 0, held = 0;
     std::uint64_t sessions = 0, idle_sessions = 0, lanes = 0, buckets = 0, routes = 0, fresh_bytes = 0;
     std::uint64_t conditions = 0, suspensions = 0;  // of run time; of both origins
+    std::uint64_t backlog = 0;  // lanes that will be looked at in the next steps: until then mail may wait there that could start
 };
 struct ConditionView {
     const policy::DynamicCondition& condition;

@@ -6,6 +6,7 @@
 #include "policy/delivery.h"
 #include "queue/core.h"
 #include "queue/core_test_world.h"
+#include "queue/views.h"
 
 namespace sluice::queue {
 namespace {
@@ -53,6 +54,17 @@ TEST(CoreDelivery, AnItemTravelsWithTheSettingsOfItsHost) {
     world.admit("y.test");
     resolve_at(world, "y.test", {{"mx.y.test", "192.0.2.2:25"}});
     EXPECT_EQ(world.take_delivery().how, nullptr) << "nothing is said about it";
+}
+
+TEST(CoreDelivery, AnExplanationHasTheSettingsOfTheItem) {
+    World world(with("conditions: [{if: {recipientdomain: slow.test}, then: {retry: {intervals: [7]}}}]\n"));
+    Admit mail = world.mail("slow.test");
+    mail.due = world.now + minute;
+    world.tell(mail);
+    const std::optional<Explanation> slow = world.core.explain(mail.id);
+    ASSERT_TRUE(slow && slow->how);
+    EXPECT_EQ(slow->how->retries.at(0).after, Duration(7'000));
+    EXPECT_EQ(world.core.explain(world.admit("other.test"))->how, nullptr);
 }
 
 TEST(CoreDelivery, HostsThatDifferAreNotRaced) {

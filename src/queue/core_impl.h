@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -85,10 +86,12 @@ struct Lane {
     using Key = LaneKey;
     LaneKey name;
     Chain items;
+    Index unsorted = none;       // from this item on they may belong to other lanes now; then the lane is in the backlog
     std::uint32_t length = 0;
     std::uint32_t sessions = 0;  // that served it last
+    bool in_backlog = false;
     Links sibling;               // among the lanes of the destination
-    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed
+    BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed, unless it is in the backlog
     BucketList buckets;          // held; none where the policy is late
     const Key& key() const { return name; }
 };
@@ -157,8 +160,10 @@ public:
     explicit Impl(const Options& options);
     ~Impl();
 
-    void handle(Event event, Instant now, std::vector<Action>& actions);
-    Instant next_timer() const { return std::min({wheel_.next(), reactor_.next(), warm_ups_.next()}); }
+    void handle(Event& event, Instant now, std::vector<Action>& actions);
+    Instant next_timer() const {
+        return std::min({wheel_.next(), reactor_.next(), warm_ups_.next(), paths_.next(), backlog_.empty() ? Instant::max() : backlog_due_});
+    }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
     std::vector<std::uint32_t> pending(ItemId id) const;
@@ -207,6 +212,13 @@ private:
         bool permanent = true;
         bool new_session = false;
         bool wrong_family = false;  // a candidate is left out because of its address family
+    };
+
+    // Where hosts may be called from: addresses of one pool, by family, the preferred first.
+    struct Departure {
+        Index pool = 0;
+        std::array<std::vector<Local>, 3> locals;
+        const std::vector<Local>& of(Family family) const { return locals[static_cast<unsigned>(family)]; }
     };
 
     // core.cc: events
@@ -270,8 +282,19 @@ private:
     void refresh(Index destination);
     void set_path(Index destination, Index path);
     void drop_path(Index destination);
-    void relane(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
+
+    // backlog.cc: work on many lanes
+    void run_later(Index lane);
+    void relane(Index destination);
+    bool sort_head(Index lane);
+    void sort_next(Index lane);
+    bool stands_right(Index item) const;
+    void watch_hosts(Index lane);
+    void look_at_hosts();
+    void look_at_everything();
+    void work_off_backlog();
+    std::uint32_t work_off(Index lane, std::uint32_t most);
 
     // consult.cc: plugins are asked before an attempt
     void wait_for_plugins(Index item);
@@ -313,15 +336,22 @@ private:
     bool is_suspended(std::uint32_t candidate, std::size_t rank) const {
         return !suspended_.empty() && suspended_[candidate * ranks() + rank];
     }
-    bool is_suspended(std::uint32_t candidate, Family family) const;
+    bool is_suspended(const Path& path, std::uint32_t candidate) const;
     bool all_are_open(const Path& path, std::size_t rank) const;
     bool choose_group(Index item, const Lane& lane, Plan& plan, std::vector<std::uint32_t>& group);
-    void choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const;
-    void list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const;
-    Local preferred_local(const Lane& lane, const Path& path, Family family) const;
-    const std::vector<Local>& locals(Family family) const { return locals_[static_cast<unsigned>(family)]; }
+    // The pool of local addresses that a candidate is called from.
+    Index pool_for(const Lane& lane, const Path& path, std::uint32_t candidate) const;
+    bool wants_all(Index pool) const;
+    void choose_departures(const Lane& lane, const Path& path);
+    void list_departure(const Lane& lane, const Path& path, Index pool, Departure& departure) const;
+    void list_locals(const Lane& lane, const Path& path, Index pool, Family family, std::vector<Local>& locals) const;
+    Local preferred_local(const Lane& lane, const Path& path, Index pool, Family family) const;
+    const Departure& departure(std::uint32_t candidate) const { return departures_[departure_of_.empty() ? 0 : departure_of_[candidate]]; }
+    const std::vector<Local>& locals(const Path& path, std::uint32_t candidate) const {
+        return departure(candidate).of(path.hops[candidate].family);
+    }
     // So many addresses of one family there are to call from.
-    std::size_t ranks() const { return std::max({locals(Family::ipv4).size(), locals(Family::ipv6).size(), std::size_t{1}}); }
+    std::size_t ranks() const;
     enum class Ways : std::uint8_t { any, idle_session, new_session };
     bool start_over(Index lane, const Plan& plan, Ways ways);
     void share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates);
@@ -331,7 +361,7 @@ private:
     bool may_take(const BucketList& buckets, Index session);
     bool may_carry(Index session, const BucketList& buckets) const;
     void open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets);
-    Local hold_local(Family family, std::size_t rank);
+    Local hold_local(const Departure& departure, Family family, std::size_t rank);
     void begin_attempt(Index session, Index lane, const Plan& plan, Deliver&& deliver);
     void shuffle_group();
     void count_source(const Session& session);
@@ -431,6 +461,7 @@ private:
     NameId value_of(const Item& item, policy::Field field) const;
     Index path_of(const Item& item) const;
     Lane lane_for(const Item& item) const;
+    BucketList gates_of(const Item& item) const;
     std::optional<std::uint32_t> first_candidate(Index item) const;
     NameId local_of(const Item& item, const Lane& lane, const Path& path, std::uint32_t candidate) const;
 
@@ -452,6 +483,7 @@ private:
     void audit_items() const;
     void audit_destinations() const;
     void audit_lanes() const;
+    void audit_watch(const Lane& lane) const;
     void audit_sessions() const;
     void audit_buckets() const;
     void audit_conditions() const;
@@ -505,9 +537,12 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::deque<Index> backlog_;         // lanes to be sorted or run; some may be gone
+    Instant backlog_due_;               // no more of it is done before
     std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it
     std::vector<std::uint32_t> group_;  // of the present plan
-    std::array<std::vector<Local>, 3> locals_;  // of the present plan, by family: where to call from, the preferred first
+    std::vector<Departure> departures_;  // of the present plan
+    std::vector<Index> departure_of_;    // by candidate; empty: the first one's for all
     std::vector<bool> suspended_;       // of the present plan, by candidate and rank of the address; empty: none is
     BucketList blockers_;               // of the present start, by spot
 };

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "queue/run_time_test_world.h"
+#include "queue/views.h"
 
 namespace sluice::queue {
 namespace {
@@ -431,6 +432,38 @@ TEST_F(RunTime, AnAddressThatIsSuspendedLeavesTheOthersOfItsTransport) {
     ASSERT_EQ(sent.size(), 1U);
     EXPECT_EQ(sent[0].bind, "192.0.2.1");
     world->core.audit();
+}
+
+TEST_F(RunTime, FiltersAndCountsFindWhatASuspensionHoldsBack) {
+    set(suspension("{id: one, recipientdomain: x.test}"));
+    set(suspension("{id: other, tenantid: big}"));
+    mail(3);
+    mail(2, "y.test", "big");
+    mail(1, "z.test");
+    world->resolve("x.test");
+    world->resolve("y.test");
+    const auto count = [&](std::string_view where) {
+        Survey survey;
+        survey.filter = *Filter::parse(where, world->core.fields());
+        survey.by.push_back(*Column::parse("suspension", world->core.fields()));
+        std::vector<Group> groups;
+        world->core.survey(survey, 0, 1'000, groups);
+        std::map<std::string, std::uint64_t> items;
+        for (const Group& group : groups) {
+            items[group.key.at(0)] = group.items;
+            EXPECT_EQ(group.where.at(0), "suspension=" + quoted(std::string_view(group.key[0])));
+        }
+        return items;
+    };
+    using Items = std::map<std::string, std::uint64_t>;
+    EXPECT_EQ(count(""), (Items{{"one", 3}, {"other", 2}, {"", 1}}));
+    EXPECT_EQ(count("suspension=one"), (Items{{"one", 3}}));
+    EXPECT_EQ(count("suspension!=one"), (Items{{"other", 2}, {"", 1}}));
+    EXPECT_EQ(count("suspension=one,other"), (Items{{"one", 3}, {"other", 2}}));
+    EXPECT_EQ(count("suspension!=\"\""), (Items{{"one", 3}, {"other", 2}}));
+    EXPECT_EQ(count("suspension=\"\""), (Items{{"", 1}}));
+    lift("other");
+    EXPECT_EQ(count("suspension=other"), Items{});
 }
 
 TEST_F(RunTime, WhatLetsMailGoOnWhenItsTimeEndsComesTooLate) {

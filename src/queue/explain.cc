@@ -240,22 +240,26 @@ void Core::Impl::explain_candidates(Index at, Explanation& explanation) const {
     const Path& path = paths_[path_of(item)];
     const Lane lane = lane_for(item);
     std::vector<std::uint32_t> group;
-    std::array<std::vector<Local>, 3> locals;
     const bool on_session = item.state() == ItemState::sending && item.where != none;
     if (on_session) {
         group.push_back(*first_candidate(at));
-        const Family family = path.hops[group.front()].family;
-        locals[static_cast<unsigned>(family)].push_back(sessions_[item.where].local(family));
-    } else {
+    } else if (item.state() != ItemState::sending) {
         Plan plan;
         // What is found out of values on the way is kept, which nobody notices.
-        if (item.state() != ItemState::sending) const_cast<Impl&>(*this).choose_group(at, lane, plan, group);
-        choose_locals(lane, path, locals);
+        const_cast<Impl&>(*this).choose_group(at, lane, plan, group);
     }
+    const auto locals_of = [&](std::uint32_t candidate) {
+        const Family family = path.hops[candidate].family;
+        if (on_session && family != path.hops[group.front()].family) return std::vector<Local>();
+        if (on_session) return std::vector<Local>{sessions_[item.where].local(family)};
+        Departure departure;
+        list_departure(lane, path, pool_for(lane, path, candidate), departure);
+        return departure.of(family);
+    };
     const Progress* const progress = is_under_way(item) ? &progress_[item.progress] : nullptr;
     for (std::uint32_t candidate = 0; candidate < path.hops.size(); ++candidate) {
         const bool in_turn = std::find(group.begin(), group.end(), candidate) != group.end();
-        for (const Local& local : locals[static_cast<unsigned>(path.hops[candidate].family)]) {
+        for (const Local& local : locals_of(candidate)) {
             if (explanation.candidates.size() == candidates_shown_max) {
                 ++explanation.candidates_more;
                 continue;
@@ -297,6 +301,7 @@ std::optional<Explanation> Core::Impl::explain(ItemId id) const {
     if (at == none) return std::nullopt;
     Explanation explanation;
     explanation.is_item = true;
+    explanation.how = deliveries_.share(const_cast<Impl&>(*this).how_to(items_[at]));  // what is found out on the way is kept, which nobody notices
     explain_destination(items_[at].destination, explanation);
     explain_candidates(at, explanation);
     explain_start(at, explanation);

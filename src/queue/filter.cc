@@ -21,7 +21,7 @@ constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
 // So that no sum of such numbers overflows.
 constexpr std::int64_t number_max = std::int64_t{1} << 50;
 
-constexpr std::array<std::pair<const char*, Kind>, 15> kinds{{
+constexpr std::array<std::pair<const char*, Kind>, 16> kinds{{
     {"state", Kind::state},
     {"age", Kind::age},
     {"next", Kind::next},
@@ -33,6 +33,7 @@ constexpr std::array<std::pair<const char*, Kind>, 15> kinds{{
     {"reply", Kind::reply},
     {"replycode", Kind::reply_code},
     {"via", Kind::via},
+    {"suspension", Kind::suspension},
     {"id", Kind::id},
     {"sender", Kind::sender},
     {"recipient", Kind::recipient},

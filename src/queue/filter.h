@@ -27,6 +27,7 @@ struct Column {
         reply,       // what the last attempt came to
         reply_code,  // of it the codes: "451 4.7.1"
         via,         // the next hop that an operator chose
+        suspension,  // ready: the id of one whose end it waits for; empty: it waits for none
         id,          // of the message, or of the item
         sender,      // in the message itself, as are the next two
         recipient,

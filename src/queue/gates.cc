@@ -37,7 +37,7 @@ std::optional<Core::Impl::Start> Core::Impl::stopped_at_gates(Index lane, bool n
         return Start::started;
     }
     if (pass == Pass::open && choose_group(lanes_[lane].items.head, lanes_[lane], plan, group_)) {
-        choose_locals(lanes_[lane], paths_[plan.path], locals_);
+        choose_departures(lanes_[lane], paths_[plan.path]);
         return std::nullopt;
     }
     if (pass == Pass::closed) {
@@ -67,12 +67,12 @@ Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
     const Item& head = items_[lanes_[lane].items.head];
     Progress* const progress = is_under_way(head) ? &progress_[head.progress] : nullptr;
     const Index path = progress != nullptr ? progress->path : destinations_[lanes_[lane].name.destination].path;
-    choose_locals(lanes_[lane], paths_[path], locals_);
+    choose_departures(lanes_[lane], paths_[path]);
     const std::size_t candidates = paths_[path].hops.size();
     suspended_.assign(candidates * ranks(), false);
     bool any_closed = false, any_left = false;
     for (std::uint32_t candidate = 0; candidate < candidates; ++candidate) {
-        if (!sources_.serves(profiles_[lanes_[lane].name.profile].pool, paths_[path].hops[candidate].family)) continue;
+        if (!sources_.serves(departure(candidate).pool, paths_[path].hops[candidate].family)) continue;
         if (progress != nullptr && progress->tried[candidate]) {
             any_left = true;
             continue;
@@ -87,7 +87,7 @@ Core::Impl::Pass Core::Impl::pass_late_gates(Index lane, bool new_connection) {
 }
 
 Core::Impl::Pass Core::Impl::ask_for_candidate(Index lane, Index path, std::uint32_t candidate, bool new_connection) {
-    const std::vector<Local>& from = locals(paths_[path].hops[candidate].family);
+    const std::vector<Local>& from = locals(paths_[path], candidate);
     Pass pass = Pass::closed;
     for (std::size_t rank = 0; rank < from.size(); ++rank) {
         const policy::FieldValues values = values_of(lanes_[lane], paths_[path], candidate, from[rank].address);
@@ -103,9 +103,9 @@ Core::Impl::Pass Core::Impl::ask_for_candidate(Index lane, Index path, std::uint
     return pass;
 }
 
-bool Core::Impl::is_suspended(std::uint32_t candidate, Family family) const {
+bool Core::Impl::is_suspended(const Path& path, std::uint32_t candidate) const {
     if (suspended_.empty()) return false;
-    for (std::size_t rank = 0; rank < locals(family).size(); ++rank) {
+    for (std::size_t rank = 0; rank < locals(path, candidate).size(); ++rank) {
         if (!is_suspended(candidate, rank)) return false;
     }
     return true;
@@ -115,7 +115,7 @@ bool Core::Impl::is_suspended(std::uint32_t candidate, Family family) const {
 bool Core::Impl::all_are_open(const Path& path, std::size_t rank) const {
     if (suspended_.empty()) return rank == 0;
     return std::all_of(group_.begin(), group_.end(), [&](std::uint32_t candidate) {
-        return rank < locals(path.hops[candidate].family).size() && !is_suspended(candidate, rank);
+        return rank < locals(path, candidate).size() && !is_suspended(candidate, rank);
     });
 }
 
@@ -133,9 +133,9 @@ void Core::Impl::set_aside(Index lane) {
     key.part = static_cast<std::uint16_t>(suspensions_.part_of(policy::leak_hash(items_[item].message)));
     ASSERT(key.part < lanes_[lane].name.part);
     const Index aside = lane_of(key);
-    const Instant end = items_[item].timer.when;
+    const std::optional<Instant> end = items_[item].timer.is_set() ? std::optional(items_[item].timer.when) : std::nullopt;
     leave_place(item);
-    wheel_.add(timer_key(Timed::item, item), end);
+    if (end) wheel_.add(timer_key(Timed::item, item), *end);
     join_lane(item, aside, false);
 }
 

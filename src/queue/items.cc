@@ -42,8 +42,9 @@ void Core::Impl::make_ready(Index at, bool first_in_lane) {
     Item& item = items_[at];
     item.where = none;
     if (item.deadline() <= now_) return conclude_late(at);
-    watch_end(at);
     find_place(at, first_in_lane);
+    // Most of them have started by now, and need no timer.
+    if (item.state() == ItemState::ready && !item.timer.is_set()) watch_end(at);
 }
 
 // A ready item waits for plugins, then for the route of its domain, then in a lane.
@@ -62,11 +63,11 @@ Deliveries::Place Core::Impl::how_to(const Item& item) {
     Lane lane;
     const Index path = destinations_[item.destination].path;
     if (path == none) {
-        lane.name = {item.destination, profiles_[item.profile].lane, {}, item.priority, told_attempt(item.attempts)};
+        lane.name = {item.destination, profiles_.lane_of(item.profile), {}, item.priority, told_attempt(item.attempts)};
         return deliveries_.of(values_of(lane));
     }
     lane.name = lane_key(item, path);
-    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], paths_[path].hops[0].family));
+    return how_to(lane, paths_[path], 0, preferred_local(lane, paths_[path], pool_for(lane, paths_[path], 0), paths_[path].hops[0].family));
 }
 
 Duration Core::Impl::lifetime_of(const Item& item) {
@@ -86,7 +87,7 @@ void Core::Impl::watch_end(Index at) {
 
 // What policy and routing can tell an item by.
 LaneKey Core::Impl::lane_key(const Item& item, Index path) const {
-    const Index profile = profiles_[item.profile].lane;
+    const Index profile = profiles_.lane_of(item.profile);
     const SourceChoice source = sources_.choose(profiles_[profile].pool, paths_[path].route->mx_hash, item.source_hash);
     return {item.destination, profile, source, item.priority, told_attempt(item.attempts)};
 }
@@ -135,10 +136,12 @@ void Core::Impl::leave_place(Index at) {
     }
     const Index lane_at = std::exchange(item.where, none);
     Lane& lane = lanes_[lane_at];
-    const bool waited_alone = lane.items.head == at && is_under_way(item);
+    if (lane.unsorted == at) lane.unsorted = item.place.next;
+    const bool was_head = lane.items.head == at;
+    const bool waited_alone = is_under_way(item);
     InLane::remove(items_, lane.items, at);
     if (--lane.length > 0) {
-        if (waited_alone) reheaded_.push_back(lane_at);
+        if (was_head && (waited_alone || is_under_way(items_[lane.items.head]))) reheaded_.push_back(lane_at);
         return;
     }
     stop_waiting(lane_at);
@@ -306,7 +309,7 @@ void Core::Impl::set_path(Index at, Index path) {
         paths_.drop(old);
         if (other_sources) relane(at);
     }
-    for (const Index lane : lanes_of(at)) run_lane(lane);
+    for (Index lane = destination.lanes.head; lane != none; lane = lanes_[lane].sibling.next) run_later(lane);
     while (!destination.unrouted.empty()) {
         const Index item = destination.unrouted.head;
         InLane::remove(items_, destination.unrouted, item);
@@ -319,19 +322,6 @@ void Core::Impl::drop_path(Index at) {
     wheel_.cancel(timer_key(Timed::destination, at));
     const Index path = std::exchange(destinations_[at].path, none);
     if (path != none) paths_.drop(path);
-}
-
-// Sorts the ready items of a domain into lanes again, because what makes a lane has changed.
-void Core::Impl::relane(Index destination) {
-    std::vector<Index> items;
-    for (Index lane = destinations_[destination].lanes.head; lane != none; lane = lanes_[lane].sibling.next) {
-        for (Index at = lanes_[lane].items.head; at != none; at = items_[at].place.next) items.push_back(at);
-    }
-    for (const Index at : items) leave_place(at);
-    for (const Index at : items) {
-        watch_end(at);
-        enter_lane(at, false);
-    }
 }
 
 std::vector<Index> Core::Impl::lanes_of(Index destination) const {

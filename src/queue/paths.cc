@@ -20,6 +20,8 @@ std::string identity(const Transport& transport) {
     return text;
 }
 
+using Watching = Chained<&Watch::links>;
+
 }  // namespace
 
 Index Paths::add(RoutePtr route) {
@@ -51,7 +53,14 @@ void Paths::drop(Index at) {
         names_.drop(hop.address);
         names_.drop(hop.mx);
         names_.drop(hop.ip);
-        if (--remotes_[hop.remote].holders == 0) remotes_.remove(hop.remote);
+        --remotes_[hop.remote].holders;
+    }
+    for (const Index watch : path.watches) {
+        Watching::remove(watches_, remotes_[watches_[watch].remote].watches, watch);
+        watches_.remove(watch);
+    }
+    for (const Path::Hop& hop : path.hops) {
+        if (remotes_.contains(hop.remote)) release(hop.remote);
     }
     for (const NameId name : {path.transport, path.bind4, path.bind6}) names_.drop(name);
     paths_.remove(at);
@@ -67,9 +76,92 @@ Path::Hop Paths::hop_to(const Candidate& candidate) {
     hop.level = candidate.level;
     hop.preference = candidate.preference;
     hop.remote = remotes_.find(hop.address);
-    if (hop.remote == none) hop.remote = remotes_.add(Remote{hop.address, 0, {}});
+    if (hop.remote == none) hop.remote = remotes_.add(Remote{names_.hold(hop.address), 0, {}, {}});
     ++remotes_[hop.remote].holders;
     return hop;
+}
+
+void Paths::release(Index at) {
+    const Remote& remote = remotes_[at];
+    if (remote.holders > 0 || remote.avoided_until != Instant{}) return;
+    const NameId address = remote.address;
+    remotes_.remove(at);
+    names_.drop(address);
+}
+
+// ---- what is believed of hosts ---------------------------------------------------------------------------------
+
+void Paths::avoid(const Path::Hop& hop, Instant until, Instant now) {
+    const bool was_avoided = is_avoided(hop, now);
+    if (until <= now) return reached(hop, now);
+    set_mark(hop.remote, until);
+    if (!was_avoided) tell_changed(hop.remote);
+}
+
+void Paths::reached(const Path::Hop& hop, Instant now) {
+    const bool was_avoided = is_avoided(hop, now);
+    set_mark(hop.remote, {});
+    if (was_avoided) tell_changed(hop.remote);
+}
+
+void Paths::advance(Instant now) {
+    while (next() <= now) {
+        const Index remote = ends_.begin()->second;
+        set_mark(remote, {});
+        tell_changed(remote);
+        release(remote);
+    }
+}
+
+// Without a mark when `until` is the epoch.
+void Paths::set_mark(Index at, Instant until) {
+    Remote& remote = remotes_[at];
+    if (remote.avoided_until != Instant{}) ends_.erase({remote.avoided_until, at});
+    remote.avoided_until = until;
+    if (until != Instant{}) ends_.emplace(until, at);
+}
+
+void Paths::watch(Index at, Index destination) {
+    Path& path = paths_[at];
+    if (!path.watches.empty()) return;
+    for (const Path::Hop& hop : path.hops) {
+        const Index watch = watches_.add();
+        watches_[watch] = Watch{destination, hop.remote, {}};
+        Watching::push_back(watches_, remotes_[hop.remote].watches, watch);
+        path.watches.push_back(watch);
+    }
+}
+
+void Paths::tell_changed(Index remote) {
+    for (Index watch = remotes_[remote].watches.head; watch != none; watch = watches_[watch].links.next) {
+        changed_.push_back(watches_[watch].destination);
+    }
+}
+
+Index Paths::take_changed() {
+    if (changed_.empty()) return none;
+    const Index destination = changed_.back();
+    changed_.pop_back();
+    return destination;
+}
+
+// Every address is held by its paths or by its mark, and watched for paths that are in use.
+void Paths::audit(Instant now) const {
+    std::size_t marks = 0, watches = 0;
+    for (Index at = 0; at < remotes_.end(); ++at) {
+        if (!remotes_.contains(at)) continue;
+        const Remote& remote = remotes_[at];
+        const bool marked = remote.avoided_until != Instant{};
+        ASSERT(remote.holders > 0 || marked);
+        ASSERT(!marked || (remote.avoided_until > now && ends_.contains({remote.avoided_until, at})));
+        if (marked) ++marks;
+        for (Index watch = remote.watches.head; watch != none; watch = watches_[watch].links.next) {
+            ASSERT(watches_[watch].remote == at);
+            ++watches;
+        }
+        ASSERT(remote.holders > 0 || remote.watches.empty());
+    }
+    ASSERT(marks == ends_.size() && watches == watches_.size());
 }
 
 }  // namespace sluice::queue

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "queue/names.h"
@@ -10,12 +12,13 @@
 
 namespace sluice::queue {
 
-// A remote address and what is remembered of it, shared by every route that leads there.
+// A remote address and what is remembered of it, shared by every route that leads there. It stays until nobody refers to it and the mark ends.
 struct Remote {
     using Key = NameId;
     NameId address = Names::empty;
     std::uint32_t holders = 0;
-    Instant avoided_until;  // could not be reached
+    Instant avoided_until;  // could not be reached; the epoch: nothing is remembered
+    Chain watches;
     Key key() const { return address; }
 };
 
@@ -41,6 +44,14 @@ struct Path {
         return family == Family::ipv6 ? bind6 : family == Family::ipv4 ? bind4 : Names::empty;
     }
     std::uint32_t holders = 0;
+    std::vector<Index> watches;  // one for each hop, while lanes wait for hosts of this path
+};
+
+// Lanes of a destination wait for this host, or for another because of what is believed of this one.
+struct Watch {
+    Index destination = none;
+    Index remote = none;
+    Links links;
 };
 
 // All paths in use, and the health of the remotes on them. Core-owned.
@@ -61,16 +72,35 @@ public:
     std::optional<Instant> avoided_until(const Path::Hop& hop, Instant now) const {
         return is_avoided(hop, now) ? std::optional(remotes_[hop.remote].avoided_until) : std::nullopt;
     }
-    void avoid(const Path::Hop& hop, Instant until) { remotes_[hop.remote].avoided_until = until; }
-    void reached(const Path::Hop& hop) { remotes_[hop.remote].avoided_until = {}; }
+    void avoid(const Path::Hop& hop, Instant until, Instant now);
+    void reached(const Path::Hop& hop, Instant now);
+    // Time has come to `now`: marks end.
+    void advance(Instant now);
+    // When the next mark ends.
+    Instant next() const { return ends_.empty() ? Instant::max() : ends_.begin()->first; }
+
+    // From now on, while the path is in use, take_changed() gives this destination when one of the path's hosts comes to be avoided or is not
+    // avoided any more.
+    void watch(Index path, Index destination);
+    bool is_watched(Index path) const { return !paths_[path].watches.empty(); }
+    // Destinations, some perhaps gone by now, some more than once; none when that is all.
+    Index take_changed();
+
     std::size_t size() const { return paths_.size(); }
+    void audit(Instant now) const;
 
 private:
     Path::Hop hop_to(const Candidate& candidate);
+    void set_mark(Index remote, Instant until);
+    void tell_changed(Index remote);
+    void release(Index remote);
 
     Names& names_;
     Slab<Path> paths_;
     Registry<Remote> remotes_;
+    Slab<Watch> watches_;
+    std::set<std::pair<Instant, Index>> ends_;  // of marks
+    std::vector<Index> changed_;
 };
 
 }  // namespace sluice::queue

@@ -22,7 +22,7 @@ Profile::Key Profiles::name(const Texts& texts) {
     return key;
 }
 
-void Profiles::drop_names(const Profile::Key& key) {
+void Profiles::drop_names(const Profile::Key& key) const {
     for (const NameId name : {key.tenant, key.job, key.transport, key.sender}) names_.drop(name);
     for (const NamedMark& mark : key.marks) {
         names_.drop(mark.field);
@@ -31,16 +31,15 @@ void Profiles::drop_names(const Profile::Key& key) {
 }
 
 // The names in `key` become the profile's.
-Index Profiles::add(Profile::Key key) {
+Index Profiles::add(Profile::Key key) const {
     Profile row;
     row.name = std::move(key);
-    number_marks(row);
     const Index at = rows_.add(std::move(row));
     settle(at);
     return at;
 }
 
-void Profiles::drop(Index at) {
+void Profiles::drop(Index at) const {
     if (--rows_[at].holders > 0) return;
     const Index lane = rows_[at].lane;
     const Profile::Key key = rows_[at].name;
@@ -62,7 +61,9 @@ Profile::Key Profiles::reduced(const Profile::Key& key) const {
 }
 
 // Finds or makes what of a profile is told apart.
-void Profiles::settle(Index at) {
+void Profiles::settle_anew(Index at) const {
+    rows_[at].settled = fields_known_;
+    number_marks(rows_[at]);
     const Index before = rows_[at].lane;
     Profile::Key key = reduced(rows_[at].name);
     Index lane = key == rows_[at].name ? at : rows_.find(key);
@@ -79,15 +80,6 @@ void Profiles::settle(Index at) {
     if (lane != at) hold(lane);
     rows_[at].lane = lane;
     if (before != none && before != at) drop(before);
-}
-
-void Profiles::settle_all() {
-    const Index end = rows_.end();
-    for (Index at = 0; at < end; ++at) {
-        if (!rows_.contains(at)) continue;
-        number_marks(rows_[at]);
-        settle(at);
-    }
 }
 
 void Profiles::number_marks(Profile& profile) const {
@@ -117,6 +109,7 @@ bool Profiles::set_fields(policy::FieldSet told_apart, const policy::FieldTable&
 }
 
 void Profiles::fill(policy::FieldValues& values, Index at) const {
+    settle(at);
     const Profile& profile = rows_[at];
     values[policy::Field::tenantid] = number_of(profile.name.tenant);
     values[policy::Field::jobid] = number_of(profile.name.job);

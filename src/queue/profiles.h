@@ -38,6 +38,7 @@ struct Profile {
     std::uint32_t holders = 0;          // items, lanes, and profiles that are this one to policies
     Index lane = none;                  // what of it is told apart; often itself
     Index pool = 0;                     // of its transport
+    std::uint32_t settled = 0;          // by which fields `lane` and `others` are; see Profiles::settle()
     std::vector<policy::Value> others;  // values of notes and headers, by number of field from the first such field on
     const Key& key() const { return name; }
 };
@@ -67,7 +68,7 @@ public:
         for (Index at = 0; at < rows_.end(); ++at) {
             if (rows_.contains(at)) rows_[at].pool = pool_of(rows_[at].name.transport);
         }
-        settle_all();
+        ++fields_known_;
         return more;
     }
 
@@ -86,9 +87,14 @@ public:
         ++rows_[at].holders;
         return at;
     }
-    void hold(Index at) { ++rows_[at].holders; }
-    void drop(Index at);
+    void hold(Index at) const { ++rows_[at].holders; }
+    void drop(Index at) const;
 
+    // What of it is told apart: the profile that lanes of such items have.
+    Index lane_of(Index at) const {
+        settle(at);
+        return rows_[at].lane;
+    }
     // What policies may ask for that a profile knows.
     void fill(policy::FieldValues& values, Index at) const;
     // An item of this profile may stand in a lane of that one.
@@ -105,16 +111,20 @@ public:
 private:
     Profile::Key name(const Texts& texts);
     NameId intern(std::string_view text) { return text.empty() ? names_.hold(Names::empty) : names_.intern(text); }
-    void drop_names(const Profile::Key& key);
-    Index add(Profile::Key key);
+    void drop_names(const Profile::Key& key) const;
+    Index add(Profile::Key key) const;
     Profile::Key reduced(const Profile::Key& key) const;
     bool set_fields(policy::FieldSet told_apart, const policy::FieldTable& fields);
-    void settle_all();
-    void settle(Index at);
+    // Every message may have a profile of its own, so what other fields mean for a profile is found out when somebody asks.
+    void settle(Index at) const {
+        if (rows_[at].settled != fields_known_) settle_anew(at);
+    }
+    void settle_anew(Index at) const;
     void number_marks(Profile& profile) const;
 
     Names& names_;
-    Registry<Profile> rows_;
+    mutable Registry<Profile> rows_;
+    std::uint32_t fields_known_ = 1;  // so often fields were configured
     policy::FieldSet told_apart_;
     std::vector<NameId> others_;          // names of notes and headers, by number of field
     std::vector<NameId> marks_told_apart_;

@@ -38,6 +38,7 @@ void Core::Impl::on(SetCondition& event) {
     const Index at = buckets_.set_condition(condition);
     for (const Index bucket : buckets_.concerned_by(*conditions[at].what)) concerned.push_back(bucket);
     look_again(concerned);
+    if (!condition->limits.transport.empty() || (before != nullptr && !before->limits.transport.empty())) look_at_everything();
     wheel_.cancel(timer_key(Timed::condition, at));
     if (condition->expires) wheel_.add(timer_key(Timed::condition, at), std::max(*condition->expires, now_ + next_step));
     if (event.recorded) {
@@ -64,6 +65,7 @@ void Core::Impl::remove_condition(Index at, Change change, std::string by, std::
     wheel_.cancel(timer_key(Timed::condition, at));
     conditions.detach(at);
     look_again(concerned);
+    if (!what->limits.transport.empty()) look_at_everything();
     conditions.remove(at);
     actions_->push_back(ConditionChanged{change, std::move(what), std::move(by), std::move(reason)});
 }

@@ -157,7 +157,7 @@ void Core::Impl::serve_item(Index at, Index item) {
 // What the item that it served last is told by now.
 LaneKey Core::Impl::lane_key(const Session& session) const {
     LaneKey key = lanes_[session.lane].name;
-    key.profile = profiles_[session.profile].lane;
+    key.profile = profiles_.lane_of(session.profile);
     key.attempt = told_attempt(session.attempts);
     return key;
 }

@@ -29,10 +29,14 @@ Core::Impl::Start Core::Impl::start_head(Index lane) {
         conclude_late(head);
         return Start::started;
     }
+    if (lanes_[lane].unsorted != none && !sort_head(lane)) {
+        stop_waiting(lane);
+        return Start::blocked;
+    }
     if (suspensions_.any()) return start_past_gates(lane);
     Plan plan;
     if (!choose_group(head, lanes_[lane], plan, group_)) return give_up_head(lane, plan);
-    choose_locals(lanes_[lane], paths_[plan.path], locals_);
+    choose_departures(lanes_[lane], paths_[plan.path]);
     if (start_over(lane, plan, Ways::any)) return Start::started;
     block(lane);
     return Start::blocked;
@@ -69,22 +73,23 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vecto
     const Progress* const progress = is_under_way(items_[at]) ? &progress_[items_[at].progress] : nullptr;
     plan.path = progress != nullptr ? progress->path : destinations_[lane.name.destination].path;
     plan.permanent = progress == nullptr || progress->permanent;
-    const std::vector<Path::Hop>& hops = paths_[plan.path].hops;
-    const Index pool = profiles_[lane.name.profile].pool;
+    const Path& path = paths_[plan.path];
+    const std::vector<Path::Hop>& hops = path.hops;
     // The same host again, unless its transport has lost the addresses to call it from meanwhile.
-    const bool fixed = progress != nullptr && progress->only != none && sources_.serves(pool, hops[progress->only].family);
+    const bool fixed = progress != nullptr && progress->only != none &&
+                       sources_.serves(pool_for(lane, path, progress->only), hops[progress->only].family);
 
     group.clear();
     std::size_t untried = 0;
     std::uint64_t best = std::numeric_limits<std::uint64_t>::max();
     for (std::uint32_t candidate = 0; candidate < hops.size(); ++candidate) {
         const Path::Hop& hop = hops[candidate];
-        if ((progress != nullptr && progress->tried[candidate]) || !sources_.serves(pool, hop.family)) continue;
-        if (is_suspended(candidate, hop.family)) continue;
+        if (progress != nullptr && progress->tried[candidate]) continue;
+        const Index pool = pool_for(lane, path, candidate);
+        if (!sources_.serves(pool, hop.family) || is_suspended(path, candidate)) continue;
         std::uint32_t level = hop.level;
         if (deliveries_.choose_families()) {
-            const Path& path = paths_[plan.path];
-            const auto& family = deliveries_[how_to(lane, path, candidate, preferred_local(lane, path, hop.family))].family;
+            const auto& family = deliveries_[how_to(lane, path, candidate, preferred_local(lane, path, pool, hop.family))].family;
             if (family && !permits(*family, hop.family)) {
                 plan.wrong_family = true;
                 continue;
@@ -107,24 +112,60 @@ bool Core::Impl::choose_group(Index at, const Lane& lane, Plan& plan, std::vecto
     return !group.empty();
 }
 
-// Where to call from: only the preferred addresses as long as every other one would have as much room as these.
-void Core::Impl::choose_locals(const Lane& lane, const Path& path, std::array<std::vector<Local>, 3>& locals) const {
-    const bool all = buckets_.depends_on_candidate() || suspensions_.use(policy::Field::localip) ||
-                     !sources_.is_sticky(profiles_[lane.name.profile].pool);
-    for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
-        list_locals(lane, path, family, all, locals[static_cast<unsigned>(family)]);
+// That of the mail's transport, unless a bucket names another one.
+Index Core::Impl::pool_for(const Lane& lane, const Path& path, std::uint32_t candidate) const {
+    const Index own = profiles_[lane.name.profile].pool;
+    if (!buckets_.redirects()) return own;
+    const std::string_view transport = buckets_.transport_for(values_of(lane, path, candidate, Names::empty));
+    if (transport.empty()) return own;
+    NameId name{};
+    return names_.find(transport, name) ? sources_.pool_of(name) : 0;
+}
+
+// Only the preferred addresses as long as every other one would have as much room as these.
+bool Core::Impl::wants_all(Index pool) const {
+    return buckets_.depends_on_candidate() || suspensions_.use(policy::Field::localip) || !sources_.is_sticky(pool);
+}
+
+// Where to call the hosts of the path from.
+void Core::Impl::choose_departures(const Lane& lane, const Path& path) {
+    departure_of_.clear();
+    departures_.resize(1);
+    if (!buckets_.redirects()) return list_departure(lane, path, profiles_[lane.name.profile].pool, departures_.front());
+    departures_.clear();
+    for (std::uint32_t candidate = 0; candidate < path.hops.size(); ++candidate) {
+        const Index pool = pool_for(lane, path, candidate);
+        const auto known = std::find_if(departures_.begin(), departures_.end(), [&](const Departure& departure) { return departure.pool == pool; });
+        departure_of_.push_back(static_cast<Index>(known - departures_.begin()));
+        if (known == departures_.end()) list_departure(lane, path, pool, departures_.emplace_back());
     }
 }
 
-void Core::Impl::list_locals(const Lane& lane, const Path& path, Family family, bool all, std::vector<Local>& locals) const {
-    if (!all || path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, family));
-    sources_.list(profiles_[lane.name.profile].pool, family, lane.name.source, now_, locals);
+void Core::Impl::list_departure(const Lane& lane, const Path& path, Index pool, Departure& departure) const {
+    departure.pool = pool;
+    const bool all = wants_all(pool);
+    for (const Family family : {Family::ipv4, Family::ipv6, Family::local}) {
+        std::vector<Local>& locals = departure.locals[static_cast<unsigned>(family)];
+        if (all) list_locals(lane, path, pool, family, locals);
+        else locals.assign(1, preferred_local(lane, path, pool, family));
+    }
 }
 
-Local Core::Impl::preferred_local(const Lane& lane, const Path& path, Family family) const {
+void Core::Impl::list_locals(const Lane& lane, const Path& path, Index pool, Family family, std::vector<Local>& locals) const {
+    if (path.demanded(family) != Names::empty) return locals.assign(1, preferred_local(lane, path, pool, family));
+    sources_.list(pool, family, lane.name.source, now_, locals);
+}
+
+Local Core::Impl::preferred_local(const Lane& lane, const Path& path, Index pool, Family family) const {
     const NameId demanded = path.demanded(family);
     if (demanded != Names::empty) return {demanded, Names::empty};
-    return sources_.preferred(profiles_[lane.name.profile].pool, family, lane.name.source, now_);
+    return sources_.preferred(pool, family, lane.name.source, now_);
+}
+
+std::size_t Core::Impl::ranks() const {
+    std::size_t most = 1;
+    for (const Departure& departure : departures_) most = std::max({most, departure.of(Family::ipv4).size(), departure.of(Family::ipv6).size()});
+    return most;
 }
 
 bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
@@ -132,8 +173,8 @@ bool Core::Impl::start_on_idle(Index lane, const Plan& plan, std::size_t rank) {
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
         const Path::Hop& hop = path.hops[candidate];
-        if (rank >= locals(hop.family).size() || is_suspended(candidate, rank)) continue;
-        const Local& local = locals(hop.family)[rank];
+        if (rank >= locals(path, candidate).size() || is_suspended(candidate, rank)) continue;
+        const Local& local = locals(path, candidate)[rank];
         const Deliveries::Place how = how_to(lanes_[lane], path, candidate, local);
         const bool verified = path.route->transport.force_tls || deliveries_[how].verifies_tls();
         const Index pool = pools_.find(pool_key(local, path, hop, verified, deliveries_.manner(how)));
@@ -188,9 +229,8 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
     if (rank == 0) shuffle_group();
     const Path& path = paths_[plan.path];
     for (const std::uint32_t candidate : group_) {
-        const Family family = path.hops[candidate].family;
-        if (rank >= locals(family).size() || is_suspended(candidate, rank)) continue;
-        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], path, candidate, locals(family)[rank].address));
+        if (rank >= locals(path, candidate).size() || is_suspended(candidate, rank)) continue;
+        BucketList buckets = hold_buckets(lanes_[lane], values_of(lanes_[lane], path, candidate, locals(path, candidate)[rank].address));
         if (may_take(buckets, none)) {
             open(lane, plan, rank, {candidate}, std::move(buckets));
             return true;
@@ -204,9 +244,7 @@ bool Core::Impl::start_on_new(Index lane, const Plan& plan, std::size_t rank) {
 // Leaves those that are to be delivered to like the first: a session is opened in one manner. The others have their turn after these.
 void Core::Impl::share_settings(Index lane, const Path& path, std::size_t rank, std::vector<std::uint32_t>& candidates) {
     if (!deliveries_.by_candidate()) return;
-    const auto how = [&](std::uint32_t candidate) {
-        return how_to(lanes_[lane], path, candidate, locals(path.hops[candidate].family)[rank]);
-    };
+    const auto how = [&](std::uint32_t candidate) { return how_to(lanes_[lane], path, candidate, locals(path, candidate)[rank]); };
     const Deliveries::Place first = how(candidates.front());
     std::erase_if(candidates, [&](std::uint32_t candidate) { return how(candidate) != first; });
 }
@@ -232,13 +270,14 @@ bool Core::Impl::may_carry(Index session, const BucketList& buckets) const {
 
 void Core::Impl::open(Index lane, const Plan& plan, std::size_t rank, std::vector<std::uint32_t> candidates, BucketList&& buckets) {
     const Path& path = paths_[plan.path];
-    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front(), locals(path.hops[candidates.front()].family)[rank]);
+    const Deliveries::Place how = how_to(lanes_[lane], path, candidates.front(), locals(path, candidates.front())[rank]);
+    const Departure& from = departure(candidates.front());
     Session row;
     row.id = ++last_session_;
     row.shard = least_loaded_shard();
     row.group = candidates;
-    row.local4 = hold_local(Family::ipv4, rank);
-    row.local6 = hold_local(Family::ipv6, rank);
+    row.local4 = hold_local(from, Family::ipv4, rank);
+    row.local6 = hold_local(from, Family::ipv6, rank);
     row.how = deliveries_.share(how);
     row.manner = names_.hold(deliveries_.manner(how));
     ++shard_sessions_[row.shard];
@@ -257,8 +296,8 @@ void Core::Impl::open(Index lane, const Plan& plan, std::size_t rank, std::vecto
     begin_attempt(at, lane, plan, std::move(deliver));
 }
 
-Local Core::Impl::hold_local(Family family, std::size_t rank) {
-    const Local local = rank < locals(family).size() ? locals(family)[rank] : Local{};
+Local Core::Impl::hold_local(const Departure& departure, Family family, std::size_t rank) {
+    const Local local = rank < departure.of(family).size() ? departure.of(family)[rank] : Local{};
     names_.hold(local.address);
     names_.hold(local.helo);
     return local;
@@ -286,7 +325,7 @@ void Core::Impl::begin_attempt(Index at, Index lane, const Plan& plan, Deliver&&
     deliver.route = paths_[plan.path].route;
     deliver.permanent_so_far = plan.permanent;
     deliver.work = work_of(item);
-    actions_->push_back(std::move(deliver));
+    actions_->emplace_back(std::move(deliver));
 }
 
 void Core::Impl::shuffle_group() {
@@ -295,7 +334,7 @@ void Core::Impl::shuffle_group() {
 
 // The message that starts counts for the address it goes out from; of a race, which may end in either family, for one of each.
 void Core::Impl::count_source(const Session& session) {
-    const Index pool = profiles_[lanes_[session.lane].name.profile].pool;
+    const Index pool = departure(session.group.front()).pool;
     if (sources_.is_sticky(pool)) return;
     bool counted[3] = {};
     for (const std::uint32_t candidate : session.group) {
@@ -440,6 +479,7 @@ bool Core::Impl::waits_at(Index lane, Spot spot) const {
 
 // The lane waits where its head was stopped, and keeps its place where it waited already.
 void Core::Impl::block(Index at) {
+    watch_hosts(at);
     Lane& lane = lanes_[at];
     BucketList kept;
     for (const Index waiter : lane.waiters) {

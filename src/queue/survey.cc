@@ -88,8 +88,20 @@ Index Core::Impl::path_of(const Item& item) const {
 // The lane in which it is, or would be; its route is known.
 Lane Core::Impl::lane_for(const Item& item) const {
     Lane lane;
-    lane.name = item.state() == ItemState::ready && item.where != none && item.where != consult_line ? lanes_[item.where].name : lane_key(item, path_of(item));
+    const bool in_lane = item.state() == ItemState::ready && item.where != none && item.where != consult_line;
+    lane.name = in_lane && lanes_[item.where].unsorted == none ? lanes_[item.where].name : lane_key(item, path_of(item));
     return lane;
+}
+
+// The suspensions in force whose end the item's lane waits for.
+BucketList Core::Impl::gates_of(const Item& item) const {
+    BucketList gates;
+    if (item.state() != ItemState::ready || item.where == none || item.where == consult_line) return gates;
+    for (const Index waiter : lanes_[item.where].waiters) {
+        const Spot spot = waiters_[waiter].bucket;
+        if (is_gate(spot) && suspensions_[gate_of(spot)].in_force) gates.push_back(gate_of(spot));
+    }
+    return gates;
 }
 
 // The candidate it is being sent to, or else one that would be tried first; nothing while the route is not known.
@@ -113,9 +125,7 @@ std::optional<std::uint32_t> Core::Impl::first_candidate(Index at) const {
 NameId Core::Impl::local_of(const Item& item, const Lane& lane, const Path& path, std::uint32_t candidate) const {
     const Family family = path.hops[candidate].family;
     if (item.state() == ItemState::sending && item.where != none) return sessions_[item.where].local(family).address;
-    std::vector<Local> locals;
-    list_locals(lane, path, family, false, locals);
-    return locals.empty() ? Names::empty : locals.front().address;
+    return preferred_local(lane, path, pool_for(lane, path, candidate), family).address;
 }
 
 // ---- filters ---------------------------------------------------------------------------------------------------
@@ -159,6 +169,7 @@ private:
             case Kind::reply:
             case Kind::reply_code: return holds_of_reply(bound, at);
             case Kind::via: return holds_of_name(bound, core_.destinations_[item.destination].via);
+            case Kind::suspension: return holds_of_suspension(term, item);
             case Kind::id: return term.holds(item.key().text()) || (!term.negated && term.holds(item.key().message.text()));
             case Kind::field: return holds_of_field(bound, at);
             case Kind::sender:
@@ -171,6 +182,14 @@ private:
     bool holds_of_next(const Filter::Term& term, const Item& item) const {
         if (item.state() == ItemState::held) return term.negated;
         return term.holds(std::int64_t{std::max(item.due - core_.now_, Duration{0}).count()});
+    }
+
+    // It waits for the end of such a one; with `!=`, of none of these.
+    bool holds_of_suspension(const Filter::Term& term, const Item& item) const {
+        const BucketList gates = core_.gates_of(item);
+        if (gates.empty()) return term.holds(std::string_view());
+        const auto holds = [&](Index gate) { return term.holds(core_.suspensions_[gate].what->id) != term.negated; };
+        return std::any_of(gates.begin(), gates.end(), holds) != term.negated;
     }
 
     bool holds_of_reply(Bound& bound, Index at) {
@@ -280,6 +299,10 @@ private:
             case Kind::reply: return number_of(core_.replies_.name(at));
             case Kind::reply_code: return code_of(core_.replies_.name(at));
             case Kind::via: return number_of(core_.destinations_[item.destination].via);
+            case Kind::suspension: {
+                const BucketList gates = core_.gates_of(item);
+                return gates.empty() ? none : gates.front();
+            }
             case Kind::field: return value_of(column.field, at);
             case Kind::id:
             case Kind::sender:
@@ -320,6 +343,7 @@ private:
             case Kind::attempt:
             case Kind::priority:
             case Kind::recipients: where = column_name + "=" + (text = std::to_string(value)); break;
+            case Kind::suspension: where = equals(text = value == none ? "" : core_.suspensions_[value].what->id); break;
             case Kind::reply: where = equals(text = core_.replies_.text(NameId{value})); break;
             case Kind::reply_code: where = equals(text = reply_code(core_.replies_.text(NameId{value}))); break;
             default:

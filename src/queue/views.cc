@@ -22,6 +22,7 @@ Stats Core::Impl::stats() const {
     stats.conditions = buckets_.conditions().size();
     stats.suspensions = suspensions_.size();
     stats.routes = paths_.size();
+    stats.backlog = backlog_.size();
     stats.fresh_bytes = fresh_bytes_;
     return stats;
 }
@@ -150,7 +151,7 @@ Reach Core::Impl::reach_of(const policy::Suspension& suspension) const {
         const std::size_t candidates = is_late && path != none ? paths_[path].hops.size() : 0;
         std::vector<Local> from;
         for (std::uint32_t candidate = 0; candidate < candidates && !stopped; ++candidate) {
-            impl.list_locals(lane, paths_[path], paths_[path].hops[candidate].family, true, from);
+            impl.list_locals(lane, paths_[path], pool_for(lane, paths_[path], candidate), paths_[path].hops[candidate].family, from);
             stopped = std::any_of(from.begin(), from.end(), [&](const Local& local) {
                 return matches(impl.values_of(lane, paths_[path], candidate, local.address));
             });
@@ -185,6 +186,7 @@ void Core::Impl::audit() const {
     audit_gates();
     audit_timers();
     audit_profiles();
+    paths_.audit(now_);
 }
 
 // Every item has exactly one place and the timer that belongs to its state; states and fresh messages are counted right.
@@ -278,14 +280,19 @@ void Core::Impl::audit_lanes() const {
         if (!lanes_.contains(at)) continue;
         const Lane& lane = lanes_[at];
         std::uint32_t length = 0;
+        bool sorted = true;
         for (Index i = lane.items.head; i != none; i = items_[i].place.next) {
+            sorted = sorted && i != lane.unsorted;
             ASSERT(items_[i].state() == ItemState::ready && items_[i].where == at);
             ASSERT(profiles_.may_share(items_[i].profile, lane.name.profile) && items_[i].priority == lane.name.priority);
             ++length;
         }
         ASSERT(length == lane.length);
         ASSERT(length > 0 || lane.waiters.empty());
-        ASSERT(length == 0 || !lane.waiters.empty() || options_.disabled);
+        ASSERT(length == 0 || !lane.waiters.empty() || options_.disabled || lane.in_backlog);
+        ASSERT(lane.unsorted == none || (lane.in_backlog && !sorted));
+        ASSERT(!lane.in_backlog || std::find(backlog_.begin(), backlog_.end(), at) != backlog_.end());
+        if (!lane.waiters.empty() && sorted) audit_watch(lane);
         ASSERT(length > 0 || lane.sessions > 0);
         for (const Index waiter : lane.waiters) {
             ASSERT(waiters_[waiter].lane == at);
@@ -294,6 +301,13 @@ void Core::Impl::audit_lanes() const {
         waiters += lane.waiters.size();
     }
     ASSERT(waiters == waiters_.size());
+}
+
+// Who waits for some hosts of several is told when others are to be preferred.
+void Core::Impl::audit_watch(const Lane& lane) const {
+    const Item& head = items_[lane.items.head];
+    const Index path = is_under_way(head) ? progress_[head.progress].path : destinations_[lane.name.destination].path;
+    ASSERT(!buckets_.depends_on_candidate() || options_.disabled || lane.in_backlog || paths_[path].hops.size() <= 1 || paths_.is_watched(path));
 }
 
 void Core::Impl::audit_sessions() const {

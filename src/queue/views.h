@@ -118,6 +118,7 @@ struct Explanation {
     std::uint32_t lanes_more = 0;
     // Of an item.
     bool is_item = false;
+    policy::DeliverySettingsPtr how;  // of delivery.yaml; null: as the settings of the instance say
     std::uint32_t ahead = 0;       // in its lane
     std::string on;                // sending: the remote; empty while it is decided without an attempt
     std::optional<Instant> earliest;  // a start is possible; nothing when that depends on others

@@ -21,11 +21,12 @@ namespace sluice::reception {
 //   content   data_post, queue_outbound or queue; then queue_ok when a plugin takes the message, or pre_send_trans_email when
 //             it stays with us
 //   oversize  max_data_exceeded
+//   injected  pre_send_trans_email, of a message that no session brought
 // Nobody waits for what is said to the last four: rset, queue_ok, reset_transaction and disconnect.
 enum class Hook : std::uint8_t {
-    opening, hello, command, mail, rcpt, data, content, oversize, vrfy, noop, quit, rset, queued, reset, left
+    opening, hello, command, mail, rcpt, data, content, oversize, vrfy, noop, quit, injected, rset, queued, reset, left
 };
-inline constexpr std::size_t hook_count = 15;
+inline constexpr std::size_t hook_count = 16;
 
 // The session as it stands. Value.
 struct Visitor {
@@ -59,10 +60,10 @@ struct Occasion {
     std::string command;                        // command: the line
     const mail::Recipient* recipient = nullptr; // rcpt
     bool permitted = false;                     // rcpt: mail for that domain is taken from anybody
-    const std::string* content = nullptr;       // content
-    MessageId message;                          // content: its id if it stays with us
+    const std::string* content = nullptr;       // content, injected
+    MessageId message;                          // content, injected: its id if it stays with us
     bool keeps = false;                         // content: it stays although the client may not relay
-    std::string text;                           // queued: the reply
+    std::string text;                           // queued: the reply. injected: the notes
 };
 
 // What plugins say. Value.
@@ -87,7 +88,7 @@ struct Answer {
     std::optional<bool> relaying, transaction_relaying;
     std::string auth_user;          // logged in by a plugin
 
-    // content, of a message that stays with us:
+    // content, of a message that stays with us, and injected:
     enum class Changed : std::uint8_t { nothing, header, all } changed = Changed::nothing;
     std::string octets;             // the header section with its empty line, or all of the content
     std::optional<std::string> mail_from;               // "<a@b>"

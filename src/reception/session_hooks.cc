@@ -37,6 +37,7 @@ constexpr std::array<Refusal, hook_count> refusals{{
     {"vrfy", 550, 450, ".7.1", "Access denied"},
     {"noop", 500, 450, ".7.1", "Command denied"},
     {"quit", 500, 450, ".7.1", "Command denied"},
+    {"", 550, 450, ".7.1", "Message denied"},
     {"rset", 500, 450, ".7.1", "Command denied"},
     {"dot", 550, 450, ".7.1", "Message denied"},
     {"", 500, 450, ".7.1", "Command denied"},

@@ -113,7 +113,7 @@ bool Judge::check_candidates(
         if (is_stopped(sessions_[action.session], candidate, action.open, now, now - late_at_most)) return violate(name + " is suspended"), false;
     }
     // Once it was suspended, or its transport lost the addresses to call it from, it need not be the same host any more.
-    const bool same_host = entry.only && !suspended_ever_ && is_served(entry.admit, action.route->candidates[*entry.only]);
+    const bool same_host = entry.only && !suspended_ever_ && is_served(entry.admit, action.route, *entry.only);
     if (same_host && (candidates.size() != 1 || candidates.front() != *entry.only || !action.open)) {
         return violate(name + " should have tried the same host on a new session"), false;
     }
@@ -137,7 +137,7 @@ bool Judge::may_be_last_resort(
     std::size_t left = 0, perhaps_left = 0;
     for (std::uint32_t other = 0; other < action.route->candidates.size(); ++other) {
         const bool chosen = std::find(candidates.begin(), candidates.end(), other) != candidates.end();
-        if (chosen || entry.tried.contains(other) || !is_served(entry.admit, action.route->candidates[other])) continue;
+        if (chosen || entry.tried.contains(other) || !is_served(entry.admit, action.route, other)) continue;
         if (is_stopped(sessions_.at(action.session), other, action.open, now, before)) continue;
         ++left;
         if (entry.perhaps_tried.contains(other)) ++perhaps_left;
@@ -145,31 +145,33 @@ bool Judge::may_be_last_resort(
     return action.last_resort ? left == perhaps_left : left > 0;
 }
 
-// The addresses of its transport; null: the usual ones.
-const queue::LocalPool* Judge::pool_of(const queue::Admit& admit) const {
+// The addresses that this candidate is called from: of the transport that a bucket names, or else of the item's; null: the usual ones.
+const queue::LocalPool* Judge::pool_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    const std::string transport = transport_for(admit, route, candidate);
     for (const queue::LocalPool& pool : options_.transports) {
-        if (pool.transport == admit.transport && !pool.sources.empty()) return &pool;
+        if (pool.transport == transport && !pool.sources.empty()) return &pool;
     }
     return nullptr;
 }
 
-bool Judge::is_served(const queue::Admit& admit, const queue::Candidate& candidate) const {
-    const queue::LocalPool* const pool = pool_of(admit);
-    if (pool == nullptr || candidate.remote.starts_with('/')) return true;
-    const bool is_ipv6 = candidate.remote.starts_with('[');
+bool Judge::is_served(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    const std::string& remote = route->candidates[candidate].remote;
+    const queue::LocalPool* const pool = pool_for(admit, route, candidate);
+    if (pool == nullptr || remote.starts_with('/')) return true;
+    const bool is_ipv6 = remote.starts_with('[');
     const auto same_family = [&](const auto& source) { return (source.address.find(':') != std::string::npos) == is_ipv6; };
     return std::any_of(pool->sources.begin(), pool->sources.end(), same_family);
 }
 
 bool Judge::check_locals(const queue::Deliver& action, const Entry& entry) {
     if (!action.open) return true;
-    const queue::LocalPool* const pool = pool_of(entry.admit);
-    const auto belongs = [&](const std::string& bind, const std::string& helo, const std::vector<std::string>& usual) {
-        const auto is_source = [&](const auto& source) { return source.address == bind && source.helo == helo; };
-        if (pool != nullptr) return std::any_of(pool->sources.begin(), pool->sources.end(), is_source);
-        return helo.empty() && (bind.empty() ? usual.empty() : std::find(usual.begin(), usual.end(), bind) != usual.end());
-    };
     for (const std::uint32_t index : action.candidates) {
+        const queue::LocalPool* const pool = pool_for(entry.admit, action.route, index);
+        const auto belongs = [&](const std::string& bind, const std::string& helo, const std::vector<std::string>& usual) {
+            const auto is_source = [&](const auto& source) { return source.address == bind && source.helo == helo; };
+            if (pool != nullptr) return std::any_of(pool->sources.begin(), pool->sources.end(), is_source);
+            return helo.empty() && (bind.empty() ? usual.empty() : std::find(usual.begin(), usual.end(), bind) != usual.end());
+        };
         const queue::Candidate& candidate = action.route->candidates[index];
         if (candidate.remote.starts_with('/')) continue;
         const bool is_ipv6 = candidate.remote.starts_with('[');
@@ -206,6 +208,7 @@ void Judge::concluding(const queue::Conclude& action) {
 void Judge::opened(const queue::SessionOpened& event) {
     Session& session = sessions_[event.session];
     session.candidate = event.candidate;
+    avoided_.erase(session.route->candidates[event.candidate].remote);
     recount(session);
 }
 
@@ -220,7 +223,9 @@ void Judge::ended(const AttemptEnded& event, Fate fate, Instant now) {
     auto session = sessions_.find(event.session);
     if (session == sessions_.end()) session = overtaken_.find(event.session);
     const bool known = event.session != 0;
-    for (const std::uint32_t candidate : event.unhealthy) failed_.insert(session->second.route->candidates[candidate].remote);
+    for (const std::uint32_t candidate : event.unhealthy) {
+        avoided_[session->second.route->candidates[candidate].remote] = now + options_.unhealthy_for;
+    }
     const bool undecided = event.verdict == AttemptEnded::Verdict::next_candidate ||
                            event.verdict == AttemptEnded::Verdict::fresh_session;
     if (undecided && !entry.admit.held && known) {
@@ -379,7 +384,7 @@ void Judge::crashed() {
     past_.clear();
     used_.clear();
     routes_.clear();
-    failed_.clear();
+    avoided_.clear();
     unsure_until_ = {};
     last_session_ = 0;
     for (auto& [id, entry] : entries_) {

@@ -45,8 +45,8 @@ public:
     void configured(const queue::Options& options, Instant now);
     void crashed();
     void violate(const std::string& what);
-    // After handle() has returned, all that may start has started: looks for mail that is ready, and has a candidate for which every
-    // bucket has room whatever the core may know of its health. `resolving`: domains whose route the core does not have. Silent while anything is
+    // After handle() has returned, all that may start has started: looks for mail that is ready, and has a candidate in its turn for which every
+    // bucket has room. `resolving`: domains whose route the core does not have. Silent while anything is
     // suspended or limited at run time.
     void check_idle(const std::set<std::string>& resolving, Instant now);
 
@@ -135,13 +135,14 @@ private:
     bool surely_has_room(const std::vector<Counted>& counted, Instant now) const;
     bool may_start(const Entry& entry, Instant now) const;
     bool may_start(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate, Instant now) const;
-    std::vector<std::string> locals(const Entry& entry, bool ipv6) const;
+    std::string transport_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
+    std::vector<std::string> locals(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate) const;
     void distrust(Instant now, const policy::Limits* more = nullptr);
     void watch_fairness(const Entry& entry, Instant now);
     static void note_tried(Entry& entry, const queue::AttemptEnded& event, const Session& session);
     bool check_locals(const queue::Deliver& action, const Entry& entry);
-    const queue::LocalPool* pool_of(const queue::Admit& admit) const;
-    bool is_served(const queue::Admit& admit, const queue::Candidate& candidate) const;
+    const queue::LocalPool* pool_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
+    bool is_served(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const;
     std::string value_of(policy::Field field, const Session& session) const;
     std::string value_of(policy::Field field, const Session& session, std::uint32_t candidate) const;
     void set_policies();
@@ -161,7 +162,7 @@ private:
     std::map<std::string, std::uint32_t> used_;  // sessions, by bucket
     std::vector<policy::PolicyPtr> policies_;    // of the file and of the settings
     std::map<std::string, queue::RoutePtr> routes_;
-    std::set<std::string> failed_;               // remotes, since the core began
+    std::map<std::string, Instant> avoided_;     // remotes that could not be reached, until when
     Instant unsure_until_;                       // what buckets remember of other limits
     queue::SessionId last_session_ = 0;
     std::optional<std::string> violation_;

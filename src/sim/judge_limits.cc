@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <tuple>
+#include <utility>
 
 #include "queue/remote.h"
 #include "sim/judge.h"
@@ -224,9 +225,31 @@ bool Judge::surely_has_room(const std::vector<Counted>& counted, Instant now) co
     });
 }
 
-std::vector<std::string> Judge::locals(const Entry& entry, bool ipv6) const {
+// What the first bucket says that names a transport. Those that count by the local address are not asked: it is not known before.
+std::string Judge::transport_for(const queue::Admit& admit, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    if (options_.policies == nullptr) return admit.transport;
+    Session session;
+    session.served = admit;
+    session.route = route;
+    session.candidate = candidate;
+    for (const policy::PolicyPtr& policy : options_.policies->policies) {
+        if (policy->field_set.has(policy::Field::localip)) continue;
+        std::vector<std::string> values;
+        for (const policy::Field field : policy->fields) values.push_back(value_of(field, session));
+        policy::FieldTexts texts;
+        for (std::size_t i = 0; i < values.size(); ++i) texts.set(policy->fields[i], values[i]);
+        texts = policy::in_groups(*policy, texts);
+        const std::string& transport = limits_of(*policy, texts).transport;
+        if (!transport.empty()) return transport;
+        if (policy->limits_of(texts).stop) break;
+    }
+    return admit.transport;
+}
+
+std::vector<std::string> Judge::locals(const Entry& entry, const queue::RoutePtr& route, std::uint32_t candidate) const {
+    const bool ipv6 = route->candidates[candidate].remote.starts_with('[');
     std::vector<std::string> found = ipv6 ? options_.sources6 : options_.sources4;
-    if (const queue::LocalPool* const pool = pool_of(entry.admit)) {
+    if (const queue::LocalPool* const pool = pool_for(entry.admit, route, candidate)) {
         found.clear();
         for (const queue::LocalPool::Source& source : pool->sources) {
             if ((source.address.find(':') != std::string::npos) == ipv6) found.push_back(source.address);
@@ -243,33 +266,32 @@ bool Judge::may_start(const Entry& entry, const queue::RoutePtr& route, std::uin
     session.served = entry.admit;
     session.route = route;
     session.candidate = candidate;
-    const std::vector<std::string> sources = locals(entry, route->candidates[candidate].remote.starts_with('['));
+    const std::vector<std::string> sources = locals(entry, route, candidate);
     return !sources.empty() && std::all_of(sources.begin(), sources.end(), [&](const std::string& source) {
         session.bind4 = session.bind6 = source;
         return surely_has_room(counted(session), now);
     });
 }
 
-// Only the best level is tried, as far as hosts are believed to be alive. Where one has failed, it must be possible over any: that it may be
-// tried again, or was reached by others, wakes nobody by itself.
+// Over the best level of the hosts that can be reached, or else of those that could not.
 bool Judge::may_start(const Entry& entry, Instant now) const {
     const auto known = routes_.find(entry.admit.domain);
     if (known == routes_.end()) return false;
     const queue::RoutePtr& route = known->second;
-    const std::vector<queue::Candidate>& candidates = route->candidates;
-    const bool all_alive = std::none_of(candidates.begin(), candidates.end(), [&](const queue::Candidate& candidate) {
-        return failed_.contains(candidate.remote);
-    });
-    std::optional<std::uint32_t> best;  // level
-    for (std::uint32_t i = 0; i < candidates.size(); ++i) {
-        if (locals(entry, candidates[i].remote.starts_with('[')).empty()) continue;
-        if (all_alive && candidates[i].level != best.value_or(candidates[i].level)) break;
-        best = candidates[i].level;
-        const bool may = may_start(entry, route, i, now);
-        if (may && all_alive) return true;
-        if (!may && !all_alive) return false;
+    using Rank = std::pair<bool, std::uint32_t>;  // avoided, level
+    std::optional<Rank> best;
+    bool may = false;
+    for (std::uint32_t i = 0; i < route->candidates.size(); ++i) {
+        const queue::Candidate& candidate = route->candidates[i];
+        if (locals(entry, route, i).empty()) continue;
+        const auto mark = avoided_.find(candidate.remote);
+        const Rank rank{mark != avoided_.end() && now < mark->second, candidate.level};
+        if (best && rank > *best) continue;
+        if (!best || rank < *best) may = false;
+        best = rank;
+        may = may || may_start(entry, route, i, now);
     }
-    return !all_alive && best;
+    return may;
 }
 
 // Items of one lane wait for its head, so all of a domain, tenant, transport and priority must be able to start; attempts that are under way

@@ -29,6 +29,7 @@ World::World(Scenario scenario, std::uint64_t seed, Fault fault)
 queue::Options World::for_core() const {
     queue::Options options = options_;
     options.policies = with_fault(options_.policies, fault_);
+    if (seed_ % 4 == 0) options.lanes_at_once = static_cast<std::uint32_t>(1 + seed_ % 7);
     return options;
 }
 
@@ -137,10 +138,10 @@ void World::carry_out(const queue::Close& action) {
     if (line != lines_.end() && !std::exchange(line->second.closing, true)) hang_up(action.session, Duration(500));
 }
 
-// Lanes that a suspension held back go on some at a time when it has ended.
+// Lanes that a suspension held back go on some at a time when it has ended, and so do all of them under other options.
 void World::check_idle() {
     const queue::Stats stats = core_->stats();
-    if (stats.suspensions == 0 && stats.conditions == 0) judge_.check_idle(resolving_, now_);
+    if (stats.suspensions == 0 && stats.conditions == 0 && stats.backlog == 0) judge_.check_idle(resolving_, now_);
 }
 
 // From outside, what the auditor checks from inside: if there is work and room, something must have been started.
@@ -150,7 +151,7 @@ void World::check_books() {
     if (stats.sessions < judge_.sessions()) judge_.violate("the core forgot a session");
     if (stats.items != judge_.items().size()) judge_.violate("the core does not have the items that are queued");
     check_idle();
-    if (!judge_.nothing_suspended() || stats.suspensions > 0) return;
+    if (!judge_.nothing_suspended() || stats.suspensions > 0 || stats.backlog > 0) return;
     if ((options_.policies != nullptr && !options_.policies->policies.empty()) || options_.disabled || judge_.sessions() >= options_.concurrency_max) return;
     core_->each_domain([&](const queue::DomainStats& domain) {
         const std::string name(domain.domain);

@@ -11,7 +11,7 @@ from world import ROOT
 
 HOST = ROOT / "plugin-host"
 # Unmodified, as npm gives them.
-PLUGINS = {"haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0", "Haraka": "3.3.4"}
+PLUGINS = {"Haraka": "3.3.4", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0"}
 # The newest libmime wants packages that not every registry has.
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
@@ -60,6 +60,18 @@ class PluginEngine:
             file = self.engine.directory / "plugins" / f"{name}.js"
             file.parent.mkdir(exist_ok=True)
             file.write_text(source)
+        self.engine.files["plugins"] += f"{name}\n"
+        return self
+
+    def with_haraka(self):
+        """The Haraka package in the instance, with the plugins that come with it."""
+        folder = self.engine.directory / "node_modules"
+        folder.mkdir(exist_ok=True)
+        (folder / "Haraka").symlink_to(self.modules / "Haraka")
+        return self
+
+    def bundled(self, name):
+        """One of those."""
         self.engine.files["plugins"] += f"{name}\n"
         return self
 

@@ -1,9 +1,11 @@
 """delivery.yaml is obeyed: what receivers see of it, and the events."""
 
+import datetime
 import json
 import smtplib
 import socket
 import threading
+import time
 
 from peers import Knot, Reports, Scripted, server_tls, shared_port
 from world import EndToEnd, wait_for
@@ -67,6 +69,25 @@ class DeliveryFile(EndToEnd):
         [deferred] = self.engine.wait_event("deferred")
         self.assertEqual((deferred["stage"], deferred["reply"].split(":")[0]), ("rcpt", "timed_out"))
         self.assertEqual(self.engine.stop(), 0)
+
+    def test_an_explanation_has_the_schedule_of_the_file(self):
+        peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
+        self.start("conditions:\n  - if: {recipientdomain: busy.test}\n"
+                   "    then: {retry: {count: 3, intervals: [600, 1200], lifetime: 7200}}\n", busy=peer, usual=peer)
+        self.engine.set("outbound.ini", retry_jitter="false").write()
+        self.engine.api("POST", "/v1/reload", {})
+        said = {}
+        for domain in ("busy", "usual"):
+            self.send(self.engine, f"b@{domain}.test")
+            [deferred] = self.engine.wait_event("deferred", domain=f"{domain}.test")
+            [item] = self.engine.api("GET", f"/v1/queue?domain={domain}.test")[1]["items"]
+            said[domain] = json.loads(self.engine.cli("explain", item["id"], "--json").stdout)["explanations"][0]
+        seconds = lambda text: datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        busy = said["busy"]
+        self.assertEqual(len(busy["tries"]), 2, "one of three is used up")
+        self.assertAlmostEqual(seconds(busy["tries"][1]) - seconds(busy["tries"][0]), 1200, delta=1)
+        self.assertLess(abs(seconds(busy["expires"]) - time.time() - 7200), 60)
+        self.assertGreater(len(said["usual"]["tries"]), 2, "as the settings say")
 
     def test_intervals_are_the_schedule_and_notify_tells_the_sender(self):
         reports = Reports(self.world)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import smtplib
 import subprocess
 import threading
 import time
@@ -308,6 +309,23 @@ class Changes(Inbound):
         self.arrived()
         self.assertTrue((self.directory / "1.eml").read_bytes().endswith(odd.encode("latin-1")))
 
+    def test_mail_that_no_session_brings_is_changed_before_it_is_queued(self):
+        self.plugin("""
+            exports.hook_data_post = (next) => { say('not for this'); next() }
+            exports.hook_pre_send_trans_email = function (next, { transaction }) {
+                transaction.message_stream.get_data((octets) => {
+                    transaction.add_leading_header('X-Signed', String(octets.includes('hello')))
+                    transaction.notes.seen = true
+                    next()
+                })
+            }
+            exports.hook_delivered = (next, hmail) => { say(hmail.todo.notes.seen); next() }""").start()
+        self.engine.cli("inject", "-f", "a@src.test", "-t", "b@dst.test", input=MESSAGE)
+        header, _, body = self.arrived()[0].partition("\r\n\r\n")
+        self.assertTrue(header.startswith("X-Signed: true\r\nReceived: "), header)
+        self.assertEqual(body, "hello\r\n.dot\r\n")
+        self.assertEqual(self.what_was_said(), [[True]])
+
     def test_a_large_message_is_read_and_changed(self):
         self.plugin("""
             exports.hook_data = (next, connection) => {
@@ -368,6 +386,69 @@ class Unmodified(Inbound):
             self.assertIn("DKIM-Signature:", arrived)
             self.assertTrue(dkim.verify(arrived.encode("latin-1"), dnsfunc=look_up), arrived)
         self.assertEqual(set(asked), {b"may2026._domainkey.src.test."})
+
+
+    def test_auth_base_of_haraka_logs_clients_in(self):
+        self.strangers()
+        self.plugins.with_haraka().add("own_auth", """
+            exports.register = function () { this.inherits('auth/auth_base') }
+            exports.hook_capabilities = function (next, connection) {
+                const methods = ['PLAIN', 'LOGIN', 'CRAM-MD5']
+                connection.capabilities.push(`AUTH ${methods.join(' ')}`)
+                connection.notes.allowed_auth_methods = methods
+                next()
+            }
+            exports.hook_data_post = (next) => next()
+            exports.get_plain_passwd = (user, connection, cb) => cb(user === 'me@src.test' ? 'secret' : undefined)
+            exports.hook_get_mx = (next) => next(OK, '%s')""" % self.keeper.endpoint)
+        self.plugins.start()
+        for number, name in enumerate(("PLAIN", "LOGIN", "CRAM-MD5"), 1):
+            method = "auth_" + name.lower().replace("-", "_")
+            with self.subTest(name), smtplib.SMTP("127.0.0.1", self.engine.port, "client.test", timeout=60) as client:
+                client.ehlo()
+                client.user, client.password = "me@src.test", "wrong"
+                with self.assertRaises(smtplib.SMTPAuthenticationError):
+                    client.auth(name, getattr(client, method))
+                self.assertEqual(client.mail("a@src.test")[0], 250)
+                self.assertEqual(client.rcpt("b@dst.test")[0], 550)
+                client.rset()
+                client.password = "secret"
+                self.assertEqual(client.auth(name, getattr(client, method))[0], 235)
+                client.sendmail("a@src.test", "b@dst.test", MESSAGE)
+            arrived = self.arrived(number)[-1]
+            self.assertIn(" with ESMTPA ", arrived)
+            self.assertIn("\r\nAuthentication-Results: mx.sluice.test;\r\n\tauth=fail", "\r\n" + arrived)
+
+
+    def test_plugins_that_come_with_haraka(self):
+        kept = self.world.directory / "quarantine"
+        self.engine.set("quarantine.ini", quarantine_path=kept)
+        self.plugins.with_haraka()
+        for name in ("record_envelope_addresses", "delay_deny", "queue/quarantine", "queue/discard"):
+            self.plugins.bundled(name)
+        self.plugin("""
+            exports.hook_mail = function (next, connection, [from]) {
+                if (from.user !== 'bad') return next()
+                connection.relaying = false
+                next(DENY, 'bad sender')
+            }
+            exports.hook_data_post = function (next, { transaction }) {
+                const [{ user }] = transaction.rcpt_to
+                if (user === 'quarantine') Object.assign(transaction.notes, { quarantine: true, quarantine_action: [OK, 'kept'] })
+                if (user === 'discard') transaction.notes.set('queue.wants', 'discard')
+                next()
+            }""").start()
+        for to in ("b@dst.test", "quarantine@dst.test", "discard@dst.test"):
+            submit(self.engine, to, MESSAGE)
+        arrived = self.arrived()[0]
+        self.assertIn("X-Envelope-From: a@src.test\r\nX-Envelope-To: b@dst.test\r\n", arrived)
+        files = wait_for(lambda: [file for file in kept.rglob("*") if file.is_file()], "the file in quarantine")
+        self.assertTrue(files[0].read_bytes().endswith(b"\n\nhello\n.dot\n"), files[0].read_bytes())
+        self.engine.wait_empty()
+        self.assertEqual(len(self.keeper.ledger()), 1)
+        with Raw(self.engine.port) as client:  # denied, but not before the recipient
+            self.assertEqual(client.ask("MAIL FROM:<bad@src.test>")[0], 250)
+            self.assertEqual(client.ask("RCPT TO:<b@dst.test>"), (550, "5.7.1 bad sender"))
 
 
 class Trouble(Inbound):
