@@ -14,7 +14,7 @@ const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 // route it is a temporary failure, because mail that plugins route must not go elsewhere.
 async function attempt({ registry, logger }, item, { spans } = {}) {
     const sent = await runHook(registry, logger, 'send_email', item, [], { span: spanOf(spans, 'send_email') })
-    if (sent.decision) return { by: sent.plugin, ...sent.decision, decided: endOf(spans, sent) }
+    if (sent.decision) return { by: sent.plugin, ...sent.decision }
     if (sent.code === constants.delay) {
         const seconds = Number(sent.msg)
         if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
@@ -22,7 +22,7 @@ async function attempt({ registry, logger }, item, { spans } = {}) {
     }
     const routed = await runHook(
         registry, logger, 'get_mx', item, item.todo.domain, { timeout: 'denysoft', span: spanOf(spans, 'get_mx') })
-    if (routed.decision) return { by: routed.plugin, ...routed.decision, decided: endOf(spans, routed) }
+    if (routed.decision) return { by: routed.plugin, ...routed.decision }
     if (DENY.has(routed.code)) return { what: 'deny', text: reason(routed.msg, 'no route'), by: routed.plugin }
     if (DENYSOFT.has(routed.code)) return { what: 'denysoft', text: reason(routed.msg, 'no route now'), by: routed.plugin }
     const last = spans && !spans.get_mx ? sent : routed

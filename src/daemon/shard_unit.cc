@@ -43,7 +43,7 @@ std::unique_ptr<plugin::PluginHooks> ShardUnit::make_hooks(const Common& common)
         node = std::make_unique<plugin::ShardHooks>(shard_.executor(), hooks, settings_);
     }
     return std::make_unique<plugin::PluginHooks>(
-        shard_.executor(), *common.natives, common.plugins, std::move(node), *common.images, router_, common.clock, common.log);
+        shard_.executor(), *common.natives, common.plugins, std::move(node), *common.images, *common.edits, router_, common.clock, common.log);
 }
 
 ShardUnit::~ShardUnit() { join(); }

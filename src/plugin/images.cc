@@ -25,7 +25,7 @@ bool Images::recover(const std::vector<spool::PolicyRecord>& records) {
         const auto item = ItemId::parse(std::string_view(record.key).substr(prefix_.size()));
         if (!item) continue;
         images_.with([&](auto& images) {
-            images[*item] = Image{record.value, true, true};
+            images[*item] = Image{record.value, true, true, {}};
             count_ = images.size();
         });
         any = true;
@@ -54,7 +54,7 @@ void Images::restore(ItemId item, std::string text) {
         if (text.empty()) {
             images.erase(item);
         } else {
-            images[item] = Image{std::move(text), false, true};
+            images[item] = Image{std::move(text), false, true, {}};
         }
         count_ = images.size();
     });

@@ -2,9 +2,9 @@
 
 #include <absl/container/flat_hash_map.h>
 
-#include <boost/json/object.hpp>
-
 #include <atomic>
+#include <boost/json/object.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,15 +40,15 @@ public:
 
     std::string get(ItemId item) const;  // empty: none
     void set(ItemId item, std::string text);
-    // Nothing is known of any item. Costs one load.
-    bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
-    // What record() put into a batch has not become durable: `text` is what get() said before.
-    void restore(ItemId item, std::string text);
     // A native plugin sets members of the todo's notes, which began as `given` (JSON text, or empty). False: it would be
     // more than an image may hold, and nothing is set.
     bool note(ItemId item, const std::string& given, const boost::json::object& notes);
     // What was noted so since the last call, as JSON text; empty: nothing.
     std::string take_noted(ItemId item);
+    // Nothing is known of any item. Costs one load.
+    bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
+    // What record() put into a batch has not become durable: `text` is what get() said before.
+    void restore(ItemId item, std::string text);
     // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
     void record(ItemId item, bool decided, spool::Batch& batch);
 

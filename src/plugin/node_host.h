@@ -163,8 +163,8 @@ private:
     const LoadMessage load_;
     const std::function<void()> on_hooks_;
     std::atomic<unsigned> hooks_ = ~0u;
-    LogTap log_tap_;
     async::Published<JavaScriptListeners> listeners_{std::make_shared<const JavaScriptListeners>()};
+    LogTap log_tap_;
 
     async::Shard shard_;
     async::Mailbox<Note> notes_;

@@ -29,17 +29,16 @@ void defer(Before& before, std::string text, const std::string& by) {
 
 // Where the plugins' answers about an attempt have led so far.
 struct PluginHooks::Course {
-    queue::Work work;
-    mail::MessagePtr message;  // with the envelope that they made so far
     Before before;
     boost::json::object terms;
     bool gate_passed = false;  // send_email is decided
+    std::vector<std::uint32_t> left;  // the recipients that plugins left, when they removed some
 };
 
 PluginHooks::PluginHooks(
-    async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
+    async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images, Images& edits,
     dns::Router& router, const Clock& clock, event::Log& log)
-    : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), router_(router),
+    : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), edits_(edits), router_(router),
       clock_(clock), log_(log), answers_(executor, [](std::vector<NativeQuestion*>& questions) {
           for (NativeQuestion* question : questions) question->done.set();
       }) {}
@@ -133,28 +132,22 @@ void PluginHooks::note(
 
 // ---- before an attempt -----------------------------------------------------------------------------------------
 
-mail::MessagePtr PluginHooks::edited(ItemId item, mail::MessagePtr message) const {
-    return node_hooks_ != nullptr ? node_hooks_->edited(item, std::move(message)) : message;
-}
-
 Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessagePtr message) {
     const auto steps = steps_of(Hook::before_attempt);
     if (steps->size() == 1 && steps->front().native == nullptr && steps->front().spans.empty()) {
         co_return co_await node_hooks_->before_attempt(work, std::move(message));
     }
-    const std::string domain = message->items[work.item.index].domain;
+    const std::string& domain = message->items[work.item.index].domain;
     Course course;
-    course.work = work;
-    course.message = std::move(message);
     for (const Step& step : *steps) {
         if (step.native == nullptr) {
-            const bool over = co_await ask_node(step, course);
+            const bool over = co_await ask_node(step, work, message, course);
             if (over) break;
             continue;
         }
         const NativeListener& listener = *step.native;
         if (step.number == SLUICE_HOOK_SEND_EMAIL && course.gate_passed) continue;
-        NativeEvent event(course.work, course.message, images_.get(work.item), clock_);
+        NativeEvent event(work, message, images_.get(work.item), clock_);
         NativeReply reply;
         const std::unique_ptr<NativeQuestion> question = begin(listener, event, reply);
         if (question != nullptr) co_await wait(*question, reply);
@@ -163,7 +156,7 @@ Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessageP
             course.before.what = Before::What::cancelled;
             break;
         }
-        note(listener, work.item, *course.message, reply, course.terms);
+        note(listener, work.item, *message, reply, course.terms);
         if (step.number == SLUICE_HOOK_SEND_EMAIL) {
             if (weigh_gate(listener, reply, work, course)) break;
             continue;
@@ -174,8 +167,8 @@ Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessageP
         spare_mx_.swap(reply.mx);
         break;
     }
-    if (course.before.what == Before::What::go && !course.terms.empty()) co_await obey_terms(domain, course);
-    if (course.work.pending != work.pending) course.before.pending = course.work.pending;
+    if (course.before.what == Before::What::go && !course.terms.empty()) co_await obey_terms(*message, work.item, course);
+    course.before.pending = std::move(course.left);
     co_return std::move(course.before);
 }
 
@@ -197,15 +190,16 @@ bool PluginHooks::weigh_gate(const NativeListener& listener, const NativeReply& 
 }
 
 // The plugin host's part. Whether nobody else is asked about the attempt.
-Task<bool> PluginHooks::ask_node(const Step& step, Course& course) {
+Task<bool> PluginHooks::ask_node(const Step& step, const queue::Work& work, const mail::MessagePtr& message, Course& course) {
     const bool routes = step.spans.find("\"get_mx\"") != std::string::npos;
     if (!routes && course.gate_passed) co_return false;
     Span span;
     span.text = step.spans;
-    Before before = co_await node_hooks_->before_attempt(course.work, course.message, span);
-    if (!before.pending.empty()) course.work.pending = before.pending;
-    course.message = edited(course.work.item, course.message);
+    queue::Work asked = work;
+    if (!course.left.empty()) asked.pending = course.left;
+    Before before = co_await node_hooks_->before_attempt(asked, message, span);
     for (const auto& [name, value] : span.terms) course.terms[name] = value;
+    if (!before.pending.empty()) course.left = before.pending;
     if (before.what != Before::What::go || before.route != nullptr) {
         course.before = std::move(before);
         co_return true;
@@ -255,11 +249,11 @@ Task<> PluginHooks::look_up_route(
 }
 
 // Applies what plugins want of this attempt, whoever chose its route.
-Task<> PluginHooks::obey_terms(const std::string& domain, Course& course) {
+Task<> PluginHooks::obey_terms(const mail::Message& message, ItemId item, Course& course) {
     const std::string bind = text_member(course.terms, "bind");
     if (!bind.empty() && !net::IpAddress::parse(bind)) course.terms.erase("bind");
     if (course.before.route == nullptr) {
-        auto route = co_await router_.resolve(domain_of(course.terms, domain));
+        auto route = co_await router_.resolve(domain_of(message, item, course.terms));
         // What is wrong with the domain is told as for any other mail.
         if (!route) co_return;
         course.before.route = std::move(*route);
@@ -277,10 +271,10 @@ Task<AfterDeferral> PluginHooks::deferred(const Hearing& about) {
         if (step.native == nullptr) {
             Span span;
             span.text = step.spans;
-            AfterDeferral heard = co_await node_hooks_->deferred(about, span);
-            heard.removed.insert(heard.removed.end(), after.removed.begin(), after.removed.end());
-            if (heard.removed_by.empty()) heard.removed_by = after.removed_by;
-            after = std::move(heard);
+            AfterDeferral part = co_await node_hooks_->deferred(about, span);
+            part.removed.insert(part.removed.end(), after.removed.begin(), after.removed.end());
+            if (part.removed_by.empty()) part.removed_by = after.removed_by;
+            after = std::move(part);
             if (span.decided || after.what != AfterDeferral::What::usual) break;
             continue;
         }
@@ -351,8 +345,12 @@ void PluginHooks::delivered(const Hearing& about) {
 }
 
 void PluginHooks::record(ItemId item, bool decided, spool::Batch& batch) {
-    if (node_hooks_ != nullptr) return node_hooks_->record(item, decided, batch);
     images_.record(item, decided, batch);
+    edits_.record(item, decided, batch);
+}
+
+void PluginHooks::configure(const config::SettingsPtr& settings) {
+    if (node_hooks_ != nullptr) node_hooks_->configure(settings);
 }
 
 void PluginHooks::ended(ItemId item) {

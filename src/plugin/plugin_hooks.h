@@ -23,18 +23,16 @@ public:
     // `node` is null when there is no plugin host, and `node_hooks` then, too.
     PluginHooks(
         async::Executor executor, NativeHost& natives, NodeHost* node, std::unique_ptr<ShardHooks> node_hooks, Images& images,
-        dns::Router& router, const Clock& clock, event::Log& log);
+        Images& edits, dns::Router& router, const Clock& clock, event::Log& log);
 
-    void configure(config::SettingsPtr settings) {
-        if (node_hooks_ != nullptr) node_hooks_->configure(std::move(settings));
-    }
     bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
-    mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override;
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
     Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
     void delivered(const delivery::Hearing& about) override;
+    mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override { return with_edits(edits_, item, std::move(message)); }
     void record(ItemId item, bool decided, spool::Batch& batch) override;
+    void configure(const config::SettingsPtr& settings);
     void ended(ItemId item) override;
 
 private:
@@ -56,18 +54,19 @@ private:
     void tell_silence(const NativeListener& listener, ItemId item, const NativeReply& reply);
     Task<> hear(const NativeListener& listener, const delivery::Hearing& about, NativeReply& reply);
     void note(const NativeListener& listener, ItemId item, const mail::Message& message, const NativeReply& reply, boost::json::object& terms);
-    Task<bool> ask_node(const Step& step, Course& course);
+    Task<bool> ask_node(const Step& step, const queue::Work& work, const mail::MessagePtr& message, Course& course);
     bool weigh_gate(const NativeListener& listener, const NativeReply& reply, const queue::Work& work, Course& course);
     bool weigh_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
     Task<> look_up_route(const NativeListener& listener, const NativeReply& reply, const std::string& domain, delivery::Before& before);
-    Task<> obey_terms(const std::string& domain, Course& course);
+    Task<> obey_terms(const mail::Message& message, ItemId item, Course& course);
     bool weigh_deferral(const NativeListener& listener, const NativeReply& reply, ItemId item, delivery::AfterDeferral& after);
 
     const async::Executor executor_;
     NativeHost& natives_;
     NodeHost* const node_;
     const std::unique_ptr<ShardHooks> node_hooks_;
-    Images& images_;
+    Images& images_;  // of notes
+    Images& edits_;   // of envelopes
     dns::Router& router_;
     const Clock& clock_;
     event::Log& log_;

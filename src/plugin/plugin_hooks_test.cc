@@ -76,7 +76,7 @@ protected:
         natives_ = std::make_unique<NativeHost>(instance_.settings, log_);
         const Result<> loaded = natives_->load();
         ASSERT_TRUE(loaded) << loaded.error().detail;
-        hooks_ = std::make_unique<PluginHooks>(shard_.executor(), *natives_, nullptr, nullptr, images_, router_, clock_, log_);
+        hooks_ = std::make_unique<PluginHooks>(shard_.executor(), *natives_, nullptr, nullptr, images_, edits_, router_, clock_, log_);
         shard_.start();
     }
     template <class Answer, class Ask, class About>
@@ -96,7 +96,7 @@ protected:
     ManualClock clock_{instant_from_ms(1'795'000'000'000)};
     NativeInstance instance_;
     LinesLog log_;
-    Images images_{"plugin image "};
+    Images images_{"plugin image "}, edits_{"plugin edit "};
     NoResolver resolver_;
     dns::Router router_{resolver_, clock_, std::make_shared<const config::Settings>(), {}};
     async::Shard shard_{"asker"};

@@ -17,6 +17,9 @@ using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
 
+// Message::origin of what went to recipients that a plugin added.
+constexpr std::string_view added_by = "added by plugin ";
+
 Before deferral(std::string text, std::string by = {}) {
     Before before;
     before.what = Before::What::defer;
@@ -24,9 +27,6 @@ Before deferral(std::string text, std::string by = {}) {
     before.by = std::move(by);
     return before;
 }
-
-// Message::origin of what went to recipients that a plugin added.
-constexpr std::string_view added_by = "added by plugin ";
 
 std::string spans_member(const Span& span) { return span.text.empty() ? std::string() : ",\"spans\":" + span.text; }
 
@@ -41,9 +41,9 @@ queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::obje
     return changed;
 }
 
-std::string domain_of(const boost::json::object& terms, std::string own) {
+std::string domain_of(const mail::Message& message, ItemId item, const boost::json::object& terms) {
     const auto wanted = mail::normalise_domain(text_member(terms, "domain"));
-    return wanted ? *wanted : std::move(own);
+    return wanted ? *wanted : message.items[item.index].domain;
 }
 
 ShardHooks::ShardHooks(
@@ -109,6 +109,11 @@ Task<Before> ShardHooks::before_attempt(const queue::Work& work, mail::MessagePt
     co_return before;
 }
 
+mail::MessagePtr with_edits(const Images& edits, ItemId item, mail::MessagePtr message) {
+    if (edits.empty()) return message;
+    return Edit::parse(edits.get(item)).applied(message);
+}
+
 // What an answer says, apart from changes.
 Task<> ShardHooks::interpret(
     const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
@@ -136,12 +141,11 @@ Task<> ShardHooks::choose_route(
         co_return;
     }
     const boost::json::value* terms = answer.if_contains("terms");
+    const bool some_terms = terms != nullptr && terms->is_object() && !terms->get_object().empty();
+    const std::string domain = domain_of(message, work.item, some_terms ? terms->get_object() : boost::json::object());
     const bool in_part = !span.text.empty();
-    const bool any_terms = terms != nullptr && terms->is_object();
-    if (in_part && any_terms) span.terms = terms->get_object();
-    const bool has_terms = !in_part && any_terms && !terms->get_object().empty();
-    std::string domain = message.items[work.item.index].domain;
-    if (any_terms) domain = domain_of(terms->get_object(), std::move(domain));
+    if (in_part && some_terms) span.terms = terms->get_object();
+    const bool has_terms = !in_part && some_terms;
     if (hosts->empty() && !has_terms) co_return;
     if (hosts->empty()) {
         auto route = co_await around_.router.resolve(domain);
@@ -171,8 +175,8 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {
 Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& span) {
     const delivery::Attempted& attempted = about.attempted;
     const ItemId item = attempted.work.item;
-    const auto answer = co_await ask(
-        Hook::deferred, item, hearing_question(Hook::deferred, about, around_.images.get(item), around_.clock), span);
+    const auto answer =
+        co_await ask(Hook::deferred, item, hearing_question(Hook::deferred, about, around_.images.get(item), around_.clock), span);
     AfterDeferral after;
     if (!answer) co_return after;
     const std::string what = text_member(*answer, "what");
@@ -233,8 +237,7 @@ void ShardHooks::record(ItemId item, bool decided, spool::Batch& batch) {
 // ---- envelopes -------------------------------------------------------------------------------------------------
 
 mail::MessagePtr ShardHooks::edited(ItemId item, mail::MessagePtr message) const {
-    if (around_.edits.empty()) return message;
-    return Edit::parse(around_.edits.get(item)).applied(message);
+    return with_edits(around_.edits, item, std::move(message));
 }
 
 Editing ShardHooks::editing_of(

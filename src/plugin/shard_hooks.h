@@ -12,18 +12,6 @@
 
 namespace sluice::plugin {
 
-// A part of a hook's listeners that the plugin host is asked for, between native plugins; and what comes back. Value.
-struct Span {
-    std::string text;           // JSON, see plan.h; empty: all of them
-    bool decided = false;       // one of them has ended the chain
-    boost::json::object terms;  // what they want of this attempt by way of the todo; not obeyed yet, where it is a part
-};
-
-// The todo's wishes for an attempt, on a copy of the route.
-queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms);
-// The domain whose route is wanted: the item's own, or what the todo has become.
-std::string domain_of(const boost::json::object& terms, std::string own);
-
 // What the hooks of a shard work with; everything outlives them.
 struct HookSurroundings {
     NodeHost& host;
@@ -36,6 +24,20 @@ struct HookSurroundings {
     event::Recorder& events;
     event::Log& log;
 };
+
+// A part of a hook's listeners that the plugin host is asked for, between native plugins; and what comes back. Value.
+struct Span {
+    std::string text;           // JSON, see plan.h; empty: all of them
+    bool decided = false;       // one of them has ended the chain
+    boost::json::object terms;  // what they want of this attempt by way of the todo; not obeyed yet, where it is a part
+};
+
+// The todo's wishes for an attempt, on a copy of the route.
+queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms);
+// The domain whose route the mail takes: the todo's, where a plugin changed it.
+std::string domain_of(const mail::Message& message, ItemId item, const boost::json::object& terms);
+// The message with the envelope that plugins made for this item.
+mail::MessagePtr with_edits(const Images& edits, ItemId item, mail::MessagePtr message);
 
 // The hooks of one shard, answered by the plugin host. Shard-owned.
 class ShardHooks final : public delivery::Hooks {
