@@ -33,7 +33,7 @@ function request(socketPath, method, target, body) {
 class Api {
     constructor(directory) {
         this.socketPath = path.join(directory, 'run', 'control.sock')
-        this.worker = undefined
+        this.begin() // a thread takes a while, and who is asked at once cannot wait for it
     }
 
     async get(target) {
