@@ -90,6 +90,9 @@ public:
     Task<PolicyList<SuspensionDetail>> suspensions() override { co_return PolicyList<SuspensionDetail>{}; }
     Task<ReloadReport> reload() override { co_return ReloadReport{}; }
     Task<std::string> metrics() override { co_return std::string(); }
+    plugin::Hosts::View plugins() override { return {}; }
+    Task<plugin::Reloaded> reload_plugins() override { co_return plugin::Reloaded{}; }
+    Memory& memory() override { return memory_; }
 
     config::Settings settings;
     ManualClock clock{instant_from_ms(1'800'000'000'000)};
@@ -97,6 +100,8 @@ public:
     std::string asked;
 
 private:
+    Memory memory_{clock};
+
     Task<Result<PolicyReply>> set(std::string json) {
         asked += "set " + json + "\n";
         co_return PolicyReply{};

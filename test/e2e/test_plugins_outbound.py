@@ -277,7 +277,7 @@ class Envelopes(Plugins):
         self.submit("b@dst.test")
         mail = self.sink.wait(1)[0]
         self.assertEqual((mail["from"], mail["to"]), ("a@src.test", ["b@dst.test"]))
-        self.assertIn("what plugins changed of an envelope is left out", self.engine.process.output())
+        wait_for(lambda: "what plugins changed of an envelope is left out" in self.engine.process.output(), "the log to say so")
 
     def test_another_domain_is_another_route(self):
         self.engine.route("gate.test", self.sink.endpoint)
