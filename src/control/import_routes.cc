@@ -11,7 +11,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::string_view imports_path = "/v1/queue/import";
+constexpr std::string_view imports_path = "/v1/queue/import", cancel_path = "/v1/queue/import/cancel";
 constexpr std::size_t path_octets_max = 4096;
 
 Result<ImportRequest> wanted_of(const json::object& body) {
@@ -50,7 +50,7 @@ std::optional<HttpReply> answer_import_get(Backend& backend, const HttpRequest& 
 }
 
 std::optional<HttpReply> answer_import_post(Backend& backend, const HttpRequest& request) {
-    const bool cancels = request.path == std::string(imports_path) + "/cancel";
+    const bool cancels = request.path == cancel_path;
     if (request.path != imports_path && !cancels) return std::nullopt;
     // A form cannot send JSON: the type is what keeps foreign pages out.
     const Result<json::object> body = object_of(request);
