@@ -120,6 +120,7 @@ class QueueImport(EndToEnd):
         self.sink.wait(40)
         self.engine.wait_empty()
         self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
+        wait_for(lambda: self.engine.api("GET", "/v1/status")[1]["journal"]["live_messages"] == 0, "the outcomes to be on disk")
         self.engine.restart_after_kill()
         self.engine.stop()
         self.assertEqual(len(self.sink.ledger()), 40)
