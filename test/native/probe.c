@@ -146,6 +146,18 @@ static int listen_to(probe *of, int32_t which) {
     return of->host->listen(of->host, which, hook, order, is(how, "blocking") ? SLUICE_MAY_BLOCK : 0);
 }
 
+static void forget(probe *of) {
+    if (of->said != NULL) fclose(of->said);
+    if (of->config != NULL) of->host->config_free(of->config);
+    free(of);
+}
+
+/* Whoever does not begin leaves nothing behind: the engine goes on without it. */
+static int give_up(probe *of, int code) {
+    forget(of);
+    return code;
+}
+
 static int init(const sluice_host *host, void **state, char *why, size_t why_size) {
     probe *of = calloc(1, sizeof *of);
     if (of == NULL) return -1;
@@ -154,22 +166,22 @@ static int init(const sluice_host *host, void **state, char *why, size_t why_siz
     snprintf(file, sizeof file, "%s.ini", host->name);
     of->host = host;
     of->config = host->config(host, file, SLUICE_INI, why, why_size);
-    if (of->config == NULL) return -1;
+    if (of->config == NULL) return give_up(of, -1);
     const sluice_text fails = host->config_get(of->config, NULL, "fails");
     if (fails.data != NULL) {
         snprintf(why, why_size, "%.*s", (int)fails.size, fails.data);
-        return 7;
+        return give_up(of, 7);
     }
     snprintf(file, sizeof file, "%s/probe.said", host->directory);
     of->said = fopen(file, "a");
     if (of->said == NULL) {
         snprintf(why, why_size, "%s cannot be written", file);
-        return -1;
+        return give_up(of, -1);
     }
     for (int32_t which = SLUICE_HOOK_SEND_EMAIL; which <= SLUICE_HOOK_DELIVERED; ++which) {
         if (listen_to(of, which) != 0) {
             snprintf(why, why_size, "listen() refuses %s", names[which]);
-            return -1;
+            return give_up(of, -1);
         }
     }
     const sluice_text line = {"the probe is there", 18};
@@ -182,9 +194,7 @@ static void shutdown(void *state) {
     probe *of = state;
     while (atomic_load(&of->answering) > 0) usleep(1000);
     fputs("shutdown\n", of->said);
-    fclose(of->said);
-    of->host->config_free(of->config);
-    free(of);
+    forget(of);
 }
 
 #ifdef PROBE_OF_ANOTHER_VERSION
