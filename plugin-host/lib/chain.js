@@ -59,7 +59,9 @@ function ask({ plugin, method, meter }, logger, hook, object, params) {
         }
         const failed = (error) => {
             const text = `${hook} failed: ${textOf(error)}`
-            logger.log(logger.LOGCRIT, [text], { origin: plugin.name, session: object.uuid })
+            // What it asked of an engine that stops is not its fault.
+            const level = error && error.name === 'SluiceError' && error.status === 503 ? logger.LOGWARN : logger.LOGCRIT
+            logger.log(level, [text], { origin: plugin.name, session: object.uuid })
             if (!answered) finish({ code: constants.cont, failed: true })
         }
         if (plugin.timeout > 0) {
