@@ -23,6 +23,7 @@ constexpr milliseconds retire_limit = 5min;  // for plugins that may take for ev
 constexpr std::size_t leaving_max = 3;       // then the next reload waits
 
 Reloaded stopping() { return {false, {}, "the engine stops", {}}; }
+Reloaded nothing_listed() { return {false, {}, "config/plugins lists no JavaScript plugin", {}}; }
 
 std::string refusal_of(std::string_view sentence) { return boost::json::serialize(boost::json::object{{"error", sentence}}); }
 
@@ -75,7 +76,7 @@ void Hosts::start() {
     service_.with([](Service& service) {
         if (service.host) service.host->start();
     });
-    shard_.post([this] { tasks_.spawn(care()); });
+    if (any_) begin_care();
     shard_.start();
 }
 
@@ -91,7 +92,10 @@ void Hosts::configure(config::SettingsPtr settings) {
         if (service.host && started_) service.host->start();
         return Change::first;
     });
-    if (change == Change::first) on_hooks_();
+    if (change == Change::first) {
+        begin_care();
+        on_hooks_();
+    }
     if (change == Change::other) reload("config/plugins has changed");
 }
 
@@ -214,8 +218,15 @@ void Hosts::handle_request(NodeHost& host, std::uint64_t life, const boost::json
 
 void Hosts::reload(std::string why, std::function<void(Reloaded)> done) {
     shard_.post([this, why = std::move(why), done = std::move(done)]() mutable {
-        if (!ending_) return wishes_.push_back({std::move(why), std::move(done)});
-        if (done) done(stopping());
+        if (!ending_ && any_) return wishes_.push_back({std::move(why), std::move(done)});
+        if (done) done(ending_ ? stopping() : nothing_listed());
+    });
+}
+
+// Without plugins nothing of ours wakes the processor.
+void Hosts::begin_care() {
+    shard_.post([this] {
+        if (!std::exchange(caring_, true) && !ending_) tasks_.spawn(care());
     });
 }
 
@@ -250,7 +261,7 @@ void Hosts::look_at_files() {
 Task<Reloaded> Hosts::try_again(std::string why) {
     const Service service = service_.with([](const Service& now) { return now; });
     if (service.closing || ending_) co_return stopping();
-    if (!service.host) co_return Reloaded{false, {}, "config/plugins lists no JavaScript plugin", {}};
+    if (!service.host) co_return nothing_listed();
     log_.info("plugins", "plugins are loaded again", {{"because", why}});
     const auto trial = std::make_shared<Trial>();
     const HostPtr next = make_host(service.settings, [trial](const Result<>& loaded) {

@@ -100,6 +100,7 @@ private:
     void hear_log(const HostPtr& host);
     void handle_hooks(const NodeHost& host);
     void handle_request(NodeHost& host, std::uint64_t life, const boost::json::object& request);
+    void begin_care();
     Task<> care();
     Task<> finish(std::latch& ended);
     void look_at_files();
@@ -126,6 +127,7 @@ private:
     async::TaskGroup tasks_;
     async::TaskGroup closing_tasks_;
     std::vector<Wish> wishes_;
+    bool caring_ = false;
     std::size_t leaving_ = 0;  // hosts whose place was taken
     std::uint64_t files_tried_ = 0, files_seen_ = 0;  // fingerprints of plugins/
     std::atomic<bool> ending_ = false;

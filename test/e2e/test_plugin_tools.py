@@ -95,7 +95,11 @@ class Overview(Tools):
         self.plugins.add("innocent", "exports.hook_get_mx = (next) => next()")
         self.plugins.add("culprit", f"""exports.hook_get_mx = function (next, hmail, domain) {{
             if (domain === 'loop.test' && hmail.num_failures === 0) for (;;);
-            if (domain === 'hog.test' && hmail.num_failures === 0) for (const all = []; ;) all.push(new Array(10000).fill(domain + all.length))
+            if (domain === 'hog.test' && hmail.num_failures === 0) {{
+                // Whoever fills the heap at once is gone before anybody looks.
+                const pause = new Int32Array(new SharedArrayBuffer(4))
+                for (const all = []; ;) {{ all.push(new Array(10000).fill(domain + all.length)); Atomics.wait(pause, 0, 0, 1) }}
+            }}
             next(OK, '{self.sink.endpoint}')
         }}""").start()
         for count, domain in enumerate(("loop.test", "hog.test"), 1):
