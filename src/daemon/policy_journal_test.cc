@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "event/event_test_support.h"
+
 namespace sluice::daemon {
 namespace {
 
@@ -25,16 +27,9 @@ public:
     std::vector<std::string> errors, others;
 };
 
-class Facts final : public event::Recorder {
+class Facts final : public event::SilentRecorder {
 public:
-    void record(const event::Accepted&) override {}
-    void record(const event::Refused&) override {}
-    void record(const event::Delivered&) override {}
-    void record(const event::Deferred&) override {}
-    void record(const event::Bounced&) override {}
-    void record(const event::Expired&) override {}
-    void record(const event::Removed&) override {}
-    void record(const event::PossibleDuplicate&) override {}
+    using SilentRecorder::record;
     void record(const event::PolicyChanged& fact) override {
         told.push_back(std::string(fact.kind) + " " + std::string(fact.change) + " " + std::string(fact.id) + " " + std::string(fact.by));
     }

@@ -7,7 +7,8 @@
 #include <iterator>
 #include <map>
 
-#include "event/log.h"
+#include "event/event_test_support.h"
+
 
 namespace sluice::daemon {
 namespace {
@@ -25,17 +26,10 @@ std::string queue_file(std::string_view message, std::string_view head = todo) {
     return bytes.append(head).append(message);
 }
 
-class NoEvents final : public event::Recorder {
+class NoEvents final : public event::SilentRecorder {
 public:
+    using SilentRecorder::record;
     void record(const event::Accepted&) override { ++accepted; }
-    void record(const event::Refused&) override {}
-    void record(const event::Delivered&) override {}
-    void record(const event::Deferred&) override {}
-    void record(const event::Bounced&) override {}
-    void record(const event::Expired&) override {}
-    void record(const event::Removed&) override {}
-    void record(const event::PossibleDuplicate&) override {}
-    void record(const event::PolicyChanged&) override {}
     int accepted = 0;
 };
 

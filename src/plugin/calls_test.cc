@@ -6,6 +6,7 @@
 #include <boost/json/serialize.hpp>
 
 #include "async/shard.h"
+#include "event/event_test_support.h"
 
 // Mail that plugins hand in: what is taken, what is refused, and what becomes of it when the host ends.
 
@@ -39,17 +40,10 @@ public:
     async::Signal done;
 };
 
-class NoEvents final : public event::Recorder {
+class NoEvents final : public event::SilentRecorder {
 public:
+    using SilentRecorder::record;
     void record(const event::Accepted& fact) override { accepted.emplace_back(fact.client); }
-    void record(const event::Refused&) override {}
-    void record(const event::Delivered&) override {}
-    void record(const event::Deferred&) override {}
-    void record(const event::Bounced&) override {}
-    void record(const event::Expired&) override {}
-    void record(const event::Removed&) override {}
-    void record(const event::PossibleDuplicate&) override {}
-    void record(const event::PolicyChanged&) override {}
     std::vector<std::string> accepted;
 };
 

@@ -8,6 +8,9 @@
 #include <future>
 #include <list>
 
+#include "event/event_test_support.h"
+#include "plugin/host_test_support.h"
+
 // Plugins that change while the engine runs, against a host that is as its only plugin says: it answers with its text.
 
 namespace sluice::plugin {
@@ -16,59 +19,25 @@ namespace {
 using delivery::Hook;
 using std::chrono::seconds;
 
-constexpr const char* script = R"(#!/usr/bin/env python3
-import json, os, socket, struct, sys, threading, time
-link = socket.socket(fileno=3)
-directory = sys.argv[3]
+constexpr const char* prelude = R"(directory = sys.argv[3]
 plugin = directory + "/plugins/a.js"
 text = open(plugin).read()
-def send(*messages):
-    out = json.dumps(messages).encode()
-    link.sendall(struct.pack("<IB", len(out) + 1, 1) + out)
-def receive(size):
-    data = b""
-    while len(data) < size:
-        part = link.recv(size - len(data))
-        if not part: os._exit(0)
-        data += part
-    return data
 def later(ident):
     while not os.path.exists(directory + "/go"): time.sleep(0.01)
     send({"t": "answer", "id": ident, "what": "go", "by": text})
-while True:
-    length, kind = struct.unpack("<IB", receive(5))
-    for message in json.loads(receive(length - 1)):
-        what = message.get("do", message["t"])
-        if what == "hello":
+)";
+
+constexpr const char* cases = R"(        if what == "hello":
             if "dies" in text: os._exit(3)
             broken = [{"name": "a", "reason": "long", "sentence": "bad", "file": plugin, "line": 3}] if "broken" in text else []
             hooks = {"get_mx": 60000, "send_email": 60000, "bounce": 60000} if "bounces" in text else {"get_mx": 60000, "send_email": 60000}
             send({"t": "ready", "plugins": ["a"], "hooks": hooks, "failed": [], "broken": broken, "uncalled": [],
                   "roster": {"plugins": [{"name": "a"}], "hooks": {}}})
-        if what == "ping": send({"t": "pong"})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "request": send({"t": "request", "id": 9, "method": "GET", "path": "/v1/x"}, {"t": "answer", "id": message["id"], "what": "go", "by": text})
         if what == "response": open(directory + "/response", "w").write(json.dumps(message))
-        if what == "shutdown": os._exit(0)
 )";
-
-class RememberingLog final : public event::Log {
-public:
-    bool enabled(event::Level) const override { return true; }
-    void write(
-        event::Level level, std::string_view, std::string_view, std::string_view sentence, std::initializer_list<event::Field> fields) override {
-        std::string line = std::to_string(static_cast<int>(level)) + " " + std::string(sentence);
-        for (const event::Field& field : fields) line += " " + std::string(field.key) + "=" + field.value;
-        lines_.with([&](auto& lines) { lines += line + "\n"; });
-    }
-    std::string text() const {
-        return lines_.with([](const auto& lines) { return lines; });
-    }
-
-private:
-    async::Guarded<std::string> lines_;
-};
 
 // Who answered, or the name of the error.
 Task<> put(Hosts& hosts, async::Mailbox<Question*>& back, async::Executor executor, std::string what, std::promise<std::string>& out) {
@@ -91,7 +60,7 @@ protected:
         folder_ = ::mkdtemp(pattern.data());
         std::filesystem::create_directory(folder_ + "/plugins");
         write("index.js", "");
-        write("node", script);
+        write("node", host_script(prelude, cases));
         std::filesystem::permissions(folder_ + "/node", std::filesystem::perms::owner_all);
         plugin("one");
         settings_.directory = folder_;
@@ -154,7 +123,7 @@ protected:
 
     std::string folder_;
     config::Settings settings_;
-    RememberingLog log_;
+    event::LinesLog log_;
     async::Workers workers_{1};
     async::Shard asker_{"asker"};
     async::Mailbox<Question*> back_{asker_.executor(), [](std::vector<Question*>& questions) {
@@ -203,7 +172,7 @@ TEST_F(HostsTest, PluginsThatDoNotLoadChangeNothing) {
     ASSERT_EQ(broken.problems.size(), 1U);
     EXPECT_EQ(broken.problems[0].place(), folder_ + "/plugins/a.js:3");
     EXPECT_EQ(said(ask()), "one");
-    EXPECT_NE(log_.text().find("3 plugins were not loaded again: those in service stay plugin=a reason=bad at=" + folder_ + "/plugins/a.js:3"), std::string::npos) << log_.text();
+    EXPECT_NE(log_.text().find("3 plugins: plugins were not loaded again: those in service stay plugin=a reason=bad at=" + folder_ + "/plugins/a.js:3"), std::string::npos) << log_.text();
     plugin("dies");
     const Reloaded dead = reload();
     EXPECT_FALSE(dead.done);

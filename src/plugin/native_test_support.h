@@ -6,30 +6,13 @@
 #include <sstream>
 #include <string>
 
-#include "async/guarded.h"
 #include "config/settings.h"
-#include "event/log.h"
+#include "event/event_test_support.h"
 
 // What the tests of native plugins share.
 namespace sluice::plugin {
 
-class LinesLog final : public event::Log {
-public:
-    bool enabled(event::Level) const override { return true; }
-    void write(
-        event::Level, std::string_view, std::string_view origin, std::string_view sentence,
-        std::initializer_list<event::Field> fields) override {
-        std::string line = std::string(origin) + ": " + std::string(sentence);
-        for (const event::Field& field : fields) line += " " + std::string(field.key) + "=" + field.value;
-        lines_.with([&](auto& lines) { lines += line + "\n"; });
-    }
-    std::string text() const {
-        return lines_.with([](const auto& lines) { return lines; });
-    }
-
-private:
-    async::Guarded<std::string> lines_;
-};
+using event::LinesLog;
 
 // An instance with native plugins, in a folder that goes away with it.
 class NativeInstance {

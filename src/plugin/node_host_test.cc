@@ -8,7 +8,8 @@
 #include <future>
 #include <list>
 
-#include "async/guarded.h"
+#include "event/event_test_support.h"
+#include "plugin/host_test_support.h"
 
 // The engine's side of the plugin host, against a host that does what each question says.
 
@@ -18,27 +19,9 @@ namespace {
 using delivery::Hook;
 using Answer = Result<boost::json::object>;
 
-constexpr const char* script = R"(#!/usr/bin/env python3
-import json, os, socket, struct, sys, time
-link = socket.socket(fileno=3)
-def send(*messages):
-    text = json.dumps(messages).encode()
-    link.sendall(struct.pack("<IB", len(text) + 1, 1) + text)
-def receive(size):
-    data = b""
-    while len(data) < size:
-        part = link.recv(size - len(data))
-        if not part: os._exit(0)
-        data += part
-    return data
-while True:
-    length, kind = struct.unpack("<IB", receive(5))
-    for message in json.loads(receive(length - 1)):
-        what = message.get("do", message["t"])
-        if what == "hello":
+constexpr const char* cases = R"(        if what == "hello":
             send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
                   "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
-        if what == "ping": send({"t": "pong"})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
         if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
         if what == "die": os._exit(3)
@@ -61,25 +44,7 @@ while True:
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
         if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
-        if what == "shutdown": os._exit(0)
 )";
-
-class RememberingLog final : public event::Log {
-public:
-    bool enabled(event::Level) const override { return true; }
-    void write(
-        event::Level, std::string_view, std::string_view, std::string_view sentence, std::initializer_list<event::Field> fields) override {
-        std::string line(sentence);
-        for (const event::Field& field : fields) line += " " + std::string(field.key) + "=" + field.value;
-        lines_.with([&](auto& lines) { lines += line + "\n"; });
-    }
-    std::string text() const {
-        return lines_.with([](const auto& lines) { return lines; });
-    }
-
-private:
-    async::Guarded<std::string> lines_;
-};
 
 Task<> put(NodeHost& host, async::Mailbox<Question*>& back, async::Executor executor, Hook hook, std::string what, std::promise<Answer>& out) {
     Question question(hook, R"("do":")" + what + "\"", executor);
@@ -95,7 +60,7 @@ protected:
         std::string pattern = testing::TempDir() + "node_host_XXXXXX";
         folder_ = ::mkdtemp(pattern.data());
         std::ofstream(folder_ + "/index.js") << "";
-        std::ofstream(folder_ + "/node") << script;
+        std::ofstream(folder_ + "/node") << host_script("", cases);
         std::filesystem::permissions(folder_ + "/node", std::filesystem::perms::owner_all);
         settings_.directory = folder_;
         settings_.plugin_host.node = folder_ + "/node";
@@ -140,7 +105,7 @@ protected:
 
     std::string folder_;
     config::Settings settings_;
-    RememberingLog log_;
+    event::LinesLog log_;
     async::Workers workers_{1};
     async::Shard asker_{"asker"};
     async::Mailbox<Question*> back_{asker_.executor(), [](std::vector<Question*>& questions) {

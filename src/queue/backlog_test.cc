@@ -28,18 +28,22 @@ protected:
         failed.next = world->now + minute * 60;
         world->tell(failed);
     }
+    // Two items for x.test, whose hosts are a and, as the second best, b: a does not answer, and the first item is with b.
+    void wait_for_the_better_host() {
+        world->admit("x.test");
+        world->resolve("x.test", {{"a", 0}, {"b", 1}});
+        const Deliver first = world->take_delivery();
+        unreachable(first);
+        world->closed(first.session);
+        EXPECT_THAT(world->take_delivery().candidates, ElementsAre(1));
+        world->admit("x.test");
+    }
     std::unique_ptr<World> world;
 };
 
 TEST_F(Hosts, WhoWaitsForAnotherHostGoesOnWhenTheMarkOfTheBetterOneEnds) {
     start("[{fields: [remotemx], default: {concurrency: 1}}]");
-    world->admit("x.test");
-    world->resolve("x.test", {{"a", 0}, {"b", 1}});
-    const Deliver first = world->take_delivery();
-    unreachable(first);
-    world->closed(first.session);
-    EXPECT_THAT(world->take_delivery().candidates, ElementsAre(1));
-    world->admit("x.test");
+    wait_for_the_better_host();
     EXPECT_THAT(world->take<Deliver>(), IsEmpty()) << "b is busy, and a does not answer";
     world->pass(minute - second);
     EXPECT_THAT(world->take<Deliver>(), IsEmpty());
@@ -50,13 +54,7 @@ TEST_F(Hosts, WhoWaitsForAnotherHostGoesOnWhenTheMarkOfTheBetterOneEnds) {
 
 TEST_F(Hosts, WhoWaitsForAnotherHostGoesOnWhenTheBetterOneIsReached) {
     start("[{fields: [remotemx], conditions: [{if: {remotemx: mx.a}, then: {concurrency: 2}}], default: {concurrency: 1}}]");
-    world->admit("x.test");
-    world->resolve("x.test", {{"a", 0}, {"b", 1}});
-    const Deliver first = world->take_delivery();
-    unreachable(first);
-    world->closed(first.session);
-    EXPECT_THAT(world->take_delivery().candidates, ElementsAre(1));
-    world->admit("x.test");
+    wait_for_the_better_host();
     world->admit("y.test");
     world->resolve("y.test", {{"a", 0}});
     const Deliver other = world->take_delivery();  // it has no other host

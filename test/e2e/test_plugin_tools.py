@@ -6,25 +6,15 @@ import re
 import subprocess
 import threading
 
-from clients import submit
 from peers import Scripted
-from plugin_home import HOST, PluginEngine
-from world import ROOT, EndToEnd, wait_for
+from plugin_home import HOST
+from test_plugins import Plugins
+from world import ROOT, wait_for
 
 ROUTE = "exports.hook_get_mx = (next) => next(OK, '{}')\n"
 
 
-class Tools(EndToEnd):
-    def setUp(self):
-        super().setUp()
-        self.sink = self.world.sink()
-        self.engine = self.world.engine()
-        self.engine.set("outbound.ini", temp_fail_intervals="5s*9", retry_jitter="false")
-        self.plugins = PluginEngine(self.engine)
-
-    def submit(self, to="b@dst.test", **options):
-        submit(self.engine, [to] if isinstance(to, str) else to, self.message(**options))
-
+class Tools(Plugins):
     def cli(self, *arguments, check=True):
         """The engine's Node packages are those of the tests."""
         before = os.environ.get("NODE_PATH")

@@ -113,6 +113,14 @@ class QueueImport(EndToEnd):
             self.engine.restart_after_kill()
         self.assertEqual(self.sink.ledger(), [])
 
+    def deliver_each_once(self, expected):
+        self.engine.set("outbound.ini", disabled="false")
+        self.engine.start()
+        self.sink.wait(len(expected))
+        self.engine.wait_empty()
+        self.engine.stop()
+        self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
+
     def test_a_start_takes_over_the_own_queue_directory(self):
         expected = self.fill(40, self.engine.directory / "queue")
         self.engine.start()
@@ -205,13 +213,7 @@ class QueueImport(EndToEnd):
             self.engine.process.kill()
             deaths += 1
         self.assertGreaterEqual(deaths, 3)
-        self.engine.set("outbound.ini", disabled="false")
-        self.engine.start()
-        self.sink.wait(count)
-        self.engine.wait_empty()
-        self.engine.stop()
-        self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
-
+        self.deliver_each_once(expected)
 
     def test_kill_9_at_each_step_gives_each_message_once(self):
         """Dies in the system calls themselves: before a file is removed, in the middle of a portion, before the directory is synced."""
@@ -230,12 +232,7 @@ class QueueImport(EndToEnd):
             deaths += not self.engine.process.running()
             self.engine.process.kill()
         self.assertGreaterEqual(deaths, 3)
-        self.engine.set("outbound.ini", disabled="false")
-        self.engine.start()
-        self.sink.wait(count)
-        self.engine.wait_empty()
-        self.engine.stop()
-        self.assertEqual(self.received(), collections.Counter({(to, sha): 1 for to, sha in expected.items()}))
+        self.deliver_each_once(expected)
 
 
 class FromHaraka(EndToEnd):

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+// What the tests of plugin hosts share.
+namespace sluice::plugin {
+
+// A plugin host in Python: `prelude` may define things, `cases` look at `what`, which is what `message` asks for.
+inline std::string host_script(std::string_view prelude, std::string_view cases) {
+    std::string script = R"(#!/usr/bin/env python3
+import json, os, socket, struct, sys, threading, time
+link = socket.socket(fileno=3)
+def send(*messages):
+    out = json.dumps(messages).encode()
+    link.sendall(struct.pack("<IB", len(out) + 1, 1) + out)
+def receive(size):
+    data = b""
+    while len(data) < size:
+        part = link.recv(size - len(data))
+        if not part: os._exit(0)
+        data += part
+    return data
+)";
+    script.append(prelude);
+    script += R"(
+while True:
+    length, kind = struct.unpack("<IB", receive(5))
+    for message in json.loads(receive(length - 1)):
+        what = message.get("do", message["t"])
+        if what == "shutdown": os._exit(0)
+        if what == "ping": send({"t": "pong"})
+)";
+    return script.append(cases);
+}
+
+}  // namespace sluice::plugin
