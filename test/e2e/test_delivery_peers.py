@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import ssl
 import unittest
 import warnings
@@ -275,7 +276,7 @@ class Encrypted(Delivery):
         submit(engine, "b@dst.test", self.message())
         engine.wait_event("delivered")
         engine.set("tls.ini", "outbound", force_tls_hosts="dst.test").write()
-        wait_for(lambda: "settings reloaded" in engine.process.output(), "the settings to be in force")
+        engine.wait_logged("settings reloaded")
         submit(engine, "c@dst.test", self.message())
         engine.wait_event("deferred", recipients=["c@dst.test"])
         self.assertEqual(len(peer.messages), 1)
@@ -400,7 +401,7 @@ class Smarthost(Delivery):
         submit(engine, "b@dst.test", self.message())
         engine.wait_event("deferred")
         self.assertEqual(peer.commands("MAIL"), [])
-        self.assertRegex(engine.process.output(), r"\[WARN\] .*\[outbound\]")
+        wait_for(lambda: re.search(r"\[WARN\] .*\[outbound\]", engine.process.output()), "the warning")
         self.assertEqual(engine.stop(), 0)
         engine.set("outbound.ini", auth_fallback_plain="true")
         engine.start()

@@ -100,7 +100,7 @@ class Overview(Tools):
             end = self.shown()["host"]["last_ends"][0]
             self.assertEqual((end["plugin"], end["hook"], end["because"]), ("culprit", "get_mx", "was running"), domain)
         self.sink.wait(2)
-        self.assertIn("plugin=culprit", self.engine.process.output().replace('"', ""))
+        self.engine.wait_logged("plugin=culprit")
         self.assertRegex(self.cli("plugins").stdout, r"ended after \d+ s: it hangs; culprit \(get_mx\) was running")
         self.assertIn("sluice_plugin_host_ends_total 2", self.engine.api("GET", "/metrics")[1])
 
@@ -150,7 +150,7 @@ class Reloads(Tools):
         self.write("route", "'use strict'\n\nexports.hook_get_mx = function (next {\n")
         wait_for(lambda: self.shown()["host"]["failed_reloads"] == 1, "the attempt")
         place = f"{self.engine.directory}/plugins/route.js:3"
-        wait_for(lambda: place in self.engine.process.output(), "the place in the log")
+        self.engine.wait_logged(place)
         self.submit()
         self.sink.wait(1)
         done = self.cli("plugins", "reload", check=False)

@@ -93,7 +93,7 @@ class Answers(Plugins):
 
     def test_a_hook_that_is_not_called_is_named(self):
         self.plugin("exports.hook_init_wss = (next) => next()").start()
-        wait_for(lambda: "a plugin waits for a hook that is not called" in self.engine.process.output(), "the warning")
+        self.engine.wait_logged("a plugin waits for a hook that is not called")
 
     def test_get_mx_DENY_bounces_and_DENYSOFT_defers(self):
         reports = Reports(self.world)
@@ -126,7 +126,7 @@ class Answers(Plugins):
         self.sink.wait(2)
         self.assertEqual(self.plugins.host(), host)
         for text in ("thrown in get_mx", "rejected in get_mx", "thrown in send_email", "only.js:6"):
-            self.assertIn(text, self.engine.process.output())
+            self.engine.wait_logged(text)
 
     def test_send_email_puts_mail_off_without_counting_a_failure(self):
         self.plugin("""
@@ -258,7 +258,7 @@ class Restarts(Plugins):
             self.new_host(host)
             self.submit(f"b@fine-after-{domain}")
         self.sink.wait(4)
-        self.assertIn("it hangs", self.engine.process.output())
+        self.engine.wait_logged("it hangs")
 
     def test_a_host_that_is_killed_again_and_again_under_load(self):
         self.plugin("""
@@ -303,7 +303,7 @@ class Restarts(Plugins):
         self.assertTrue(self.turned_away())
         deferred = self.engine.wait_event("deferred", count=2, patience=60)[1]
         self.assertIn("no answer from plugins", deferred["reply"])
-        self.assertIn("/no/such/node", self.engine.process.output())
+        self.engine.wait_logged("/no/such/node")
 
     def test_a_plugin_that_does_not_load_keeps_mail_out_until_it_does(self):
         self.expects_errors = True
@@ -311,7 +311,7 @@ class Restarts(Plugins):
         broken = self.plugins.add("route", "exports.register = function () { require('./not-there-yet') }")
         broken.start()
         self.assertTrue(self.turned_away())
-        self.assertIn("not-there-yet", self.engine.process.output())
+        self.engine.wait_logged("not-there-yet")
         (self.engine.directory / "plugins" / "not-there-yet.js").write_text("")
         wait_for(lambda: not self.turned_away(), "the plugin host", patience=90)
         self.submit()

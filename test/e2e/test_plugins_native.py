@@ -208,12 +208,12 @@ class Life(Native):
             self.engine.start(wait=False)
             wait_for(lambda: not self.engine.process.running(), "the engine to end")
             self.assertNotEqual(self.engine.process.child.returncode, 0)
-            self.assertIn(words, self.engine.process.output())
+            self.engine.wait_logged(words)
         # The operator may want to go on without it.
         self.engine.set("smtp.ini", ignore_bad_plugins="true").route("dst.test", self.sink.endpoint).start()
         self.submit()
         self.sink.wait(1)
-        self.assertIn("a plugin does not load and is left out", self.engine.process.output())
+        self.engine.wait_logged("a plugin does not load and is left out")
 
     def test_a_file_of_another_name_is_suggested(self):
         self.probe("acme")
@@ -267,7 +267,7 @@ class Life(Native):
         self.submit()
         self.assertEqual(self.engine.wait_event("deferred")[0]["reply"], "450 4.1.2 plugin timeout")
         self.assertEqual(self.engine.stop(), 0)
-        self.assertIn("a hook of a native plugin does not return", self.engine.process.output())
+        self.engine.wait_logged("a hook of a native plugin does not return")
 
     def test_many_answers_from_many_threads_under_load(self):
         self.probe(get_mx={"code": OK, "how": "async", "next_hop": self.sink.endpoint, "after_ms": 1},
@@ -381,7 +381,7 @@ class Examples(Native):
         self.engine.files["static_routes"] = "one.test\n"
         self.engine.start(wait=False)
         wait_for(lambda: not self.engine.process.running(), "the engine to end")
-        self.assertIn("config/static_routes:1: expected a domain and a next hop", self.engine.process.output())
+        self.engine.wait_logged("config/static_routes:1: expected a domain and a next hop")
 
     def test_accounting(self):
         peer = Scripted(self, {"RCPT c@": ["450 4.2.1 later", "250 ok"]})

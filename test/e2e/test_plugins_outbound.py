@@ -263,7 +263,7 @@ class Envelopes(Plugins):
         self.assertEqual(to, [("archive@keep.test",), ("b@dst.test", "c@dst.test")])
         self.engine.wait_empty()
         self.assertEqual(len(self.sink.ledger()), 2)
-        self.assertIn("recipients that a plugin added add none themselves", self.engine.process.output())
+        self.engine.wait_logged("recipients that a plugin added add none themselves")
         self.assertEqual(sorted(self.what_was_said(2)), [["dst.test", "<a@src.test>"], ["keep.test", "<a@src.test>"]])
 
     def test_what_is_no_address_leaves_the_mail_as_it_was(self):
@@ -277,7 +277,7 @@ class Envelopes(Plugins):
         self.submit("b@dst.test")
         mail = self.sink.wait(1)[0]
         self.assertEqual((mail["from"], mail["to"]), ("a@src.test", ["b@dst.test"]))
-        wait_for(lambda: "what plugins changed of an envelope is left out" in self.engine.process.output(), "the log to say so")
+        self.engine.wait_logged("what plugins changed of an envelope is left out")
 
     def test_another_domain_is_another_route(self):
         self.engine.route("gate.test", self.sink.endpoint)
@@ -319,7 +319,7 @@ class Views(Plugins):
         said = self.what_was_said(2)
         self.assertIn(["WARN", "talker"], said)
         self.assertIn(["NOTICE", "outbound"], said)
-        wait_for(lambda: "[talker] hello" in self.engine.process.output(), "the plugin's line in the log")
+        self.engine.wait_logged("[talker] hello")
 
     def haraka(self):
         home = node_modules() / "Haraka"

@@ -86,7 +86,7 @@ class Privileges(EndToEnd):
         self.assertNotIn("runs as root", engine.process.output())
         # It may read, and so apply, changed settings, and start again on what is its own now.
         (engine.config / "connection.ini").write_text("[headers]\nshow_version=false\n")
-        wait_for(lambda: "settings reloaded" in engine.process.output(), "a reload")
+        engine.wait_logged("settings reloaded")
         self.assertEqual(engine.stop(), 0)
         engine.start()
         self.deliver_one()
@@ -94,7 +94,7 @@ class Privileges(EndToEnd):
     @as_root
     def test_root_that_stays_root_is_warned(self):
         self.engine.start()
-        wait_for(lambda: "runs as root" in self.engine.process.output(), "the warning")
+        self.engine.wait_logged("runs as root")
 
     @as_root
     def test_unknown_users_stop_the_start(self):
@@ -103,7 +103,7 @@ class Privileges(EndToEnd):
             engine.set("smtp.ini", **{key: "nobody-knows-me"})
             engine.start(wait=False)
             self.assertEqual(engine.process.child.wait(PATIENCE), 1)
-            self.assertIn(f"{key}: no such {key}: nobody-knows-me", engine.process.output())
+            engine.wait_logged(f"{key}: no such {key}: nobody-knows-me")
 
     def test_PRIV_1_works_without_privileges_or_systemd(self):
         engine = self.engine
@@ -289,7 +289,7 @@ class Supervised(EndToEnd):
             self.wait_notice(f"^STATUS=no progress: .*{name}")
             self.silence()
         self.beats(2)
-        self.assertIn(f"[ERROR] [-] [core] a thread makes no progress thread={name}", self.engine.process.output())
+        self.engine.wait_logged(f"[ERROR] [-] [core] a thread makes no progress thread={name}")
 
     @as_root
     def test_each_thread_that_hangs_is_noticed(self):
@@ -331,7 +331,7 @@ class Supervised(EndToEnd):
                 with self.hand_in(self.message("second")) as client:
                     self.wait_notice("^STATUS=waiting for a disk")
                     self.beats(3 * 4)  # three times its patience
-                    self.assertIn("the disk does not answer", self.engine.process.output())
+                    self.engine.wait_logged("the disk does not answer")
                     self.assertEqual(self.engine.api("GET", "/health")[0], 200)
                     fcntl.ioctl(folder, thaw, 0)
                     self.assertEqual(client.reply()[0], 250)

@@ -158,7 +158,7 @@ class QueueImport(EndToEnd):
             self.assertIn(f"left: {name}: octet ", done.stderr)
             self.assertEqual((self.old / name).read_bytes(), octets)
         self.sink.wait(1)
-        wait_for(lambda: "a queue file is left where it is" in self.engine.process.output(), "the log")
+        self.engine.wait_logged("a queue file is left where it is")
 
     def test_without_an_engine_only_a_dry_run(self):
         self.fill(3)
@@ -180,7 +180,7 @@ class QueueImport(EndToEnd):
             self.put(name_of(number, now_ms(), now_ms(), pid=child.pid, host=name), queue_file([f"r{number}@dst.test"], b"\r\nx\r\n"), queue)
         self.engine.start()
         self.assertIn(f"process {child.pid}", self.imported("failed")["problem"])
-        wait_for(lambda: "a queue is not imported" in self.engine.process.output(), "the log")
+        self.engine.wait_logged("a queue is not imported")
         self.assertEqual(self.engine.cli("queue", "import", queue, check=False).returncode, 1)
         self.assertIn("imported 2 of 2", self.engine.cli("queue", "import", queue, "--force").stdout)
         self.sink.wait(2)

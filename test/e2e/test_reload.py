@@ -68,7 +68,7 @@ class LiveReload(ReloadTest):
         self.in_force(changed, lambda: len(self.sink.ledger()) == 6, "deliveries")
 
     def reloaded(self, count):
-        wait_for(lambda: self.engine.process.output().count("settings reloaded") >= count, "the reload", 5)
+        self.engine.wait_logged("settings reloaded", count)
 
     def test_concurrency_follows_the_setting(self):
         slow = self.world.sink("--rule", "dot=delay 400", name="slow")
@@ -143,7 +143,7 @@ class LiveReload(ReloadTest):
     def test_log_level(self):
         self.engine.start()
         self.send(self.engine, "one@dst.test")
-        wait_for(lambda: "delivered file=" in self.engine.process.output(), "the line of a delivery")
+        self.engine.wait_logged("delivered file=")
         self.change(self.engine, "log.ini", level="warn")
         wait_for(lambda: self.quiet(), "no lines below warn", 5)
         self.change(self.engine, "log.ini", level="info")
@@ -166,7 +166,7 @@ class LiveReload(ReloadTest):
         self.send(engine, "one@dst.test")
         self.assertAlmostEqual(self.delay(engine.wait_event("deferred")[0]), 3600, delta=2)
         self.change(engine, "outbound.ini", temp_fail_intervals="7m,2h")
-        wait_for(lambda: engine.process.output().count("settings reloaded") >= 1, "the reload", 5)
+        engine.wait_logged("settings reloaded")
         self.send(engine, "two@dst.test")
         self.assertAlmostEqual(self.delay(engine.wait_event("deferred", 2)[1]), 420, delta=2)
 
@@ -179,8 +179,8 @@ class LiveReload(ReloadTest):
         self.engine.start()
         self.engine.files["relay_acl_allow"] = "127.0.0.0/8\n"
         (self.engine.config / "connection.ini").write_text("[max]\nrecipients=200\nbytes=much\n")
-        wait_for(lambda: "connection.ini:3" in self.engine.process.output(), "the complaint", 5)
-        self.assertIn("settings kept as they were", self.engine.process.output())
+        self.engine.wait_logged("connection.ini:3")
+        self.engine.wait_logged("settings kept as they were")
         self.send(self.engine, "one@dst.test")  # still as before
         # A good file beside the broken one changes nothing either: all or none.
         (self.engine.config / "relay_acl_allow").write_text("192.0.2.0/24\n")
@@ -200,7 +200,7 @@ class LiveReload(ReloadTest):
     def test_what_needs_a_restart_is_said(self):
         self.engine.start()
         self.change(self.engine, "spool.ini", segment_bytes="8M")
-        wait_for(lambda: "takes effect after a restart" in self.engine.process.output(), "the remark", 5)
+        self.engine.wait_logged("takes effect after a restart")
         self.assertRegex(self.engine.process.output(), "restart.*segment_bytes")
 
 

@@ -229,6 +229,10 @@ class Engine:
             tail = self.process.output()[-3000:] if self.process else ""
             raise AssertionError(f"{error}; events: {self.events()[-8:]}\n{tail}") from None
 
+    def wait_logged(self, text, count=1, patience=PATIENCE):
+        """Until the log shows `text`: a thread of its own writes it, some time after what it tells of."""
+        wait_for(lambda: self.process.output().count(text) >= count, f"{text!r} in the log", patience)
+
     def wait_empty(self, patience=PATIENCE):
         wait_for(lambda: self.api("GET", "/v1/status")[1]["queue"]["items"] == 0, "an empty queue", patience)
 

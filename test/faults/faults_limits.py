@@ -341,7 +341,7 @@ def one_poison(run, number):
             run.expect(state_of("poison")["state"] == "scheduled", "a kill was counted as a crash")
     item = state_of("poison")
     run.expect("quarantine" in item.get("problem", ""), f"no reason is shown: {item}")
-    run.expect("a message is held" in engine.process.output(), "the log does not tell of the quarantine")
+    engine.wait_logged("a message is held")
     mood["reply"] = "250 ok"
     engine.cli("queue", "flush")
     wait_delivered(engine, ["innocent@good.test"], PATIENCE)

@@ -267,7 +267,7 @@ def no_source(run):
     one = send("one")
     wait_delivered(engine, one, PATIENCE)  # at once: the next try by the schedule is in an hour
     run.expect(sources(one) == {OURS}, f"sent from {sources(one)}, but one address is gone")
-    run.expect("a local address cannot be used" in engine.process.output(), "the log does not say that a source fails")
+    engine.wait_logged("a local address cannot be used")
 
     hosts.remove_ours(OURS)
     none = send("none")

@@ -3,6 +3,7 @@
 import concurrent.futures
 import smtplib
 import json
+import re
 import subprocess
 import time
 import unittest
@@ -128,7 +129,7 @@ class FullDisk(DiskTest):
         self.disk.remount("ro")
         self.engine.start(wait=False)
         self.assertEqual(self.engine.process.child.wait(20), 1)
-        self.assertIn("Read-only file system", self.engine.process.output())
+        self.engine.wait_logged("Read-only file system")
         self.disk.remount("rw")
         self.engine.set("outbound.ini", disabled="false").start()
         self.engine.wait_empty()
@@ -262,13 +263,13 @@ class Damage(DiskTest):
         engine.wait_event("delivered", 2)
         self.assertEqual(self.recipients(sink), ["one@one.test", "three@three.test"])
         wait_for(lambda: list((self.world.directory / "queue" / "quarantine").glob("*.seg")), "a quarantined segment")
-        self.assertRegex(engine.process.output(), r"\.seg\b.*(checksum|damage|corrupt)")
+        wait_for(lambda: re.search(r"\.seg\b.*(checksum|damage|corrupt)", engine.process.output()), "the log to name the segment")
         two = [event for event in engine.events() if event.get("recipients") == ["two@two.test"]]
         # Either it is still queued for an operator to see, or its end was told: it does not disappear.
         left = engine.api("GET", "/v1/queue")[1]["items"]
         self.assertTrue(two or [item["domain"] for item in left] == ["two.test"],
                         f"the damaged message cannot be seen: {left} of {engine.api('GET', '/v1/status')[1]['queue']}")
-        self.assertIn("[ERROR]", engine.process.output())
+        engine.wait_logged("[ERROR]")
         self.assertEqual(self.send(engine, "four@four.test")[1], 250)
         engine.wait_event("delivered", recipients=["four@four.test"])
         self.check_removal(engine)
@@ -276,7 +277,7 @@ class Damage(DiskTest):
     def check_removal(self, engine):
         """An operator gets rid of what nobody can read, for good."""
         engine.cli("queue", "delete", "two.test")
-        wait_for(lambda: "an item is removed whose message was not read" in engine.process.output(), "the removal")
+        engine.wait_logged("an item is removed whose message was not read")
         self.wait_recorded(engine)
         engine.restart_after_kill()
         self.assertEqual(engine.api("GET", "/v1/status")[1]["queue"]["items"], 0)
