@@ -69,6 +69,7 @@ struct Bench {
 class Nobody final : public delivery::Hooks {
 public:
     bool wants(delivery::Hook) const override { return true; }
+    mail::MessagePtr edited(ItemId, mail::MessagePtr message) const override { return message; }
     Task<delivery::Before> before_attempt(const queue::Work&, mail::MessagePtr) override { co_return delivery::Before(); }
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing&) override { co_return delivery::AfterDeferral(); }
     Task<std::optional<std::string>> bounce(const delivery::Hearing&) override { co_return std::nullopt; }
@@ -107,11 +108,12 @@ void get_mx(benchmark::State& state) {
     SystemClock clock;
     NoResolver resolver;
     dns::Router router(resolver, clock, std::make_shared<const config::Settings>(), {});
-    Images images;
+    Images images("image ");
+    Images edits("edit ");
     NativeHost natives(bench.settings, log);
     if (const Result<> loaded = natives.load(); !loaded) return state.SkipWithError(loaded.error().detail.c_str());
     async::Shard shard("bench");
-    PluginHooks hooks(shard.executor(), natives, nullptr, nullptr, images, router, clock, log);
+    PluginHooks hooks(shard.executor(), natives, nullptr, nullptr, images, edits, router, clock, log);
     run(state, hooks, shard, bench);
 }
 
