@@ -75,6 +75,12 @@ def cpu_seconds(root):
     return total / TICK
 
 
+def own_cpu_seconds(pid):
+    """User and system time of this process alone, without its children."""
+    fields = _stat(pid)
+    return sum(int(ticks) for ticks in fields[11:13]) / TICK if fields else 0.0
+
+
 def memory_mib(root):
     """Proportional set size of the family: pages that processes share count once."""
     total = 0

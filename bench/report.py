@@ -6,15 +6,15 @@ import trial
 def table(scenario, results):
     """The medians of one scenario; `results` maps peers to their rounds."""
     lines = ["", scenario.title,
-             f"{'peer':<9} {'rounds':>6} {'messages':>8} {'accept/s':>9} {'end-to-end/s':>12} {'CPU us/msg':>10} "
+             f"{'peer':<16} {'rounds':>6} {'messages':>8} {'accept/s':>9} {'end-to-end/s':>12} {'CPU us/msg':>10} {'first us':>8} "
              f"{'p50 ms':>7} {'p99 ms':>7} {'syncs/msg':>9} {'PSS MiB':>8} {'tools us':>8} {'other':>6}"]
     middle = {peer: trial.medians(rounds) for peer, rounds in results.items()}
     for peer, figures in middle.items():
         delivered = f"{figures.rate:.0f}" if scenario.deliver else "-"
         p50, p99 = (f"{ms:.2f}" if ms else "-" for ms in (figures.p50_ms, figures.p99_ms))
         lines.append(
-            f"{peer:<9} {len(results[peer]):>6} {figures.messages:>8.0f} {figures.accepted_rate:>9.0f} "
-            f"{delivered:>12} {figures.cpu_us:>10.1f} {p50:>7} {p99:>7} {figures.syncs:>9.2f} "
+            f"{peer:<16} {len(results[peer]):>6} {figures.messages:>8.0f} {figures.accepted_rate:>9.0f} "
+            f"{delivered:>12} {figures.cpu_us:>10.1f} {figures.first_us:>8.1f} {p50:>7} {p99:>7} {figures.syncs:>9.2f} "
             f"{figures.memory_mib:>8.0f} {figures.tools_cpu_us:>8.1f} {figures.other_load:>6.0%}")
     return "\n".join(lines + ratios(scenario, middle))
 

@@ -30,6 +30,7 @@ class Figures:
     accepted_rate: float    # until the last 250 to the load
     rate: float             # until the queue is empty, everything delivered
     cpu_us: float           # of the peer, for a message
+    first_us: float         # of that its first process, without its children
     p50_ms: float           # MAIL to the 250 of the content, of the first stream; 0: the tool does not tell
     p99_ms: float
     syncs: float            # fsync and fdatasync, for a message
@@ -183,6 +184,7 @@ class Trial:
         ours = time.process_time()
         syncs, busy = self.shim.count(), machine.busy_seconds()
         cpu, sink_cpu = machine.cpu_seconds(self.server.pid), machine.cpu_seconds(self.sink.child.pid)
+        first = machine.own_cpu_seconds(self.server.pid)
         start = time.monotonic()
 
         count, (p50, p99) = self.load(messages)
@@ -192,13 +194,14 @@ class Trial:
 
         elapsed = time.monotonic() - start
         cpu = machine.cpu_seconds(self.server.pid) - cpu
+        first = machine.own_cpu_seconds(self.server.pid) - first
         sink_cpu = machine.cpu_seconds(self.sink.child.pid) - sink_cpu
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         tools = sink_cpu + ended.ru_utime + ended.ru_stime - usage.ru_utime - usage.ru_stime
         other = machine.busy_seconds() - busy - cpu - tools - (time.process_time() - ours)
         figures = Figures(
-            messages=count, accepted_rate=count / accepted, rate=count / elapsed, cpu_us=cpu / count * 1e6, p50_ms=p50,
-            p99_ms=p99, syncs=(self.shim.count() - syncs) / count, memory_mib=memory, tools_cpu_us=tools / count * 1e6,
+            messages=count, accepted_rate=count / accepted, rate=count / elapsed, cpu_us=cpu / count * 1e6,
+            first_us=first / count * 1e6, p50_ms=p50, p99_ms=p99, syncs=(self.shim.count() - syncs) / count, memory_mib=memory, tools_cpu_us=tools / count * 1e6,
             other_load=max(0.0, other / (elapsed * (os.cpu_count() or 1))))
         self.check_counts()
         return figures
