@@ -22,9 +22,10 @@ class Envelope {
 
     showSender(todo, given) {
         if (this.sender?.given === given) return
-        this.sender = this.known(given)
+        const address = this.makeAddress(given)
+        this.sender = knownAs(given, address)
         // After a change of a plugin's the object is the plugin's.
-        if (!todo.mail_from || differs(todo.mail_from, this.sender)) todo.mail_from = this.makeAddress(given)
+        if (!todo.mail_from || differs(todo.mail_from, this.sender)) todo.mail_from = address
     }
 
     // Lets rcpt_to name those recipients of `given` that stand at `indexes` in it.
@@ -36,18 +37,14 @@ class Envelope {
     }
 
     recipient(given, place) {
-        if (this.told.get(place)?.given !== given) this.told.set(place, this.known(given))
-        let address = this.recipients.get(place)
-        if (!address) {
-            address = this.makeAddress(given)
-            Object.assign(address, this.restored[place])
-            this.recipients.set(place, address)
-        }
+        const kept = this.recipients.get(place)
+        if (kept && this.told.get(place).given === given) return kept
+        const address = this.makeAddress(given)
+        this.told.set(place, knownAs(given, address))
+        if (kept) return kept
+        Object.assign(address, this.restored[place])
+        this.recipients.set(place, address)
         return address
-    }
-
-    known(given) {
-        return { given, forms: formsOf(this.makeAddress(given)) }
     }
 
     // Recipients that plugins added, and that the engine could not keep, are added again.
@@ -132,6 +129,11 @@ class Envelope {
         }
         return { kept, replaced, added: fresh, removed: [...places] }
     }
+}
+
+// What the engine told, and how it reads while nobody has changed it.
+function knownAs(given, address) {
+    return { given, forms: formsOf(address) }
 }
 
 // As SMTP has it: as written, and with the host that plugins set. Undefined for what is no address.

@@ -1,6 +1,7 @@
 'use strict'
 // Everything together: the plugins on one side, the engine's socket on the other.
 
+const path = require('node:path')
 const { PassThrough } = require('node:stream')
 const config = require('haraka-config')
 const constants = require('haraka-constants')
@@ -55,6 +56,7 @@ class Host {
 
     async start(hello) {
         this.directory = hello.directory
+        this.queueFolder = path.join(hello.directory, 'queue') + path.sep
         this.logger.level = hello.log_level
         this.generation = chooseGeneration(hello.addresses, hello.directory)
         this.makeAddress = addressMaker(this.generation)

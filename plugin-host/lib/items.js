@@ -2,39 +2,56 @@
 // Items (Haraka's hmail) and the messages that they belong to, as plugins see them.
 
 const { EventEmitter } = require('node:events')
-const path = require('node:path')
 const config = require('haraka-config')
 const constants = require('haraka-constants')
 const netUtils = require('haraka-net-utils')
 const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
 const { Envelope } = require('./envelope')
+const { addLogMethods } = require('./logger')
 
 const IMAGE_CHARS_MAX = 64 * 1024
 // Messages of which no item is under way are kept for items that come later; so many at most.
 const WAITING_MESSAGES_MAX = 10_000
 
+// What every item has is on the prototype, and what plugins do not look at is private: there is one item for each message
+// of the queue that plugins hear of, and making it is most of what they cost.
 class HMailItem extends EventEmitter {
+    #host
+    #home
+    #envelope
+    #conclude
+    #lastImage
+
     constructor(given, host) {
         super()
-        hide(this, 'is_hmail', true)
-        hide(this, 'host', host)
+        this.#host = host
         this.filename = given.id
-        this.path = path.join(host.directory, 'queue', given.id)
+        this.path = host.queueFolder + given.id
         this.file_size = given.size
         this.name = 'outbound'
         this.data_start = 0
         this.pid = process.pid
         this.refcount = 1
         this.hook = null
-        hide(this, 'conclude', undefined)
         this.force_tls = false
-        this.next_cb = () => {}
+        this.next_cb = nothing
         this.bounce_error = null
-        this.cfg = config.get('outbound.ini').main
-        this.obtls = { cfg: config.get('tls.ini').outbound || {} }
-        host.logger.addTo(this, () => ({ origin: 'outbound', session: this.filename }))
     }
+
+    get is_hmail() { return true }
+    get host() { return this.#host }
+    get home() { return this.#home }
+    get envelope() { return this.#envelope }
+    get conclude() { return this.#conclude }
+    set conclude(conclude) { this.#conclude = conclude }
+    get cfg() { return config.get('outbound.ini').main }
+    get obtls() { return { cfg: config.get('tls.ini').outbound || {} } }
+    // Names that plugins use although Haraka dropped them.
+    get domain() { return this.todo.domain }
+    get uuid() { return this.todo.uuid }
+    get rcpt_to() { return this.todo.rcpt_to }
+    get file() { return this.filename }
 
     // What the engine says about the item now. Changes that plugins made to the todo earlier stay.
     update(given) {
@@ -44,25 +61,17 @@ class HMailItem extends EventEmitter {
         if (isNew) this.begin(given)
         this.envelope.showSender(this.todo, given.mail_from)
         this.show(given.rcpt_to.map((_, place) => place), given)
-        if (isNew) this.lastImage = this.image()
+        if (isNew) this.#lastImage = this.image()
     }
 
     begin(given) {
-        const { makeAddress } = this.host
         const image = given.image ? JSON.parse(given.image) : {}
-        hide(this, 'home', given.domain)
-        hide(this, 'envelope', new Envelope(makeAddress, image.rcpt || {}))
+        this.#home = given.domain
+        this.#envelope = new Envelope(this.#host.makeAddress, image.rcpt || {})
         this.todo = {
             queue_time: given.arrival, domain: image.domain || given.domain, rcpt_to: [], mail_from: null,
-            notes: new Notes(image.notes || structuredClone(given.notes || {})), uuid: given.uuid || given.id,
+            notes: new Notes(image.notes || copyOf(given.notes)), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
-        }
-        // Names that plugins use although Haraka dropped them.
-        for (const [alias, read] of [
-            ['domain', () => this.todo.domain], ['uuid', () => this.todo.uuid], ['rcpt_to', () => this.todo.rcpt_to],
-            ['file', () => this.filename],
-        ]) {
-            Object.defineProperty(this, alias, { get: read, enumerable: false, configurable: true })
         }
     }
 
@@ -140,8 +149,8 @@ class HMailItem extends EventEmitter {
     // The image when plugins changed something since the last call.
     changedImage() {
         const text = this.image()
-        if (text === this.lastImage) return undefined
-        this.lastImage = text
+        if (text === this.#lastImage) return undefined
+        this.#lastImage = text
         if (text.length > IMAGE_CHARS_MAX) {
             this.logwarn(`notes of ${text.length} characters are not kept for a restart; ${IMAGE_CHARS_MAX} is the most`)
             return undefined
@@ -155,8 +164,13 @@ class HMailItem extends EventEmitter {
     }
 }
 
-function hide(object, name, value) {
-    Object.defineProperty(object, name, { value, enumerable: false, writable: true })
+addLogMethods(HMailItem.prototype, (item) => item.host.logger, (item) => ({ origin: 'outbound', session: item.filename }))
+
+function nothing() {}
+
+// A plugin's own notes, beside those that the engine told; nearly always there are none.
+function copyOf(notes) {
+    return notes && Object.keys(notes).length > 0 ? structuredClone(notes) : {}
 }
 
 // Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
@@ -222,8 +236,8 @@ class Items {
         let message = this.messages.get(given.message)
         if (message) message.total = given.items
         if (!message) {
-            const notes = (given.image && JSON.parse(given.image).live) || given.notes || {}
-            message = { notes: new Notes(structuredClone(notes)), alive: 0, ended: 0, total: given.items }
+            const notes = (given.image && JSON.parse(given.image).live) || given.notes
+            message = { notes: new Notes(copyOf(notes)), alive: 0, ended: 0, total: given.items }
         }
         // The most recently used last, so that the oldest of those that only wait are forgotten first.
         this.messages.delete(given.message)

@@ -43,13 +43,18 @@ class Logger {
 
     // Gives `object` its own loginfo, logwarn…
     addTo(object, from) {
-        LEVELS.forEach((name, number) => {
-            Object.defineProperty(object, `log${name}`, {
-                configurable: true, enumerable: false, writable: true,
-                value: (...args) => this.log(number, args, from()),
-            })
-        })
+        addLogMethods(object, () => this, from)
     }
+}
+
+// The same for a prototype: `loggerOf` and `from` take the object.
+function addLogMethods(object, loggerOf, from) {
+    LEVELS.forEach((name, number) => {
+        Object.defineProperty(object, `log${name}`, {
+            configurable: true, enumerable: false, writable: true,
+            value(...args) { return loggerOf(this).log(number, args, from(this)) },
+        })
+    })
 }
 
 // Errors of plugins come from another realm, so `instanceof` does not know them.
@@ -59,4 +64,4 @@ function textOf(value) {
     return util.inspect(value, { depth: 2, breakLength: Infinity })
 }
 
-module.exports = { Logger, LEVELS, textOf }
+module.exports = { Logger, LEVELS, addLogMethods, textOf }
