@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -10,6 +11,8 @@
 
 namespace sluice::async {
 namespace {
+
+using ::testing::ElementsAre;
 
 Task<> wait_then_count(Signal& signal, int& count) {
     co_await signal.wait();
@@ -99,6 +102,49 @@ TEST(Mailbox, DeliversEverythingFromManyThreadsInBatches) {
     all.get_future().wait();
     shard.stop();
     EXPECT_EQ(sum, 4 * per_thread);
+}
+
+// Pushes of what nobody waits for come together, in order, with what somebody does wait for.
+TEST(Mailbox, WhatNobodyWaitsForGathers) {
+    Shard shard("test");
+    std::vector<std::size_t> batches;
+    std::vector<int> got;
+    std::promise<void> first, all;
+    Mailbox<int> box(shard.executor(), [&](std::vector<int>& values) {
+        batches.push_back(values.size());
+        got.insert(got.end(), values.begin(), values.end());
+        if (got.size() == 1) first.set_value();
+        if (got.back() == 4) all.set_value();
+    }, std::chrono::hours(1));
+    shard.start();
+    box.push_unhurried(1);  // nothing gathers yet
+    first.get_future().wait();
+    std::promise<void> drained;
+    shard.post([&] { drained.set_value(); });
+    drained.get_future().wait();
+    box.push_unhurried(2);
+    box.push_unhurried(3);
+    box.push(4);
+    all.get_future().wait();
+    shard.loop().stop();  // the timer would go on
+    shard.stop();
+    EXPECT_THAT(got, ElementsAre(1, 2, 3, 4));
+    EXPECT_THAT(batches, ElementsAre(1, 3));
+}
+
+TEST(Mailbox, WhatGatheredComesWithoutAnotherPush) {
+    Shard shard("test");
+    std::vector<int> got;
+    std::promise<void> all;
+    Mailbox<int> box(shard.executor(), [&](std::vector<int>& values) {
+        got.insert(got.end(), values.begin(), values.end());
+        if (got.size() == 3) all.set_value();
+    }, std::chrono::milliseconds(1));
+    shard.start();
+    for (const int value : {1, 2, 3}) box.push_unhurried(value);
+    all.get_future().wait();
+    shard.stop();
+    EXPECT_THAT(got, ElementsAre(1, 2, 3));
 }
 
 Task<> add_on_worker(Workers& workers, Executor executor, int& result) {

@@ -21,6 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
+constexpr milliseconds gather_time = 1ms;      // what nobody waits for comes in batches
 constexpr milliseconds tick_every = 100ms;
 constexpr milliseconds ping_every = 1s;
 constexpr milliseconds start_limit = 30s;      // to load plugins: also the longest wait for a host
@@ -71,7 +72,7 @@ NodeHost::NodeHost(
       load_(std::move(load)),
       partners_(std::move(partners)),
       shard_("sluice-plugins"),
-      notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }),
+      notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }, gather_time),
       tasks_(shard_.executor()),
       closing_tasks_(shard_.executor()),
       written_(shard_.executor()) {}
@@ -151,10 +152,10 @@ void NodeHost::ask(Question& question) {
     });
     if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
 }
-void NodeHost::tell(std::string text) { notes_.push(Note{nullptr, std::move(text), {}}); }
-void NodeHost::mention(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::none}); }
+void NodeHost::tell(std::string text) { notes_.push_unhurried(Note{nullptr, std::move(text), {}}); }
+void NodeHost::mention(std::string text) { notes_.push_unhurried(Note{nullptr, std::move(text), {}, Care::none}); }
 void NodeHost::report(std::string text) { notes_.push(Note{nullptr, std::move(text), {}, Care::must_arrive}); }
-void NodeHost::forget(ItemId item) { notes_.push(Note{nullptr, {}, item.text()}); }
+void NodeHost::forget(ItemId item) { notes_.push_unhurried(Note{nullptr, {}, item.text()}); }
 
 // ---- questions -------------------------------------------------------------------------------------------------
 
