@@ -7,6 +7,7 @@ const net = require('node:net')
 process.title = 'sluice-plugins'
 // Before anything of Haraka's is loaded: its packages look for the configuration there.
 process.env.HARAKA = process.argv[2] || process.cwd()
+require('./lib/packages').insist(process.env.HARAKA)
 
 const { Host } = require('./lib/host')
 const { Wire } = require('./lib/wire')

@@ -6,6 +6,7 @@ const fs = require('node:fs')
 const http = require('node:http')
 const path = require('node:path')
 const { parseArgs } = require('node:util')
+require('./lib/packages').insist(process.argv[2])
 const { LEVELS } = require('./lib/logger')
 const { Rehearsal, RehearsalError, POINT_OF } = require('./lib/rehearsal')
 

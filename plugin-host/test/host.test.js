@@ -2,7 +2,9 @@
 // Loading plugins, what they find there, and how the host lives and dies.
 
 const assert = require('node:assert')
+const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
+const os = require('node:os')
 const path = require('node:path')
 const { test } = require('node:test')
 const { Engine } = require('./support')
@@ -37,6 +39,18 @@ test('what does not load is left out and reported', async (t) => {
     assert.match(reasons['bad/register'], /not today[\s\S]*register\.js:1/)
     assert.match(reasons.absent, /neither in plugins\/ nor in node_modules\//)
     assert.strictEqual((await engine.call('attempt')).mx[0].host, 'mx.test')
+})
+
+test('without its packages it says how they are installed', (t) => {
+    const home = path.join(__dirname, '..')
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sluice-host-'))
+    t.after(() => fs.rmSync(folder, { recursive: true, force: true }))
+    for (const part of ['index.js', 'try.js', 'package.json', 'lib']) fs.cpSync(path.join(home, part), path.join(folder, part), { recursive: true })
+    for (const program of ['index.js', 'try.js']) {
+        const done = spawnSync(process.execPath, [path.join(folder, program), '/srv/mail', 'x'], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+        assert.strictEqual(done.status, 1)
+        assert.match(done.stderr, /^\S+ lacks .*haraka-config, .*: npm install --prefix \/srv\/mail --install-links \S+\n$/)
+    }
 })
 
 test('broken plugins may be ignored', async (t) => {

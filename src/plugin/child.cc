@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -126,6 +127,15 @@ std::uint64_t Child::resident_bytes() const {
     const int fields = std::fscanf(file, "%llu %llu", &total, &resident);
     std::fclose(file);
     return fields == 2 ? resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) : 0;
+}
+
+bool may_make_code() {
+    const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    void* page = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return true;  // whatever it is, it is not that
+    const bool may = ::mprotect(page, size, PROT_READ | PROT_EXEC) == 0;
+    ::munmap(page, size);
+    return may;
 }
 
 }  // namespace sluice::plugin

@@ -42,4 +42,7 @@ private:
     net::Descriptor socket_, notes_;
 };
 
+// Whether we, and so what we start, may make code at run time: service managers can forbid it.
+bool may_make_code();
+
 }  // namespace sluice::plugin

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace sluice::plugin {
@@ -77,6 +79,21 @@ TEST(Child, AProgramThatIsNotThereIsNamed) {
     ASSERT_FALSE(child);
     EXPECT_EQ(child.error().code, Errc::not_found);
     EXPECT_NE(child.error().detail.find("/no/such/program"), std::string::npos);
+}
+
+TEST(Child, KnowsWhetherItMayMakeCode) {
+    EXPECT_TRUE(may_make_code());
+    constexpr int set_mdwe = 65, refuse_exec_gain = 1;  // PR_SET_MDWE of Linux 6.3
+    constexpr int forbidden = 10, allowed = 11, not_known = 12;
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        if (::prctl(set_mdwe, refuse_exec_gain, 0, 0, 0) != 0) ::_exit(not_known);
+        ::_exit(may_make_code() ? allowed : forbidden);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+    if (WEXITSTATUS(status) == not_known) GTEST_SKIP() << "this kernel cannot forbid it";
+    EXPECT_EQ(WEXITSTATUS(status), forbidden);
 }
 
 }  // namespace

@@ -280,6 +280,9 @@ Task<> NodeHost::live() {
 
 Result<> NodeHost::begin() {
     if (settings_.folder.empty()) return fail(Errc::not_found, "the package sluice-plugin-host is not installed");
+    if (!may_make_code()) {
+        return fail(Errc::unsupported, "Node makes code at run time, and here nobody may: MemoryDenyWriteExecute of the service has to be off");
+    }
     const std::vector<std::string> arguments{
         settings_.node, "--max-old-space-size=" + std::to_string(settings_.heap_bytes_max >> 20),
         settings_.folder + "/index.js", directory_, "4"};

@@ -1,6 +1,7 @@
 """The Debian package, made of the tested program: what is in it, its scripts, its unit. tools/deb-test installs and uses it."""
 
 import gzip
+import json
 import os
 import pathlib
 import re
@@ -50,7 +51,8 @@ class Package(unittest.TestCase):
     def test_has_everything_in_its_place(self):
         for file in ("usr/bin/sluice", "lib/systemd/system/sluice.service", "usr/share/man/man8/sluice.8.gz",
                      "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz", "etc/sluice/smtp.ini",
-                     "usr/include/sluice/plugin.h", "usr/include/sluice/plugin.hpp"):
+                     "usr/include/sluice/plugin.h", "usr/include/sluice/plugin.hpp",
+                     "usr/share/doc/sluice/examples/static_routes.c", "usr/share/doc/sluice/examples/javascript-plugins.conf"):
             self.assertTrue((self.root / file).is_file(), file)
         for folder in ("var/lib/sluice/queue", "var/lib/sluice/plugins", "var/log/sluice"):
             self.assertTrue((self.root / folder).is_dir(), folder)
@@ -75,6 +77,25 @@ class Package(unittest.TestCase):
         # Nobody's name, nobody's password.
         self.assertFalse((self.root / "etc/sluice/me").exists())
         self.assertNotIn("holds a secret", said)
+
+    def test_plugin_host_is_what_npm_would_pack(self):
+        host = self.root / "usr/share/sluice/plugin-host"
+        files = json.loads((ROOT / "plugin-host/package.json").read_text())["files"]
+        self.assertEqual({path.name for path in host.iterdir()}, {"package.json", *files})
+        for program in ("index.js", "try.js", "testing.js"):
+            self.assertTrue((host / program).is_file(), program)
+
+    def test_pages_link_to_what_is_there(self):
+        pages = [path for path in (self.root / "usr/share/doc/sluice").rglob("*.md") if path.is_file()]
+        self.assertGreater(len(pages), 20)
+        for page in pages:
+            text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+                if not target.startswith("https:"):
+                    self.assertTrue((page.parent / target).exists(), f"{page}: {target}")
+        named = [UNIT.read_text(), gzip.open(self.root / "usr/share/man/man8/sluice.8.gz", "rt").read()]
+        for path in re.findall(r"/usr/share/doc/sluice/[\w./-]+", "\n".join(named)):
+            self.assertTrue((self.root / path[1:]).exists(), path)
 
     def test_program_is_the_tested_one(self):
         self.assertEqual(run(self.root / "usr/bin/sluice", "--version"), run(SLUICE, "--version"))
@@ -112,10 +133,19 @@ class Source(unittest.TestCase):
 
 
 class Unit(unittest.TestCase):
-    def test_PRIV_1_exposure(self):
-        said = run("systemd-analyze", "security", "--offline=true", "--no-pager", UNIT)
+    def assert_exposure(self, unit):
+        said = run("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
         exposure = float(re.search(r"Overall exposure level for sluice.service: ([0-9.]+)", said)[1])
         self.assertLess(exposure, EXPOSURE_MAX, said)
+
+    def test_PRIV_1_exposure(self):
+        self.assert_exposure(UNIT)
+
+    def test_PRIV_1_exposure_with_javascript_plugins(self):
+        with tempfile.TemporaryDirectory() as folder:
+            both = pathlib.Path(folder) / UNIT.name
+            both.write_text(UNIT.read_text() + (ROOT / "packaging" / "javascript-plugins.conf").read_text())
+            self.assert_exposure(both)
 
     def test_PRIV_1_names_what_is_asked_for(self):
         lines = unit_lines()
