@@ -64,7 +64,9 @@ class Connection {
     // ---- what the engine says about the session now ----
 
     update(told) {
+        const user = this.told?.auth_user || ''
         hide(this, 'told', told)
+        if (told.auth_user !== user) this.notes.auth_user = told.auth_user || undefined
         this._relaying = told.relaying
         this.esmtp = told.esmtp
         this.errors = told.errors

@@ -63,6 +63,7 @@ class Host {
         this.items = new Items(this)
         this.sessions = new Sessions(this)
         this.server = { notes: new Notes(), cfg: config.get('smtp.ini'), cluster: undefined }
+        this.logger.addTo(this.server, () => ({ origin: 'server' }))
         this.core = coreModules(this)
         this.registry = new Registry(this)
         this.registry.order = hello.order || []

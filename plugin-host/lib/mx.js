@@ -30,9 +30,12 @@ function normaliseOne(given) {
     text('bind', mx.bind)
     // HarakaMx fills in the name of this machine where the plugin has none; the engine knows that itself.
     if (mx.bind_helo !== new HarakaMx('localhost').bind_helo) text('helo', mx.bind_helo)
-    text('user', mx.auth_user)
-    text('password', mx.auth_pass)
-    text('auth', mx.auth_type)
+    // Nobody logs in without a password.
+    if (mx.auth_user && mx.auth_pass) {
+        text('user', mx.auth_user)
+        text('password', mx.auth_pass)
+        text('auth', mx.auth_type)
+    }
     if (!host.host && !host.path) throw new BadMx('a host without `exchange` and without `path`')
     if (mx.using_lmtp === true || mx.using_lmtp === 'true') host.lmtp = true
     // Values of ini files and URLs are texts, and `port: null` means the default.

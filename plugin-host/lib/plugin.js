@@ -25,7 +25,7 @@ class Plugin {
         const defaults = home.folder || path.resolve(path.dirname(home.file), '..')
         hide(this, 'is_plugin', true)
         hide(this, 'runtime', runtime)
-        hide(this, 'config', config.module_config(defaults, runtime.directory))
+        hide(this, 'config', withHeritage(config.module_config(defaults, runtime.directory)))
         runtime.logger.addTo(this, () => ({ origin: this.name }))
         runtime.metrics.own(name, this.plugin_path)
         if (home.folder !== undefined) {
@@ -93,6 +93,22 @@ class Plugin {
             if (hook && typeof this[member] === 'function') this.register_hook(hook[1], member)
         }
     }
+}
+
+// Objects of ini files have had no prototype since haraka-config 1.7, so that what a client sends is found there only when the file has it.
+// Older plugins ask them for hasOwnProperty. That they inherit, and nothing else.
+const HERITAGE = Object.create(null, { hasOwnProperty: { value: Object.prototype.hasOwnProperty } })
+
+function withHeritage(view) {
+    const { get } = view
+    hide(view, 'get', (...args) => endow(get.apply(view, args)))
+    return view
+}
+
+function endow(value) {
+    if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== null) return value
+    Object.values(value).forEach(endow)
+    return Object.setPrototypeOf(value, HERITAGE)
 }
 
 function hide(object, name, value) {

@@ -25,6 +25,7 @@ const GET_MX = {
         'next(OK, "smtp://user:pass@mx.example.test:587")',
         { mx: [{ host: 'mx.example.test', port: 587, user: 'user', password: 'pass' }] },
     ],
+    'a login without a password': ['next(OK, { exchange: "a.test", auth_user: "me", auth_type: "plain" })', { mx: [{ host: 'a.test' }] }],
     'LMTP': ['next(OK, "lmtp://mx.example.test:24")', { mx: [{ host: 'mx.example.test', port: 24, lmtp: true }] }],
     'an object': [
         'next(OK, { exchange: "mx.example.test", priority: 0, port: null, bind: "192.0.2.1", bind_helo: "us.test", using_lmtp: true, other: 1 })',

@@ -71,9 +71,22 @@ test('hooks that the engine does not call yet are named', async (t) => {
 test('packages find constants and server without asking', async (t) => {
     const engine = new Engine(t)
     engine.package('packed', `exports.register = function () { server.notes.seen = 'yes'; this.register_hook('get_mx', 'route') }
-        exports.route = (next) => next(OK, server.notes.seen + '.test')`)
+        exports.route = function (next) { server.loginfo(this, 'routed'); next(OK, server.notes.seen + '.test') }`)
     await engine.start()
     assert.strictEqual((await engine.call('attempt')).mx[0].host, 'yes.test')
+    assert.strictEqual((await engine.logged(/routed/)).origin, 'packed')
+})
+
+test('of an ini file there is what it has, and what plugins of old ask of it', async (t) => {
+    const engine = new Engine(t).config('thing.ini', 'n=1\n[sub]\nyes=1\n')
+    engine.plugin('reader', TELL(`(() => {
+        const c = this.config.get('thing.ini')
+        const names = []
+        for (const name in c) names.push(name)
+        return [c.hasOwnProperty('sub'), c.sub.hasOwnProperty('no'), names, c.constructor, c.sub.toString, c.hasOwnProperty('hasOwnProperty')]
+    })()`))
+    await engine.start()
+    assert.deepStrictEqual(told(await engine.call('attempt')), [true, false, ['main', 'sub'], null, null, false])
 })
 
 test('legacy plugins inherit, require and find their globals', async (t) => {

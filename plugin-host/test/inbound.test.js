@@ -182,6 +182,17 @@ test('capabilities, AUTH by a plugin, and what the engine learns of it', async (
     assert.deepEqual([done.relaying, done.auth_user], [true, 'me@here.test'])
 })
 
+test('who has logged in with the engine is known to plugins, until that is forgotten', async (t) => {
+    const engine = await started(t, 'exports.hook_noop = (next, connection) => next(DENY, String(connection.notes.auth_user))')
+    const session = engine.session()
+    assert.deepEqual((await session.ask('noop')).text, ['undefined'])
+    session.client = { ...session.client, auth_user: 'me@here.test', relaying: true }
+    const known = await session.ask('noop')
+    assert.deepEqual([known.text, known.auth_user, known.relaying], [['me@here.test'], undefined, undefined])
+    session.client = { ...session.client, auth_user: '', relaying: false }
+    assert.deepEqual((await session.ask('noop')).text, ['undefined'])
+})
+
 test('reset and disconnect are heard in order, and the session is forgotten', async (t) => {
     const engine = await started(t, `
         exports.hook_reset_transaction = (next, connection) => setTimeout(() => {
