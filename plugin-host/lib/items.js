@@ -9,6 +9,7 @@ const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
 const { Envelope } = require('./envelope')
 const { addLogMethods } = require('./logger')
+const { jsonText } = require('./wire')
 
 const IMAGE_CHARS_MAX = 64 * 1024
 // Messages of which no item is under way are kept for items that come later; so many at most.
@@ -176,9 +177,9 @@ function copyOf(notes) {
 // Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
 function imageText(parts) {
     try {
-        return JSON.stringify(parts)
+        return jsonText(parts)
     } catch {
-        return JSON.stringify(Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, withoutLoops(value)])))
+        return jsonText(Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, withoutLoops(value)])))
     }
 }
 

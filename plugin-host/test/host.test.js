@@ -141,6 +141,20 @@ test('live notes of a message that rests stay, however many messages have items 
     assert.ok(!items.messages.has('M0'))
 })
 
+test('half a character that a plugin leaves is none to the engine', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('cuts', `exports.hook_get_mx = function (next, hmail) {
+        const half = 'cut \u{1F600}'.slice(0, -1)
+        this.logwarn(half)
+        hmail.todo.notes.told = [half, '\\\\ud83d', '\u{1F600}']
+        next(DENY, half)
+    }`).start()
+    const answer = await engine.call('attempt')
+    assert.strictEqual(answer.text, 'cut \ufffd')
+    assert.deepStrictEqual(told(answer), ['cut \ufffd', '\\ud83d', '\u{1F600}'])
+    await engine.logged(/^cut \ufffd$/)
+})
+
 test('the image brings notes and the todo back into another host', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('keeper', `exports.hook_get_mx = function (next, hmail) {
