@@ -112,7 +112,17 @@ class Host {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
             answer = { what: 'failed', text: String(error.message) }
         }
-        if (id !== undefined) this.wire.send({ t: 'answer', id, ...answer, image })
+        if (id !== undefined) this.sendAnswer(id, { ...answer, image }, (text) => ({ what: 'failed', text }))
+    }
+
+    // What cannot be sent is answered with what `otherwise` makes of the reason.
+    sendAnswer(id, answer, otherwise) {
+        try {
+            this.wire.send({ t: 'answer', id, ...answer })
+        } catch (error) {
+            this.logger.logcrit(`an answer cannot be sent: ${textOf(error)}`)
+            this.wire.send({ t: 'answer', id, ...otherwise(String(error.message)) })
+        }
     }
 
     readMessage(itemId) {

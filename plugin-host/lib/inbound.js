@@ -304,6 +304,8 @@ const SESSION_POINTS = {
     quit: plain('quit'), rset: plain('rset', HEARS),
 }
 
+const failure = () => ({ what: 'denysoft', code: 451, text: ['Plugins failed; please try again later'] })
+
 // ---- sessions ------------------------------------------------------------------------------------------------------
 
 // All sessions that the engine has told of and not yet ended. What is asked and told about one is done in that order.
@@ -345,13 +347,13 @@ class Sessions {
             answer = await find()
         } catch (error) {
             this.host.logger.log(this.host.logger.LOGCRIT, [`${message.point}: ${textOf(error)}`], { session })
-            answer = { what: 'denysoft', code: 451, text: ['Plugins failed; please try again later'] }
+            answer = failure()
         }
         this.reply(message, answer)
     }
 
     reply({ id }, answer) {
-        if (id !== undefined) this.host.wire.send({ t: 'answer', id, ...answer })
+        if (id !== undefined) this.host.sendAnswer(id, answer, failure)
     }
 }
 

@@ -39,8 +39,8 @@ class Injector {
         const answered = new Promise((resolve) => this.answers.set(id, { resolve, named }))
         let over = false
         answered.then(() => { over = true })
-        this.wire.send({ t: 'inject', id, ...message })
         try {
+            this.wire.send({ t: 'inject', id, ...message })
             for await (const octets of content()) {
                 for (let at = 0; at < octets.length && !over; at += PIECE_BYTES_MAX) {
                     await this.send(id, octets.subarray(at, at + PIECE_BYTES_MAX), false)

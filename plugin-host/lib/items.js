@@ -9,10 +9,11 @@ const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
 const { Envelope } = require('./envelope')
 const { addLogMethods } = require('./logger')
+const { jsonText } = require('./wire')
 
 const IMAGE_CHARS_MAX = 64 * 1024
 // Messages of which no item is under way are kept for items that come later; so many at most.
-const WAITING_MESSAGES_MAX = 10_000
+const RESTING_MESSAGES_MAX = 10_000
 
 // What every item has is on the prototype, and what plugins do not look at is private: there is one item for each message
 // of the queue that plugins hear of, and making it is most of what they cost.
@@ -176,9 +177,9 @@ function copyOf(notes) {
 // Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
 function imageText(parts) {
     try {
-        return JSON.stringify(parts)
+        return jsonText(parts)
     } catch {
-        return JSON.stringify(Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, withoutLoops(value)])))
+        return jsonText(Object.fromEntries(Object.entries(parts).map(([key, value]) => [key, withoutLoops(value)])))
     }
 }
 
@@ -205,6 +206,7 @@ class Items {
         this.host = host
         this.items = new Map() // by item id
         this.messages = new Map() // by message id: { notes, alive, ended, total }
+        this.resting = new Set() // those messages of which no item is under way; the one that rests longest first
     }
 
     get(given) {
@@ -213,6 +215,7 @@ class Items {
             item = new HMailItem(given, this.host)
             const message = this.message(given)
             message.alive += 1
+            this.resting.delete(given.message)
             item.notes = message.notes
             this.items.set(given.id, item)
         }
@@ -224,7 +227,7 @@ class Items {
     adopt(id, notes) {
         if (!['send_email', 'get_mx', 'deferred', 'bounce', 'delivered'].some((hook) => this.host.registry.has(hook))) return
         this.messages.set(id, { notes, alive: 0, ended: 0, total: Infinity })
-        if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
+        this.rest(id)
     }
 
     // Recipients that were added and could not be kept.
@@ -238,19 +241,20 @@ class Items {
         if (!message) {
             const notes = (given.image && JSON.parse(given.image).live) || given.notes
             message = { notes: new Notes(copyOf(notes)), alive: 0, ended: 0, total: given.items }
+            this.messages.set(given.message, message)
         }
-        // The most recently used last, so that the oldest of those that only wait are forgotten first.
-        this.messages.delete(given.message)
-        this.messages.set(given.message, message)
-        if (this.messages.size > WAITING_MESSAGES_MAX) this.forgetWaiting()
         return message
     }
 
-    forgetWaiting() {
-        for (const [id, message] of this.messages) {
-            if (this.messages.size <= WAITING_MESSAGES_MAX) return
-            if (message.alive === 0) this.messages.delete(id)
-        }
+    rest(id) {
+        this.resting.delete(id)
+        this.resting.add(id)
+        if (this.resting.size > RESTING_MESSAGES_MAX) this.forget(this.resting.keys().next().value)
+    }
+
+    forget(messageId) {
+        this.resting.delete(messageId)
+        this.messages.delete(messageId)
     }
 
     ended(id) {
@@ -259,7 +263,8 @@ class Items {
         if (message) {
             message.ended += 1
             if (this.items.has(id)) message.alive -= 1
-            if (message.ended >= message.total) this.messages.delete(messageId)
+            if (message.ended >= message.total) this.forget(messageId)
+            else if (message.alive === 0) this.rest(messageId)
         }
         this.items.delete(id)
     }

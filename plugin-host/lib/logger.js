@@ -4,6 +4,7 @@
 
 const util = require('node:util')
 
+const TEXT_CHARS_MAX = 64 * 1024
 const LEVELS = ['emerg', 'alert', 'crit', 'error', 'warn', 'notice', 'info', 'debug', 'protocol', 'data']
 
 class Logger {
@@ -32,7 +33,7 @@ class Logger {
             }
             texts.push(textOf(arg))
         }
-        line.text = texts.join(' ')
+        line.text = texts.join(' ').slice(0, TEXT_CHARS_MAX)
         this.write(line)
         return true
     }

@@ -37,7 +37,15 @@ class Requests {
     }
 
     sendSome() {
-        while (this.later.length > 0 && this.waiting.size - this.later.length < UNDER_WAY_MAX) this.wire.send(this.later.shift())
+        while (this.later.length > 0 && this.waiting.size - this.later.length < UNDER_WAY_MAX) {
+            const message = this.later.shift()
+            try {
+                this.wire.send(message)
+            } catch (error) {
+                this.waiting.get(message.id).reject(error)
+                this.waiting.delete(message.id)
+            }
+        }
     }
 
     take({ id, status, body }) {

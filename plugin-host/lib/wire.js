@@ -7,17 +7,26 @@
 const { EventEmitter } = require('node:events')
 
 const FRAME_BYTES_MAX = 64 * 1024 * 1024
+const MESSAGES_CHARS_MAX = 16 * 1024 * 1024 // of one frame: three octets each, at most
 const MESSAGES = 1
 const OCTETS = 2
 const HEADER_BYTES = 5
 
-// Gathers what is sent during one turn of the event loop into one frame.
+// As JSON that the engine reads, too: half of a surrogate pair, which cutting a text leaves, is no character.
+function jsonText(value) {
+    const text = JSON.stringify(value)
+    if (!text || !text.includes('\\ud')) return text
+    return text.replace(/\\(?:ud[89a-f][\da-f]{2}|.)/g, (escape) => (escape.length > 2 ? '\\ufffd' : escape))
+}
+
+// Gathers what is sent during one turn of the event loop into few frames.
 // Events: 'message' (object), 'octets' (request, Buffer, last), 'broken' (Error), 'closed'.
 class Wire extends EventEmitter {
     constructor(socket) {
         super()
         this.socket = socket
-        this.outgoing = []
+        this.outgoing = [] // JSON texts
+        this.outgoingChars = 0
         this.chunks = []
         this.buffered = 0
         socket.on('data', (chunk) => this.take(chunk))
@@ -25,16 +34,23 @@ class Wire extends EventEmitter {
         socket.on('error', () => {}) // 'close' follows
     }
 
+    // Throws, and sends nothing of it, when the message is none that JSON can carry: one plugin's value is not to take others'
+    // answers with it.
     send(message) {
+        const text = jsonText(message)
+        if (text.length > MESSAGES_CHARS_MAX) throw new Error(`a message of ${text.length} characters; ${MESSAGES_CHARS_MAX} is the most`)
+        if (this.outgoingChars + text.length > MESSAGES_CHARS_MAX) this.flush()
         if (this.outgoing.length === 0) setImmediate(() => this.flush())
-        this.outgoing.push(message)
+        this.outgoing.push(text)
+        this.outgoingChars += text.length
     }
 
     flush() {
         if (this.outgoing.length === 0) return
-        const messages = this.outgoing
+        const texts = this.outgoing
         this.outgoing = []
-        this.write(MESSAGES, Buffer.from(JSON.stringify(messages)))
+        this.outgoingChars = 0
+        this.write(MESSAGES, Buffer.from(`[${texts.join(',')}]`))
     }
 
     sendOctets(request, octets, last) {
@@ -92,4 +108,4 @@ class Wire extends EventEmitter {
     }
 }
 
-module.exports = { Wire, FRAME_BYTES_MAX }
+module.exports = { Wire, FRAME_BYTES_MAX, jsonText }

@@ -7,6 +7,7 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const { test } = require('node:test')
+const { Items } = require('../lib/items')
 const { Engine } = require('./support')
 
 const ROUTE = 'exports.hook_get_mx = function (next) { next(OK, "mx.test") }'
@@ -148,6 +149,37 @@ test('live notes are shared by the items of a message until the last one has end
     assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2'), [4, 1])
     engine.wire.send({ t: 'ended', items: ['0ABCDEFGHJKMN.2'] })
     assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2'), [1, 0])
+})
+
+test('live notes of a message that rests stay, however many messages have items under way; those that rest are bounded', () => {
+    const items = new Items({
+        directory: '/nowhere', queueFolder: '/nowhere/queue/', makeAddress: (text) => ({ format: () => text }), logger: { addTo() {} }, registry: { has: () => true },
+    })
+    const given = (message, index) => ({
+        id: `${message}.${index}`, message, items: 2, attempts: 0, arrival: 1, now: 1, size: 1, domain: 'there.test', mail_from: '<a@here.test>',
+        rcpt_to: ['<b@there.test>'], places: [0], notes: {},
+    })
+    items.get(given('RESTS', 0)).notes.mark = 'kept'
+    items.ended('RESTS.0')
+    for (let n = 0; n <= 10_000; ++n) items.get(given(`M${n}`, 0))
+    assert.strictEqual(items.get(given('RESTS', 1)).notes.mark, 'kept')
+    for (let n = 0; n <= 10_000; ++n) items.ended(`M${n}.0`)
+    assert.strictEqual(items.messages.size, 10_001)
+    assert.ok(!items.messages.has('M0'))
+})
+
+test('half a character that a plugin leaves is none to the engine', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('cuts', `exports.hook_get_mx = function (next, hmail) {
+        const half = 'cut \u{1F600}'.slice(0, -1)
+        this.logwarn(half)
+        hmail.todo.notes.told = [half, '\\\\ud83d', '\u{1F600}']
+        next(DENY, half)
+    }`).start()
+    const answer = await engine.call('attempt')
+    assert.strictEqual(answer.text, 'cut \ufffd')
+    assert.deepStrictEqual(told(answer), ['cut \ufffd', '\\ud83d', '\u{1F600}'])
+    await engine.logged(/^cut \ufffd$/)
 })
 
 test('the image brings notes and the todo back into another host', async (t) => {

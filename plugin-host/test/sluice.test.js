@@ -57,6 +57,20 @@ const CALLS = {
         { method: 'GET', path: '/v1/queue/groups', query: { by: 'domain,tenant', limit: '5' } }, { groups: [] }],
     'explain': ['sluice.explain("x.test")', { explanations: [1] }, { method: 'GET', path: '/v1/explain', query: { what: 'x.test' } }, [1]],
 }
+test('a value that is none in JSON is refused to who sent it, and nobody else notices', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('asks', `const sluice = require('sluice')
+        const why = (value) => sluice.memory.set('k', value).then(() => 'set', (error) => error.name)
+        const loop = {}
+        loop.loop = loop
+        exports.hook_send_email = async function (next, hmail) {
+            hmail.todo.notes.told = await Promise.all([why(10n), why(loop), why('x'.repeat(17 * 1024 * 1024))])
+            next()
+        }`).start()
+    const [answer] = await Promise.all([engine.call('attempt'), engine.call('attempt', { id: '0ABCDEFGHJKMN.2' })])
+    assert.deepStrictEqual(JSON.parse(answer.image).notes.told, ['TypeError', 'TypeError', 'Error'])
+})
+
 for (const [name, [expression, body, expected, told]] of Object.entries(CALLS)) {
     test(name, async (t) => {
         const said = await exchange(t, expression, 200, body)
