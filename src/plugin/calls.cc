@@ -85,7 +85,7 @@ Task<> Calls::take(std::uint32_t request, reception::Injection injection, std::u
         --under_way_;
         co_return tell(request, host, deny, sentence(made.error()));
     }
-    const mail::MessagePtr message = *made;
+    const mail::MessagePtr& message = *made;
     // Before a hook can be asked about it, so that its live notes are found.
     if (host == host_) {
         const object name{{"t", "named"}, {"id", request}, {"message", message->id.text()}, {"items", message->items.size()}};

@@ -11,7 +11,7 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace sluice::plugin {
@@ -20,7 +20,7 @@ namespace {
 constexpr int socket_in_child = 3, notes_in_child = 4;
 constexpr std::size_t notes_bytes_max = 64u << 10;
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() { return std::generic_category().message(errno); }
 
 // Between fork and exec: only what is allowed there. The exec's failure goes through `report`, which closes on success.
 [[noreturn]] void become(char* const* arguments, int socket, int notes, int report, pid_t parent) {
@@ -28,7 +28,7 @@ std::string reason() { return std::strerror(errno); }
     const bool orphaned = ::getppid() != parent;
     sigset_t none;
     sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
     ::signal(SIGPIPE, SIG_DFL);
     ::close_range(notes_in_child + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     // Out of the way of the places where the others go.
@@ -71,7 +71,7 @@ Result<Child> Child::start(const std::vector<std::string>& arguments) {
     int error = 0;
     if (::read(report_in.get(), &error, sizeof error) == sizeof error) {
         ::waitpid(pid, nullptr, 0);
-        return fail(Errc::not_found, arguments.front() + ": " + std::strerror(error));
+        return fail(Errc::not_found, arguments.front() + ": " + std::generic_category().message(error));
     }
     ::fcntl(ours.get(), F_SETFL, O_NONBLOCK);
     ::fcntl(notes_in.get(), F_SETFL, O_NONBLOCK);

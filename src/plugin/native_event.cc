@@ -19,6 +19,7 @@ constexpr std::size_t message_id_size = 13;
 // Those that the hook is about.
 std::vector<std::uint32_t> concerned(const delivery::Hearing& about) {
     std::vector<std::uint32_t> recipients;
+    recipients.reserve(about.places.size());
     for (const std::size_t place : about.places) recipients.push_back(about.attempted.recipients[place]);
     return recipients;
 }
@@ -110,8 +111,7 @@ NativeEvent::NativeEvent(Copy, const NativeEvent& original)
     : sluice_event(original), item_facts_(original.item_facts_), message_(original.message_), id_(original.id_),
       image_(original.image_), own_recipients_(original.own_recipients_),
       recipients_(own_recipients_.empty() ? original.recipients_ : &own_recipients_), decided_(original.decided_),
-      host_name_(original.host_name_), ip_(original.ip_), response_(original.response_), reason_(original.reason_) {
-    owners_ = 1;
+      host_name_(original.host_name_), ip_(original.ip_), response_(original.response_), reason_(original.reason_), owners_(1) {
     notes_text(false);
     notes_text(true);
     point();

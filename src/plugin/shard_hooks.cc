@@ -186,6 +186,7 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& s
     if (what == "drop") after.what = AfterDeferral::What::drop;
 
     std::vector<std::uint32_t> recipients;
+    recipients.reserve(about.places.size());
     for (const std::size_t place : about.places) recipients.push_back(attempted.recipients[place]);
     Editing editing = editing_of(*answer, *attempted.message, item, recipients);
     // The settlement records what is removed, with all else that became of the attempt.

@@ -24,8 +24,8 @@ std::vector<Case> cases_of(const Policy& policy) {
 
 // Every bucket of `fine` is a part of one bucket of `wide`.
 bool is_part_of(const Policy& fine, const Policy& wide) {
-    for (std::size_t i = 0; i < wide.fields.size(); ++i) {
-        const auto found = std::find(fine.fields.begin(), fine.fields.end(), wide.fields[i]);
+    for (const Field field : wide.fields) {
+        const auto found = std::find(fine.fields.begin(), fine.fields.end(), field);
         if (found == fine.fields.end()) return false;
         const RollUp* const finer = fine.roll_ups[static_cast<std::size_t>(found - fine.fields.begin())].get();
         // A group may hold values that the wider policy tells apart, unless both group the same way.
