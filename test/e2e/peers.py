@@ -271,6 +271,29 @@ class Knot:
         return f"127.0.0.1:{self.port}"
 
 
+class Redis:
+    """A server of Redis that keeps nothing."""
+
+    def __init__(self, world):
+        self.port = free_port()
+        world.spawn(
+            [program("redis-server"), "--bind", "127.0.0.1", "--port", self.port, "--save", "", "--dir", world.directory],
+            world.directory / "redis.log")
+        wait_for(lambda: port_answers(self.port), "Redis to listen")
+
+    @property
+    def settings(self):
+        """As Haraka's plugins want to be told of it."""
+        return {"host": "127.0.0.1", "port": self.port, "database": 0}
+
+    def ask(self, *words):
+        """The answer to a command as text; empty when there is nothing."""
+        done = subprocess.run(
+            [program("redis-cli"), "-p", str(self.port), *map(str, words)], capture_output=True, text=True, check=True,
+            timeout=PATIENCE)
+        return done.stdout.strip()
+
+
 class Mailbox:
     """Keeps what an aiosmtpd server takes, as aiosmtpd's handlers do."""
 

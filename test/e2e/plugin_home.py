@@ -11,7 +11,14 @@ from world import ROOT
 
 HOST = ROOT / "plugin-host"
 # Unmodified, as npm gives them.
-PLUGINS = {"Haraka": "3.3.4", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-recipient-routes": "1.4.0"}
+PLUGINS = {
+    "Haraka": "3.3.4", "haraka-plugin-accounting-files": "0.7.0", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-limit": "1.3.2",
+    "haraka-plugin-qmail-deliverable": "1.4.0", "haraka-plugin-recipient-routes": "1.4.0", "haraka-plugin-redis": "2.1.0",
+    # The last one for the addresses that Haraka had before 3.2.
+    "limit-of-old": "npm:haraka-plugin-limit@1.2.7",
+    # What accounting-files was written for; newer ones are no CommonJS.
+    "dateformat": "4.6.3",
+}
 # The newest libmime wants packages that not every registry has.
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 
@@ -52,10 +59,8 @@ class PluginEngine:
     def add(self, name, source=None):
         """A legacy plugin with this source; without one, the npm package."""
         if source is None:
-            folder = self.engine.directory / "node_modules"
-            folder.mkdir(exist_ok=True)
             for package in self.modules.glob("haraka-plugin-*"):  # those that it inherits from as well
-                (folder / package.name).symlink_to(package)
+                self.install(package.name)
         else:
             file = self.engine.directory / "plugins" / f"{name}.js"
             file.parent.mkdir(exist_ok=True)
@@ -63,12 +68,17 @@ class PluginEngine:
         self.engine.files["plugins"] += f"{name}\n"
         return self
 
+    def install(self, package, name=None):
+        """The package in the instance, under its own name or another one."""
+        place = self.engine.directory / "node_modules" / (name or package)
+        place.parent.mkdir(exist_ok=True)
+        if not place.is_symlink():
+            place.symlink_to(self.modules / package)
+        return self
+
     def with_haraka(self):
         """The Haraka package in the instance, with the plugins that come with it."""
-        folder = self.engine.directory / "node_modules"
-        folder.mkdir(exist_ok=True)
-        (folder / "Haraka").symlink_to(self.modules / "Haraka")
-        return self
+        return self.install("Haraka")
 
     def bundled(self, name):
         """One of those."""

@@ -9,7 +9,6 @@ import time
 
 from clients import Raw
 from peers import Aiosmtpd, Reports, Scripted
-from plugin_home import node_modules
 from test_plugins import Plugins
 from world import wait_for
 
@@ -321,16 +320,8 @@ class Views(Plugins):
         self.assertIn(["NOTICE", "outbound"], said)
         wait_for(lambda: "[talker] hello" in self.engine.process.output(), "the plugin's line in the log")
 
-    def haraka(self):
-        home = node_modules() / "Haraka"
-        if not home.exists():
-            self.skipTest("the package Haraka is not installed")
-        folder = self.engine.directory / "node_modules"
-        folder.mkdir(exist_ok=True)
-        (folder / "Haraka").symlink_to(home)
-
     def test_the_status_plugin_of_Haraka_as_it_is(self):
-        self.haraka()
+        self.plugins.with_haraka()
         peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
         self.engine.set("outbound.ini", temp_fail_intervals="1h")
         self.plugin(f"""
@@ -360,7 +351,7 @@ class Views(Plugins):
         self.engine.wait_empty()
 
     def test_the_STATUS_command_of_Haraka(self):
-        self.haraka()
+        self.plugins.with_haraka()
         peer = Scripted(self, {"RCPT": "450 4.2.1 later"})
         self.engine.set("outbound.ini", temp_fail_intervals="1h")
         self.plugin(f"exports.hook_get_mx = (next) => next(OK, '{peer.endpoint}')")
