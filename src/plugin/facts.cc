@@ -10,6 +10,7 @@
 #include "delivery/settlement.h"
 #include "mail/address.h"
 #include "queue/remote.h"
+#include "smtp/command.h"
 
 namespace sluice::plugin {
 namespace {
@@ -136,6 +137,9 @@ Result<dns::Nexthop> nexthop_of(const object& mx) {
     hop.transport.auth_type = text_member(mx, "auth");
     hop.transport.helo = text_member(mx, "helo");
     hop.transport.bind = text_member(mx, "bind");
+    if (!hop.transport.helo.empty() && !smtp::is_hello_name(hop.transport.helo)) {
+        return fail(Errc::bad_input, "get_mx named an EHLO name that is none: " + printable(hop.transport.helo));
+    }
     hop.port = hop.transport.lmtp ? 24 : 25;
     if (const boost::json::value* port = mx.if_contains("port"); port != nullptr && port->is_int64()) {
         if (port->get_int64() < 1 || port->get_int64() > 65'535) return fail(Errc::bad_input, "get_mx named a port that is none");
