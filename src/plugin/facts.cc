@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <cmath>
 
 #include "base/text.h"
 #include "delivery/settlement.h"
 #include "mail/address.h"
+#include "plugin/json_members.h"
 #include "queue/remote.h"
 #include "smtp/command.h"
 
@@ -107,9 +107,7 @@ std::string hearing_question(
 
 object notes_of(const std::string& text) {
     boost::system::error_code error;
-    boost::json::parse_options options;
-    options.max_depth = 256;
-    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error, {}, options);
+    boost::json::value notes = parse_json(text.empty() ? "{}" : text, error);
     return !error && notes.is_object() ? std::move(notes.get_object()) : object();
 }
 

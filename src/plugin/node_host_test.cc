@@ -41,6 +41,13 @@ constexpr const char* cases = R"(        if what == "hello":
                   "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1], ["short"], [1, 2, 3, 4, 5, 6, 7, 8]]},
                  {"t": "request", "id": 5, "method": "GET", "path": "/v1/status"},
                  {"t": "answer", "id": message["id"], "what": "go"})
+        if what == "deep":
+            notes = {}
+            for _ in range(100): notes = {"a": notes}
+            send({"t": "answer", "id": message["id"], "what": "go", "notes": notes})
+        if what == "forge":
+            send({"t": "log", "level": 4, "session": "s\nforged", "origin": "o\nforged", "text": "t"},
+                 {"t": "answer", "id": message["id"], "what": "go"})
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
         if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
