@@ -36,7 +36,7 @@ constexpr const char* cases = R"(        if what == "hello":
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "request": send({"t": "request", "id": 9, "method": "GET", "path": "/v1/x"}, {"t": "answer", "id": message["id"], "what": "go", "by": text})
-        if what == "response": open(directory + "/response", "w").write(json.dumps(message))
+        if what == "response": open(directory + "/response", "w").write(json.dumps(message)[:1000])
 )";
 
 // Who answered, or the name of the error.
@@ -217,6 +217,15 @@ TEST_F(HostsTest, PluginsAskTheEngine) {
     hosts().serve([](const ApiCall& call, const Respond& respond) { respond(200, "{\"path\":\"" + call.path + "\"}\n"); });
     EXPECT_EQ(said(ask("request")), "one");
     wait_for([&] { return std::filesystem::exists(folder_ + "/response"); });
+}
+
+TEST_F(HostsTest, AnAnswerThatNoFrameTakesIsRefused) {
+    hosts().serve([](const ApiCall&, const Respond& respond) { respond(200, "\"" + std::string(33u << 20, 'x') + "\""); });
+    EXPECT_EQ(said(ask("request")), "one");
+    wait_for([&] { return std::filesystem::exists(folder_ + "/response") && std::filesystem::file_size(folder_ + "/response") > 0; });
+    std::string response;
+    std::getline(std::ifstream(folder_ + "/response"), response);
+    EXPECT_NE(response.find("\"status\": 413"), std::string::npos) << response.substr(0, 200);
 }
 
 TEST_F(HostsTest, EndsInTheMiddleOfAReload) {

@@ -160,6 +160,7 @@ private:
     void put(Question& question);
     void send_question(Question& question);
     void send(std::string_view message);
+    void close_frame();
     void answer(Question& question, Result<boost::json::object> answer);
     void refuse_waiting(const Error& error);
     Task<> finish(std::latch& ended);
@@ -221,7 +222,8 @@ private:
     net::StreamPtr stream_;
     FrameReader reader_;
     std::string outgoing_;   // JSON messages of the next frame, without brackets
-    std::string octets_;     // whole frames
+    std::string frames_;     // whole ones of messages, which go before those
+    std::string octets_;     // whole ones of octets
     std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
     Questions waiting_;  // for a host

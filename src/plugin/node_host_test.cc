@@ -181,6 +181,21 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_NE(requests_.with([](const auto& text) { return text; }).find("/v1/status"), std::string::npos);
 }
 
+TEST_F(NodeHostTest, WhatWaitsIsSentInFramesThatTheHostTakes) {
+    settings_.plugin_host.hang_timeout = std::chrono::seconds(20);
+    const std::string large = "answer\",\"header\":\"" + std::string(5u << 20, 'x');
+    std::list<std::future<Answer>> asked;
+    for (int i = 0; i < 14; ++i) asked.push_back(ask(large));
+    for (auto& one : asked) EXPECT_EQ(outcome(std::move(one)), "answered");
+}
+
+TEST_F(NodeHostTest, WhatPluginsSayCanBeNestedDeeplyAndForgesNoLine) {
+    EXPECT_EQ(outcome(ask("deep")), "answered");
+    EXPECT_EQ(outcome(ask("forge")), "answered");
+    EXPECT_EQ(log_.text().find('\n' + std::string("forged")), std::string::npos) << log_.text();
+    EXPECT_NE(log_.text().find("forged"), std::string::npos) << log_.text();
+}
+
 TEST_F(NodeHostTest, AQuestionThatIsIgnoredTimesOut) { EXPECT_EQ(outcome(ask("ignore")), "timed_out"); }
 
 TEST_F(NodeHostTest, WhileClosingAttemptsAreLeftAndOthersMayFinish) {
