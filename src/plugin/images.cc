@@ -86,6 +86,14 @@ std::string Images::take_noted(ItemId item) {
     });
 }
 
+void Images::forget(ItemId item) {
+    if (empty()) return;
+    images_.with([&](auto& images) {
+        images.erase(item);
+        count_ = images.size();
+    });
+}
+
 void Images::record(ItemId item, bool decided, spool::Batch& batch) {
     if (empty()) return;  // where no plugin notes anything, settlements cost nothing
     images_.with([&](auto& images) {

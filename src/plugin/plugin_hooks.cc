@@ -354,6 +354,8 @@ void PluginHooks::configure(const config::SettingsPtr& settings) {
 }
 
 void PluginHooks::ended(ItemId item) {
+    // A native plugin may have noted something on a delivery that was the last.
+    images_.forget(item);
     if (node_hooks_ != nullptr) node_hooks_->ended(item);
 }
 
