@@ -42,9 +42,8 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
 }
 
 void InboundHooks::tell(Hook hook, const Occasion& occasion) {
-    const auto known = sessions_.find(occasion.visitor.session);
-    const std::shared_ptr<NodeHost> host = known != sessions_.end() ? known->second : hosts_.lease();
-    if (known != sessions_.end() && hook == Hook::left) sessions_.erase(known);
+    const std::shared_ptr<NodeHost> host = host_of(occasion.visitor);
+    if (hook == Hook::left) sessions_.erase(occasion.visitor.session);
     if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
 }
 
