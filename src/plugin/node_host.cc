@@ -147,8 +147,10 @@ Task<> NodeHost::finish(std::latch& ended) {
 
 void NodeHost::ask(Question& question) {
     const bool gone = gone_.with([&](bool gone_now) {
-        if (!gone_now) notes_.push(Note{&question, {}, {}});
-        return gone_now;
+        if (gone_now) return true;
+        question.asked = this;
+        notes_.push(Note{&question, {}, {}});
+        return false;
     });
     if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
 }
