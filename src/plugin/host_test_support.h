@@ -15,9 +15,9 @@ def send(*messages):
     out = json.dumps(messages).encode()
     link.sendall(struct.pack("<IB", len(out) + 1, 1) + out)
 def receive(size):
-    data = b""
+    data = bytearray()
     while len(data) < size:
-        part = link.recv(size - len(data))
+        part = link.recv(min(size - len(data), 1 << 20))
         if not part: os._exit(0)
         data += part
     return data
@@ -26,6 +26,7 @@ def receive(size):
     script += R"(
 while True:
     length, kind = struct.unpack("<IB", receive(5))
+    if length > 64 << 20: os._exit(4)  # as the real one
     for message in json.loads(receive(length - 1)):
         what = message.get("do", message["t"])
         if what == "shutdown": os._exit(0)

@@ -31,6 +31,7 @@ constexpr milliseconds worth_telling = 800ms;  // of a plugin that does not give
 constexpr milliseconds quick_end = 10s;        // a host that ends sooner is in trouble
 constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
+constexpr std::size_t frame_messages_max = 16u << 20;  // together; the host ends at a frame of frame_bytes_max
 constexpr int protocol_version = 1;
 
 bool is_package(const std::string& folder) {
@@ -147,8 +148,10 @@ Task<> NodeHost::finish(std::latch& ended) {
 
 void NodeHost::ask(Question& question) {
     const bool gone = gone_.with([&](bool gone_now) {
-        if (!gone_now) notes_.push(Note{&question, {}, {}});
-        return gone_now;
+        if (gone_now) return true;
+        question.asked = this;
+        notes_.push(Note{&question, {}, {}});
+        return false;
     });
     if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
 }
@@ -166,7 +169,7 @@ void NodeHost::take(std::vector<Note>& notes) {
             put(*note.question);
         } else if (!note.ended_item.empty()) {
             ended += (ended.empty() ? "\"" : ",\"") + note.ended_item + "\"";
-        } else if (state_ == State::ready && (note.care == Care::must_arrive || outgoing_.size() < outgoing_bytes_max)) {
+        } else if (state_ == State::ready && (note.care == Care::must_arrive || frames_.size() + outgoing_.size() < outgoing_bytes_max)) {
             send(note.text);
         } else if (note.care == Care::counted) {
             ++dropped_;
@@ -197,10 +200,13 @@ void NodeHost::send_question(Question& question) {
 }
 
 void NodeHost::send(std::string_view message) {
+    if (!outgoing_.empty() && outgoing_.size() + message.size() > frame_messages_max) close_frame();
     if (!outgoing_.empty()) outgoing_ += ',';
     outgoing_ += message;
     written_.set();
 }
+
+void NodeHost::close_frame() { append_frame(frames_, FrameKind::messages, "[" + std::exchange(outgoing_, {}) + "]"); }
 
 void NodeHost::answer(Question& question, Result<boost::json::object> answer) {
     question.answer = std::move(answer);
@@ -301,6 +307,7 @@ Result<> NodeHost::begin() {
     become(State::starting);
     reader_ = {};
     outgoing_.clear();
+    frames_.clear();
     octets_.clear();
     end_reason_.clear();
     pinged_ = ever_ponged_ = unfit_ = false;
@@ -336,14 +343,13 @@ Task<> NodeHost::read() {
 
 Task<> NodeHost::write() {
     while (state_ != State::down) {
-        if (outgoing_.empty() && octets_.empty()) {
+        if (outgoing_.empty() && frames_.empty() && octets_.empty()) {
             co_await written_.wait();
             continue;
         }
-        std::string bytes = std::exchange(octets_, {});
-        if (!outgoing_.empty()) {
-            append_frame(bytes, FrameKind::messages, "[" + std::exchange(outgoing_, {}) + "]");
-        }
+        if (!outgoing_.empty()) close_frame();
+        std::string bytes = std::exchange(frames_, {});
+        bytes += std::exchange(octets_, {});
         const auto done = co_await stream_->write(bytes);
         if (!done) co_return;
     }

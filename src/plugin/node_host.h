@@ -41,6 +41,8 @@ inline constexpr std::size_t point_count = delivery::hook_count + reception::hoo
 constexpr std::size_t point_of(delivery::Hook hook) { return static_cast<std::size_t>(hook); }
 constexpr std::size_t point_of(reception::Hook hook) { return delivery::hook_count + static_cast<std::size_t>(hook); }
 
+class NodeHost;
+
 // One question to plugins. The coroutine that asks owns it and waits for `done`.
 struct Question {
     template <class Hook>
@@ -55,6 +57,7 @@ struct Question {
     Result<boost::json::object> answer = fail(Errc::cancelled, "no answer");
     async::Signal done;
     async::Mailbox<Question*>* back = nullptr;  // takes it to where it is waited for
+    const NodeHost* asked = nullptr;            // who got it: the last one, when it was handed on
 
     std::chrono::steady_clock::time_point deadline;  // of the host's own
 };
@@ -160,6 +163,7 @@ private:
     void put(Question& question);
     void send_question(Question& question);
     void send(std::string_view message);
+    void close_frame();
     void answer(Question& question, Result<boost::json::object> answer);
     void refuse_waiting(const Error& error);
     Task<> finish(std::latch& ended);
@@ -221,7 +225,8 @@ private:
     net::StreamPtr stream_;
     FrameReader reader_;
     std::string outgoing_;   // JSON messages of the next frame, without brackets
-    std::string octets_;     // whole frames
+    std::string frames_;     // whole ones of messages, which go before those
+    std::string octets_;     // whole ones of octets
     std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
     Questions waiting_;  // for a host

@@ -25,7 +25,7 @@ constexpr std::size_t returned_octets_more = 16u << 20;
 bool NodeHost::understand(const Frame& frame) {
     if (frame.kind == FrameKind::octets) return take_octets(frame.payload);
     boost::system::error_code error;
-    boost::json::value messages = boost::json::parse(frame.payload, error);
+    boost::json::value messages = parse_json(frame.payload, error);
     if (error || !messages.is_array()) return false;
     for (boost::json::value& message : messages.get_array()) {
         if (!message.is_object()) return false;
@@ -193,7 +193,8 @@ void NodeHost::handle_log(const boost::json::object& message) {
     const auto level = static_cast<event::Level>(std::min<std::uint64_t>(number_of(message, "level"), 9));
     if (!log_.enabled(level)) return;
     const LogTap::FromPlugins seen_there;
-    log_.write(level, text_of(message, "session"), text_of(message, "origin"), printable(text_of(message, "text")), {});
+    const auto text = [&](const char* member) { return printable(text_of(message, member)); };
+    log_.write(level, text("session"), text("origin"), text("text"), {});
 }
 
 // The content that a question is about. It stays where it is for as long as the question is open.

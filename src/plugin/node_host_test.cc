@@ -41,6 +41,13 @@ constexpr const char* cases = R"(        if what == "hello":
                   "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1], ["short"], [1, 2, 3, 4, 5, 6, 7, 8]]},
                  {"t": "request", "id": 5, "method": "GET", "path": "/v1/status"},
                  {"t": "answer", "id": message["id"], "what": "go"})
+        if what == "deep":
+            notes = {}
+            for _ in range(100): notes = {"a": notes}
+            send({"t": "answer", "id": message["id"], "what": "go", "notes": notes})
+        if what == "forge":
+            send({"t": "log", "level": 4, "session": "s\nforged", "origin": "o\nforged", "text": "t"},
+                 {"t": "answer", "id": message["id"], "what": "go"})
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
         if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
@@ -172,6 +179,21 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(state.last_ends[1].because, "was running");
     EXPECT_NE(log_.text().find("plugin=a hook=get_mx because=was running"), std::string::npos) << log_.text();
     EXPECT_NE(requests_.with([](const auto& text) { return text; }).find("/v1/status"), std::string::npos);
+}
+
+TEST_F(NodeHostTest, WhatWaitsIsSentInFramesThatTheHostTakes) {
+    settings_.plugin_host.hang_timeout = std::chrono::seconds(20);
+    const std::string large = "answer\",\"header\":\"" + std::string(5u << 20, 'x');
+    std::list<std::future<Answer>> asked;
+    for (int i = 0; i < 14; ++i) asked.push_back(ask(large));
+    for (auto& one : asked) EXPECT_EQ(outcome(std::move(one)), "answered");
+}
+
+TEST_F(NodeHostTest, WhatPluginsSayCanBeNestedDeeplyAndForgesNoLine) {
+    EXPECT_EQ(outcome(ask("deep")), "answered");
+    EXPECT_EQ(outcome(ask("forge")), "answered");
+    EXPECT_EQ(log_.text().find('\n' + std::string("forged")), std::string::npos) << log_.text();
+    EXPECT_NE(log_.text().find("forged"), std::string::npos) << log_.text();
 }
 
 TEST_F(NodeHostTest, AQuestionThatIsIgnoredTimesOut) { EXPECT_EQ(outcome(ask("ignore")), "timed_out"); }
