@@ -1,5 +1,9 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <future>
 #include <string>
 #include <string_view>
 
@@ -33,6 +37,16 @@ while True:
         if what == "ping": send({"t": "pong"})
 )";
     return script.append(cases);
+}
+
+// Until it is so; not for ever.
+template <class Condition>
+void wait_for(Condition condition) {
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    std::promise<void> nobody;
+    const auto future = nobody.get_future();
+    while (!condition() && std::chrono::steady_clock::now() < limit) future.wait_for(std::chrono::milliseconds(10));
+    EXPECT_TRUE(condition());
 }
 
 }  // namespace sluice::plugin

@@ -121,14 +121,6 @@ protected:
         hosts().reload("a test", [&](Reloaded reloaded) { promise.set_value(std::move(reloaded)); });
         return promise.get_future().get();
     }
-    template <class Condition>
-    static void wait_for(Condition condition) {
-        const auto limit = std::chrono::steady_clock::now() + seconds(30);
-        std::promise<void> nobody;
-        const auto future = nobody.get_future();
-        while (!condition() && std::chrono::steady_clock::now() < limit) future.wait_for(std::chrono::milliseconds(10));
-        EXPECT_TRUE(condition());
-    }
     // Asks until somebody answers so.
     void until(const std::string& who) {
         const auto limit = std::chrono::steady_clock::now() + seconds(30);

@@ -182,7 +182,7 @@ void NodeHost::put(Question& question) {
     question.deadline = Clock::now() + start_limit;
     const bool too_late = closing_ && question.point == point_of(delivery::Hook::before_attempt);
     if (state_ == State::ready && !too_late) return send_question(question);
-    if (state_ == State::down && quick_ends_ > 0 && pause() > pause_max_started) {
+    if (state_ == State::down && pause() > pause_max_started) {
         return answer(question, fail(Errc::unreachable, "the plugin host does not start"));
     }
     waiting_.push_back(&question);
@@ -258,17 +258,17 @@ Task<> NodeHost::run() {
     }
 }
 
-// A host that worked is missed at once; one that does not even start is given time.
+// A host that worked is missed at once; when one after the other does not even start, they are given time.
 milliseconds NodeHost::pause() const {
-    const milliseconds longest = ever_ponged_ && !unfit_ ? pause_max_started : pause_max_unstarted;
-    return std::min<milliseconds>(longest, milliseconds(100) * (1 << std::min(quick_ends_, 12)));
+    const auto doubled = [](int times, milliseconds longest) { return std::min<milliseconds>(longest, 100ms * (1 << std::min(times, 12))); };
+    return std::max(doubled(quick_ends_, pause_max_started), doubled(failed_starts_, pause_max_unstarted));
 }
 
 // One host, from its start to its end.
 Task<> NodeHost::live() {
     if (const Result<> begun = begin(); !begun) {
         decide_trial(fail(begun.error()));
-        if (quick_ends_++ == 0) {
+        if (failed_starts_++ == 0) {
             log_.error("plugins", "the plugin host does not start: mail that plugins decide about waits", {{"reason", begun.error().text()}});
         }
         if (pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "the plugin host does not start"));
@@ -310,7 +310,7 @@ Result<> NodeHost::begin() {
     frames_.clear();
     octets_.clear();
     end_reason_.clear();
-    pinged_ = ever_ponged_ = unfit_ = false;
+    pinged_ = worked_ = unfit_ = false;
     started_at_ = Clock::now();
     send(hello());
     return {};
@@ -363,7 +363,8 @@ void NodeHost::bury() {
     for (const auto& [id, question] : std::exchange(asked_, {})) {
         answer(*question, fail(Errc::link_closed, "the plugin host ended"));
     }
-    quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
+    failed_starts_ = worked_ ? 0 : failed_starts_ + 1;
+    if (worked_) quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
     take_notes();
     const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
     child_.reset();

@@ -233,7 +233,7 @@ private:
     std::array<std::optional<std::chrono::milliseconds>, point_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
-    bool ever_ponged_ = false;   // this host
+    bool worked_ = false;        // this host: its plugins have loaded
     bool unfit_ = false;         // this host: a plugin does not load
     std::string end_reason_;
     std::uint64_t life_ = 0;      // number of the process
@@ -241,7 +241,8 @@ private:
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
-    int quick_ends_ = 0;
+    int quick_ends_ = 0;     // one after the other, of hosts that worked
+    int failed_starts_ = 0;  // likewise, of hosts that did not come to it
     std::uint64_t dropped_ = 0;
     std::optional<Clock::time_point> closing_;  // questions may be answered until then
     bool ending_ = false;

@@ -19,7 +19,13 @@ namespace {
 using delivery::Hook;
 using Answer = Result<boost::json::object>;
 
-constexpr const char* cases = R"(        if what == "hello":
+constexpr const char* cases = R"(        if what == "stillborn":
+            open(sys.argv[0] + ".stillborn", "w").close()
+            os._exit(3)
+        if what == "hello":
+            if os.path.exists(sys.argv[0] + ".stillborn"):
+                os.remove(sys.argv[0] + ".stillborn")
+                os._exit(4)
             send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
                   "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
@@ -150,6 +156,14 @@ TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
     for (const char* reason : {"exit code 3", "it hangs", "it broke the protocol"}) {
         EXPECT_NE(log_.text().find(reason), std::string::npos) << reason << "\n" << log_.text();
     }
+}
+
+TEST_F(NodeHostTest, OneThatDiesAtItsStartIsNoReasonForALongPause) {
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(outcome(ask("die")), "link_closed");
+    EXPECT_EQ(outcome(ask("stillborn")), "link_closed");
+    wait_for([&] { return chronicle_.state().ends == 5; });
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    EXPECT_NE(log_.text().find("exit code 4"), std::string::npos) << log_.text();
 }
 
 TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
