@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string_view>
+#include <system_error>
 
 #include "base/text.h"
 #include "config/plugins.h"
@@ -116,10 +116,10 @@ Result<> write_new(const std::string& path, std::string_view text) {
     fs::create_directories(fs::path(path).parent_path(), error);
     const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0 && errno == EEXIST) return fail(Errc::bad_input, path + " exists already");
-    if (file < 0) return fail(Errc::disk_failed, path + ": " + std::strerror(errno));
+    if (file < 0) return fail(Errc::disk_failed, path + ": " + std::generic_category().message(errno));
     const bool written = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
     ::close(file);
-    if (!written) return fail(Errc::disk_failed, path + ": " + std::strerror(errno));
+    if (!written) return fail(Errc::disk_failed, path + ": " + std::generic_category().message(errno));
     return {};
 }
 
@@ -143,7 +143,7 @@ Result<> list(const std::string& path, const std::string& name) {
     if (!before.empty() && !before.ends_with('\n')) file << '\n';
     file << name << '\n';
     file.close();
-    if (!file) return fail(Errc::disk_failed, path + ": " + std::strerror(errno));
+    if (!file) return fail(Errc::disk_failed, path + ": " + std::generic_category().message(errno));
     return {};
 }
 

@@ -7,9 +7,9 @@
 #include <boost/json/object.hpp>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "base/text.h"
@@ -177,7 +177,7 @@ int run_program(const std::vector<std::string>& arguments) {
     if (child < 0) return exit_failed;
     if (child == 0) {
         ::execvp(argv[0], argv.data());
-        std::fprintf(stderr, "sluice: %s: %s\n", argv[0], std::strerror(errno));
+        std::fprintf(stderr, "sluice: %s: %s\n", argv[0], std::generic_category().message(errno).c_str());
         ::_exit(127);
     }
     int status = 0;

@@ -416,6 +416,16 @@ TEST(Loading, SharedObjectsAreNativePlugins) {
     EXPECT_THAT(report(loaded, instance.text()), testing::HasSubstr("twin.so is used, plugins/twin.js is not"));
 }
 
+TEST(Loading, WhatTheEngineDoesInAnotherWayRunsWhenHarakaIsInstalled) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "tls\nstatus\nrcpt_to.in_host_list\n");
+    EXPECT_THAT(load(instance.text()).settings->javascript_plugins, IsEmpty());
+    for (const char* name : {"tls", "status", "rcpt_to.in_host_list"}) {
+        instance.write("node_modules/Haraka/plugins/" + std::string(name) + ".js", "");
+    }
+    EXPECT_THAT(load(instance.text()).settings->javascript_plugins, ElementsAre("status", "rcpt_to.in_host_list"));
+}
+
 TEST(Loading, FilesWithoutSecretsMayBeOpen) {
     const TemporaryFolder instance;
     instance.write("config/plugins", "relay\n");

@@ -51,8 +51,8 @@ constexpr std::array<Pair, 32> renames{{
 // Plugins whose job the engine does itself.
 constexpr std::array<std::string_view, 7> native{"tls",    "auth/flat_file",       "relay",  "process_title",
                                                  "status", "rcpt_to.in_host_list", "toobusy"};
-// Of these, those that do it in another way, and need not be missed. The third takes recipients for plugins that take messages
-// over, which the engine does not do by itself.
+// Of these, those that do it in another way, and need not be missed. The third takes recipients for plugins
+// that take messages over, which the engine does not do by itself.
 constexpr std::array<std::string_view, 3> replaceable{"process_title", "status", "rcpt_to.in_host_list"};
 
 // What to do instead of waiting for a plugin.

@@ -273,7 +273,8 @@ std::vector<Setting> reception_schema() {
         Effect::live,
         "Haraka's domains of inbound mail. Sluice has no mailboxes: mail to them is refused from clients "
         "that may not "
-        "relay, unless relay_dest_domains.ini takes the domain, and goes where that file or DNS says."
+        "relay, unless relay_dest_domains.ini or a plugin takes the domain, and goes where that file, the plugin "
+        "or DNS says."
     ));
     add_smtp(table);
     add_connection_main(table);

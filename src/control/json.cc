@@ -7,8 +7,6 @@
 #include "base/assert.h"
 #include "base/text.h"
 
-#include "base/assert.h"
-
 namespace sluice::control {
 namespace {
 

@@ -35,6 +35,7 @@ void put_counts(const HookCounts& counts, json::object& into) {
     into["max_ms"] = counts.max_ms;
     into["timeouts"] = counts.timeouts;
     into["failures"] = counts.failures;
+    into["host_ends"] = counts.host_ends;
 }
 
 // Of all hooks of a plugin.
@@ -45,6 +46,7 @@ HookCounts sum_of(const Totals& totals, const std::string& name) {
         sum.calls += counts.calls;
         sum.timeouts += counts.timeouts;
         sum.failures += counts.failures;
+        sum.host_ends += counts.host_ends;
         sum.ms += counts.ms;
         sum.busy_ms += counts.busy_ms;
         sum.max_ms = std::max(sum.max_ms, counts.max_ms);

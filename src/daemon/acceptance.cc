@@ -166,7 +166,7 @@ void SpoolAcceptance::committed(std::span<spool::Committed> commits) {
     events.reserve(commits.size());
     finished.reserve(commits.size());
     for (spool::Committed& commit : commits) {
-        auto* waiting = reinterpret_cast<Waiting*>(commit.ticket);
+        auto* waiting = reinterpret_cast<Waiting*>(commit.ticket);  // NOLINT(performance-no-int-to-ptr): take() made a ticket of it
         waiting->result = std::move(commit.result);
         if (waiting->result && waiting->message) {
             for (queue::Event& event : admissions(waiting->message)) events.push_back(std::move(event));

@@ -323,6 +323,7 @@ void Api::count_plugins() {
         metrics.total("sluice_plugin_timeouts_total", "Calls that were not answered in time", static_cast<double>(counts.timeouts), labels);
         metrics.total("sluice_plugin_failures_total", "Calls that threw or rejected", static_cast<double>(counts.failures), labels);
         metrics.total("sluice_plugin_seconds_total", "Time until plugins answered", counts.ms / 1000, labels);
+        metrics.total("sluice_plugin_ends_total", "Plugin hosts that ended while this plugin ran or filled the heap", static_cast<double>(counts.host_ends), labels);
         metrics.total("sluice_plugin_busy_seconds_total", "Time in which a plugin's code ran and nothing else could", counts.busy_ms / 1000, labels);
     }
     for (const plugin::LoadedPlugin& plugin : view.host.roster.plugins) {

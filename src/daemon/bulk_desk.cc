@@ -78,6 +78,7 @@ Task<Result<>> BulkDesk::carry_out(Work& work) {
         next = portion.next;
         if (portion.items.empty()) continue;
         std::vector<queue::Event> events;
+        events.reserve(portion.items.size());
         for (const ItemId id : portion.items) events.push_back(event_of(work.request.command, id, work.request));
         machinery_.core().push_all(events);
         if (work.request.command == control::Command::bounce) co_await told(portion.at_rest);

@@ -82,8 +82,7 @@ Result<> ImportFolder::each_name(const std::function<bool(const std::string& nam
     errno = 0;
     bool goes_on = true;
     while (goes_on) {
-        // Nobody else reads this listing.
-        const dirent* const entry = ::readdir(listing);  // NOLINT(concurrency-mt-unsafe)
+        const dirent* const entry = ::readdir(listing);
         if (entry == nullptr) break;
         const std::string name(static_cast<const char*>(entry->d_name));
         if (name != "." && name != ".." && entry->d_type != DT_DIR) goes_on = each(name);

@@ -52,11 +52,12 @@ void settle_core_dumps(bool wanted) {
 
 Result<> drop_privileges(const config::SmtpSettings& settings, std::span<const std::string> folders) {
     if (::geteuid() != 0 || (settings.user.empty() && settings.group.empty())) return {};
-    const passwd* user = settings.user.empty() ? nullptr : ::getpwnam(settings.user.c_str());
+    // No other thread asks for users and groups.
+    const passwd* user = settings.user.empty() ? nullptr : ::getpwnam(settings.user.c_str());  // NOLINT(concurrency-mt-unsafe)
     if (user == nullptr && !settings.user.empty()) {
         return fail(Errc::config, "smtp.ini: user: no such user: " + settings.user);
     }
-    const group* named = settings.group.empty() ? nullptr : ::getgrnam(settings.group.c_str());
+    const group* named = settings.group.empty() ? nullptr : ::getgrnam(settings.group.c_str());  // NOLINT(concurrency-mt-unsafe)
     if (named == nullptr && !settings.group.empty()) {
         return fail(Errc::config, "smtp.ini: group: no such group: " + settings.group);
     }

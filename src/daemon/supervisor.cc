@@ -18,7 +18,7 @@ std::string take_variable(const char* name) {
     // Nobody else is there yet who could change the environment.
     const char* value = std::getenv(name);
     std::string text = value != nullptr ? value : "";
-    ::unsetenv(name);
+    ::unsetenv(name);  // NOLINT(concurrency-mt-unsafe)
     return text;
 }
 

@@ -139,18 +139,23 @@ TEST(Supervisor, SpeaksTheProtocol) {
     EXPECT_FALSE(supervisor.patience());
 }
 
+// No other thread looks at the environment.
+void set_variable(const char* name, const std::string& value) {
+    ::setenv(name, value.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+}
+
 TEST(Supervisor, TakesItsOrdersFromTheEnvironment) {
     Listener listener;
-    ::setenv("NOTIFY_SOCKET", listener.path().c_str(), 1);
-    ::setenv("WATCHDOG_USEC", "3000000", 1);
-    ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+    set_variable("NOTIFY_SOCKET", listener.path());
+    set_variable("WATCHDOG_USEC", "3000000");
+    set_variable("WATCHDOG_PID", std::to_string(::getpid()));
     EXPECT_EQ(Supervisor::from_environment().patience(), microseconds(3'000'000));
     EXPECT_EQ(std::getenv("NOTIFY_SOCKET"), nullptr);  // not for children
     EXPECT_EQ(std::getenv("WATCHDOG_USEC"), nullptr);
     // Somebody else is to be watched.
-    ::setenv("NOTIFY_SOCKET", listener.path().c_str(), 1);
-    ::setenv("WATCHDOG_USEC", "3000000", 1);
-    ::setenv("WATCHDOG_PID", "1", 1);
+    set_variable("NOTIFY_SOCKET", listener.path());
+    set_variable("WATCHDOG_USEC", "3000000");
+    set_variable("WATCHDOG_PID", "1");
     EXPECT_EQ(Supervisor::from_environment().patience(), std::nullopt);
     // Nobody listens.
     Supervisor alone = Supervisor::from_environment();

@@ -171,6 +171,7 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
     };
     while (!candidates.empty()) {
         std::vector<net::ConnectOptions> runners;
+        runners.reserve(candidates.size());
         for (const std::uint32_t candidate : candidates) {
             runners.push_back(connect_options(deliver, deliver.route->candidates[candidate]));
         }

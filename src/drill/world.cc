@@ -69,7 +69,10 @@ Report World::run() {
 // Lets somebody do one thing, or time pass.
 bool World::step() {
     ++steps_;
-    if (life_ && planned_ != Death::none && steps_until_death_ > 0 && --steps_until_death_ == 0) die();
+    if (life_ && planned_ != Death::none && steps_until_death_ > 0) {
+        --steps_until_death_;
+        if (steps_until_death_ == 0) die();
+    }
     if (life_ && disk_.power_is_off()) die();
     const bool world_first = random_.chance(0.3);
     if (world_first && loop_.poll_one() > 0) return true;

@@ -16,7 +16,7 @@ struct PipeOptions {
     Endpoint left = Endpoint(IpAddress::v4(0x7F000001), 49152);
     Endpoint right = Endpoint(IpAddress::v4(0x7F000001), 25);
 
-    PipeOptions() {}
+    PipeOptions() = default;
 };
 
 // Two connected streams in memory on one shard, for tests of dialogues: what one end writes, the other reads.

@@ -13,6 +13,7 @@
 namespace sluice::plugin {
 namespace {
 
+using namespace std::string_view_literals;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -134,7 +135,7 @@ TEST_F(CallsTest, WhatCannotBeSentIsDeniedAndWhatCannotBeTakenNowIsNot) {
     begin(3, R"("from":"","to":[7])");
     piece(3, text, true);
     begin(4);
-    piece(4, "Subject: a\r\n\r\nNUL \0 here\r\n" + std::string(1, '\0'), true);
+    piece(4, "Subject: a\r\n\r\nNUL \0 here\r\n"sv, true);
     intake_.full = true;
     begin(5);
     intake_.full = false;

@@ -2,14 +2,15 @@
 
 #include <algorithm>
 #include <boost/json/array.hpp>
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <cmath>
 
 #include "base/text.h"
 #include "delivery/settlement.h"
 #include "mail/address.h"
+#include "plugin/json_members.h"
 #include "queue/remote.h"
+#include "smtp/command.h"
 
 namespace sluice::plugin {
 namespace {
@@ -106,9 +107,7 @@ std::string hearing_question(
 
 object notes_of(const std::string& text) {
     boost::system::error_code error;
-    boost::json::parse_options options;
-    options.max_depth = 256;
-    boost::json::value notes = boost::json::parse(text.empty() ? "{}" : text, error, {}, options);
+    boost::json::value notes = parse_json(text.empty() ? "{}" : text, error);
     return !error && notes.is_object() ? std::move(notes.get_object()) : object();
 }
 
@@ -136,6 +135,9 @@ Result<dns::Nexthop> nexthop_of(const object& mx) {
     hop.transport.auth_type = text_member(mx, "auth");
     hop.transport.helo = text_member(mx, "helo");
     hop.transport.bind = text_member(mx, "bind");
+    if (!hop.transport.helo.empty() && !smtp::is_hello_name(hop.transport.helo)) {
+        return fail(Errc::bad_input, "get_mx named an EHLO name that is none: " + printable(hop.transport.helo));
+    }
     hop.port = hop.transport.lmtp ? 24 : 25;
     if (const boost::json::value* port = mx.if_contains("port"); port != nullptr && port->is_int64()) {
         if (port->get_int64() < 1 || port->get_int64() > 65'535) return fail(Errc::bad_input, "get_mx named a port that is none");

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <future>
 #include <string>
 #include <string_view>
 
@@ -15,9 +19,9 @@ def send(*messages):
     out = json.dumps(messages).encode()
     link.sendall(struct.pack("<IB", len(out) + 1, 1) + out)
 def receive(size):
-    data = b""
+    data = bytearray()
     while len(data) < size:
-        part = link.recv(size - len(data))
+        part = link.recv(min(size - len(data), 1 << 20))
         if not part: os._exit(0)
         data += part
     return data
@@ -26,12 +30,23 @@ def receive(size):
     script += R"(
 while True:
     length, kind = struct.unpack("<IB", receive(5))
+    if length > 64 << 20: os._exit(4)  # as the real one
     for message in json.loads(receive(length - 1)):
         what = message.get("do", message["t"])
         if what == "shutdown": os._exit(0)
         if what == "ping": send({"t": "pong"})
 )";
     return script.append(cases);
+}
+
+// Until it is so; not for ever.
+template <class Condition>
+void wait_for(Condition condition) {
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    std::promise<void> nobody;
+    const auto future = nobody.get_future();
+    while (!condition() && std::chrono::steady_clock::now() < limit) future.wait_for(std::chrono::milliseconds(10));
+    EXPECT_TRUE(condition());
 }
 
 }  // namespace sluice::plugin

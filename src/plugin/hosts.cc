@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds turn = 50ms;
 constexpr int turns_per_look = 20;
+constexpr std::size_t response_bytes_max = 32u << 20;  // half a frame
 constexpr int requests_max = 4'000;  // at once; the module has a lower bound of its own
 constexpr milliseconds retire_limit = 5min;  // for plugins that may take for ever, and for sessions that go on
 constexpr std::size_t leaving_max = 3;       // then the next reload waits
@@ -210,6 +211,7 @@ void Hosts::handle_request(NodeHost& host, std::uint64_t life, const boost::json
     ++*requests_;
     serve(std::move(*call), [respond, count = requests_](int status, const std::string& body) {
         --*count;
+        if (body.size() > response_bytes_max) return respond(413, refusal_of("the answer is too large: ask for less at once"));
         respond(status, body);
     });
 }

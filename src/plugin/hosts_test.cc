@@ -10,6 +10,7 @@
 
 #include "event/event_test_support.h"
 #include "plugin/host_test_support.h"
+#include "plugin/inbound_hooks.h"
 
 // Plugins that change while the engine runs, against a host that is as its only plugin says: it answers with its text.
 
@@ -22,6 +23,7 @@ using std::chrono::seconds;
 constexpr const char* prelude = R"(directory = sys.argv[3]
 plugin = directory + "/plugins/a.js"
 text = open(plugin).read()
+clients = set()
 def later(ident):
     while not os.path.exists(directory + "/go"): time.sleep(0.01)
     send({"t": "answer", "id": ident, "what": "go", "by": text})
@@ -35,8 +37,13 @@ constexpr const char* cases = R"(        if what == "hello":
                   "roster": {"plugins": [{"name": "a"}], "hooks": {}}})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
+        if what == "session":
+            client = message["client"]["uuid"]
+            fate = "lost" if message["begun"] and client not in clients else "cont"
+            clients.add(client)
+            if "id" in message: send({"t": "answer", "id": message["id"], "what": fate, "by": text})
         if what == "request": send({"t": "request", "id": 9, "method": "GET", "path": "/v1/x"}, {"t": "answer", "id": message["id"], "what": "go", "by": text})
-        if what == "response": open(directory + "/response", "w").write(json.dumps(message))
+        if what == "response": open(directory + "/response", "w").write(json.dumps(message)[:1000])
 )";
 
 // Who answered, or the name of the error.
@@ -51,6 +58,15 @@ Task<> put(Hosts& hosts, async::Mailbox<Question*>& back, async::Executor execut
     }
     const boost::json::value* by = question.answer->if_contains("by");
     out.set_value(by != nullptr ? std::string(by->get_string()) : "nobody");
+}
+
+// The same of a client's session.
+Task<> ask_about_client(InboundHooks& hooks, bool begun, std::promise<std::string>& out) {
+    reception::Occasion about;
+    about.visitor.session = "S";
+    about.visitor.begun = begun;
+    const reception::Answer answer = co_await hooks.ask(reception::Hook::opening, about);
+    out.set_value(answer.what == reception::Answer::What::lost ? "lost" : answer.by);
 }
 
 class HostsTest : public testing::Test {
@@ -104,14 +120,6 @@ protected:
         std::promise<Reloaded> promise;
         hosts().reload("a test", [&](Reloaded reloaded) { promise.set_value(std::move(reloaded)); });
         return promise.get_future().get();
-    }
-    template <class Condition>
-    static void wait_for(Condition condition) {
-        const auto limit = std::chrono::steady_clock::now() + seconds(30);
-        std::promise<void> nobody;
-        const auto future = nobody.get_future();
-        while (!condition() && std::chrono::steady_clock::now() < limit) future.wait_for(std::chrono::milliseconds(10));
-        EXPECT_TRUE(condition());
     }
     // Asks until somebody answers so.
     void until(const std::string& who) {
@@ -201,6 +209,19 @@ TEST_F(HostsTest, QuestionsThatWaitForMendedPluginsGoToThem) {
     EXPECT_EQ(said(std::move(waiting)), "mended");
 }
 
+TEST_F(HostsTest, AClientThatWaitedForMendedPluginsIsTheirs) {
+    plugin("broken");
+    InboundHooks inbound(asker_.executor(), hosts(), log_);
+    std::promise<std::string> first, second;
+    asker_.post([&] { tasks_.spawn(ask_about_client(inbound, false, first)); });
+    wait_for([&] { return hosts().view().totals.starts > 1; });
+    plugin("mended");
+    EXPECT_EQ(said(first.get_future()), "mended");
+    asker_.post([&] { tasks_.spawn(ask_about_client(inbound, true, second)); });
+    EXPECT_EQ(said(second.get_future()), "mended");
+    asker_.stop();
+}
+
 TEST_F(HostsTest, TheFirstPluginNeedsNoRestart) {
     settings_.javascript_plugins = {};
     EXPECT_FALSE(hosts().any());
@@ -217,6 +238,15 @@ TEST_F(HostsTest, PluginsAskTheEngine) {
     hosts().serve([](const ApiCall& call, const Respond& respond) { respond(200, "{\"path\":\"" + call.path + "\"}\n"); });
     EXPECT_EQ(said(ask("request")), "one");
     wait_for([&] { return std::filesystem::exists(folder_ + "/response"); });
+}
+
+TEST_F(HostsTest, AnAnswerThatNoFrameTakesIsRefused) {
+    hosts().serve([](const ApiCall&, const Respond& respond) { respond(200, "\"" + std::string(33u << 20, 'x') + "\""); });
+    EXPECT_EQ(said(ask("request")), "one");
+    wait_for([&] { return std::filesystem::exists(folder_ + "/response") && std::filesystem::file_size(folder_ + "/response") > 0; });
+    std::string response;
+    std::getline(std::ifstream(folder_ + "/response"), response);
+    EXPECT_NE(response.find("\"status\": 413"), std::string::npos) << response.substr(0, 200);
 }
 
 TEST_F(HostsTest, EndsInTheMiddleOfAReload) {

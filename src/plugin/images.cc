@@ -1,9 +1,10 @@
 #include "plugin/images.h"
 
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <string_view>
 #include <utility>
+
+#include "plugin/json_members.h"
 
 namespace sluice::plugin {
 namespace {
@@ -12,7 +13,7 @@ constexpr std::size_t image_bytes_max = 64 * 1024;
 
 boost::json::object parse_object(const std::string& text) {
     boost::system::error_code error;
-    boost::json::value parsed = boost::json::parse(text.empty() ? "{}" : text, error);
+    boost::json::value parsed = parse_json(text.empty() ? "{}" : text, error);
     return !error && parsed.is_object() ? std::move(parsed.get_object()) : boost::json::object();
 }
 
@@ -82,6 +83,14 @@ std::string Images::take_noted(ItemId item) {
         const auto found = images.find(item);
         if (found == images.end() || found->second.noted.empty()) return std::string();
         return boost::json::serialize(std::exchange(found->second.noted, {}));
+    });
+}
+
+void Images::forget(ItemId item) {
+    if (empty()) return;
+    images_.with([&](auto& images) {
+        images.erase(item);
+        count_ = images.size();
     });
 }
 

@@ -51,6 +51,8 @@ public:
     void restore(ItemId item, std::string text);
     // Adds what has changed since it was last recorded; with `decided` the item is forgotten.
     void record(ItemId item, bool decided, spool::Batch& batch);
+    // The item has left the queue, and the spool knows that: what was noted since is nobody's.
+    void forget(ItemId item);
 
 private:
     struct Image {

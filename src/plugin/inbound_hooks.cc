@@ -23,6 +23,13 @@ std::shared_ptr<NodeHost> InboundHooks::host_of(const reception::Visitor& visito
     return host;
 }
 
+// A question that a host could not put to its plugins before others took their place went to those: the session is theirs.
+void InboundHooks::follow(const std::string& session, const NodeHost* asked) {
+    const std::shared_ptr<NodeHost> now = hosts_.lease();
+    const auto known = sessions_.find(session);
+    if (known != sessions_.end() && now.get() == asked) known->second = now;
+}
+
 Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
     Question question(hook, inbound_question(hook, occasion), executor_);
     question.back = &answers_;
@@ -30,6 +37,7 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
     if (const std::shared_ptr<NodeHost> host = host_of(occasion.visitor)) {
         host->ask(question);
         co_await question.done.wait();
+        if (question.asked != host.get()) follow(occasion.visitor.session, question.asked);
     }
     if (question.answer) co_return inbound_answer(*question.answer, std::move(question.octets));
     if (question.answer.error().code != Errc::cancelled) {
@@ -42,9 +50,8 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
 }
 
 void InboundHooks::tell(Hook hook, const Occasion& occasion) {
-    const auto known = sessions_.find(occasion.visitor.session);
-    const std::shared_ptr<NodeHost> host = known != sessions_.end() ? known->second : hosts_.lease();
-    if (known != sessions_.end() && hook == Hook::left) sessions_.erase(known);
+    const std::shared_ptr<NodeHost> host = host_of(occasion.visitor);
+    if (hook == Hook::left) sessions_.erase(occasion.visitor.session);
     if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
 }
 

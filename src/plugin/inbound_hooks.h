@@ -23,6 +23,7 @@ public:
 
 private:
     std::shared_ptr<NodeHost> host_of(const reception::Visitor& visitor);
+    void follow(const std::string& session, const NodeHost* asked);
 
     async::Executor executor_;
     Hosts& hosts_;

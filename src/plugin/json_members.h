@@ -2,6 +2,7 @@
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/parse.hpp>
 
 #include <cstdint>
 #include <string>
@@ -9,6 +10,13 @@
 
 // What the plugin host sends is read leniently: what is missing or of another type is empty.
 namespace sluice::plugin {
+
+// Notes may be nested deeper than JSON usually is.
+inline boost::json::value parse_json(std::string_view text, boost::system::error_code& error) {
+    boost::json::parse_options options;
+    options.max_depth = 256;
+    return boost::json::parse(text, error, {}, options);
+}
 
 inline std::string text_of(const boost::json::object& object, std::string_view key) {
     const boost::json::value* value = object.if_contains(key);

@@ -1,11 +1,11 @@
 #include "plugin/native_event.h"
 
-#include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <utility>
 
 #include "base/text.h"
 #include "delivery/settlement.h"
+#include "plugin/json_members.h"
 #include "plugin/native_structures.h"
 #include "queue/remote.h"
 
@@ -28,7 +28,7 @@ sluice_address address_of(const mail::Address& address) { return {text_of(addres
 
 std::string member_text(const std::string& image, const char* member) {
     boost::system::error_code error;
-    const boost::json::value parsed = boost::json::parse(image, error);
+    const boost::json::value parsed = parse_json(image, error);
     if (error || !parsed.is_object()) return {};
     const boost::json::value* found = parsed.get_object().if_contains(member);
     return found != nullptr && found->is_object() ? boost::json::serialize(*found) : std::string();

@@ -26,7 +26,7 @@ constexpr std::chrono::milliseconds shutdown_limit = 3s;  // for hooks that stil
 constexpr double timeout_usual_s = 30;
 constexpr double timeout_max_s = 366.0 * 86'400;
 constexpr std::size_t blocking_threads = 4;
-constexpr int elsewhere_max = 10'000;  // above, deliveries are not told
+constexpr int elsewhere_max = 10'000;  // above, nobody is called
 constexpr std::size_t log_line_bytes_max = 8 * 1024;
 constexpr std::size_t why_bytes_max = 512;
 constexpr std::int32_t priority_max = 100;
@@ -256,12 +256,7 @@ bool NativeHost::answer(sluice_ticket ticket, NativeReply reply) {
 }
 
 void NativeHost::call_elsewhere(const NativeListener& listener, NativeEvent& event, sluice_ticket ticket) {
-    if (ticket == 0 && elsewhere_ >= elsewhere_max) {
-        if (dropped_++ % elsewhere_max == 0) {
-            log_.warn("plugins", "plugins were not told of deliveries", {{"plugin", listener.module->listed.name}});
-        }
-        return;
-    }
+    if (elsewhere_ >= elsewhere_max) return call_nobody(listener, ticket);
     event.set_hook(listener.number);
     event.set_host(listener.module->host);
     ++elsewhere_;
@@ -270,6 +265,17 @@ void NativeHost::call_elsewhere(const NativeListener& listener, NativeEvent& eve
         NativeEvent::release(kept);
         --elsewhere_;
     });
+}
+
+// Each call that waits for a thread keeps its message in memory. Hooks that do not come back get no more of them.
+void NativeHost::call_nobody(const NativeListener& listener, sluice_ticket ticket) {
+    if (ticket != 0) {
+        NativeReply none;
+        none.in_time = false;
+        answer(ticket, std::move(none));
+    } else if (dropped_++ % elsewhere_max == 0) {
+        log_.warn("plugins", "plugins were not told of deliveries", {{"plugin", listener.module->listed.name}});
+    }
 }
 
 void NativeHost::run_elsewhere(const NativeListener& listener, const NativeEvent& event, sluice_ticket ticket) {

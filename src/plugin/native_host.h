@@ -87,7 +87,8 @@ public:
 
     // From now on the question can be answered by the ticket that it gets.
     void open(NativeQuestion& question);
-    // Calls a hook that may block on a thread for that; its answer comes by the ticket, if it has one.
+    // Calls a hook that may block on a thread for that; its answer comes by the ticket, if it has one. When too many
+    // wait for one, it has not answered in time.
     void call_elsewhere(const NativeListener& listener, NativeEvent& event, sluice_ticket ticket);
     // Whether somebody still waits.
     bool is_open(sluice_ticket ticket) const;
@@ -112,6 +113,7 @@ private:
     int listen(NativeModule& module, const NativeListener& listener);
     void forget_listeners(const NativeModule& module);
     bool answer(sluice_ticket ticket, NativeReply reply);
+    void call_nobody(const NativeListener& listener, sluice_ticket ticket);
     void run_elsewhere(const NativeListener& listener, const NativeEvent& event, sluice_ticket ticket);
     void start();
     Task<> tick();

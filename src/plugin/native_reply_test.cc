@@ -76,6 +76,10 @@ TEST(NativeReply, WhatIsNoHostIsRefusedWithASentence) {
     bad.host = text_of("192.0.2.1");
     bad.bind = text_of("here");
     EXPECT_THAT(refusal(bad), HasSubstr("local address that is none"));
+    bad = mx();
+    bad.host = text_of("192.0.2.1");
+    bad.helo = text_of("x\r\nMAIL FROM:<>");
+    EXPECT_THAT(refusal(bad), HasSubstr("EHLO name that is none: x\\x0d\\x0aMAIL"));
     EXPECT_THAT(reply_of(nullptr, 7).hosts().error().detail, HasSubstr("named no host"));
     sluice_mx unsized{};
     unsized.host = text_of("192.0.2.1");

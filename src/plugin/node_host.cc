@@ -31,6 +31,7 @@ constexpr milliseconds worth_telling = 800ms;  // of a plugin that does not give
 constexpr milliseconds quick_end = 10s;        // a host that ends sooner is in trouble
 constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
+constexpr std::size_t frame_messages_max = 16u << 20;  // together; the host ends at a frame of frame_bytes_max
 constexpr int protocol_version = 1;
 
 bool is_package(const std::string& folder) {
@@ -147,8 +148,10 @@ Task<> NodeHost::finish(std::latch& ended) {
 
 void NodeHost::ask(Question& question) {
     const bool gone = gone_.with([&](bool gone_now) {
-        if (!gone_now) notes_.push(Note{&question, {}, {}});
-        return gone_now;
+        if (gone_now) return true;
+        question.asked = this;
+        notes_.push(Note{&question, {}, {}});
+        return false;
     });
     if (gone) answer(question, fail(Errc::link_closed, "this plugin host has been replaced"));
 }
@@ -166,7 +169,7 @@ void NodeHost::take(std::vector<Note>& notes) {
             put(*note.question);
         } else if (!note.ended_item.empty()) {
             ended += (ended.empty() ? "\"" : ",\"") + note.ended_item + "\"";
-        } else if (state_ == State::ready && (note.care == Care::must_arrive || outgoing_.size() < outgoing_bytes_max)) {
+        } else if (state_ == State::ready && (note.care == Care::must_arrive || frames_.size() + outgoing_.size() < outgoing_bytes_max)) {
             send(note.text);
         } else if (note.care == Care::counted) {
             ++dropped_;
@@ -179,7 +182,7 @@ void NodeHost::put(Question& question) {
     question.deadline = Clock::now() + start_limit;
     const bool too_late = closing_ && question.point == point_of(delivery::Hook::before_attempt);
     if (state_ == State::ready && !too_late) return send_question(question);
-    if (state_ == State::down && quick_ends_ > 0 && pause() > pause_max_started) {
+    if (state_ == State::down && pause() > pause_max_started) {
         return answer(question, fail(Errc::unreachable, "the plugin host does not start"));
     }
     waiting_.push_back(&question);
@@ -197,10 +200,13 @@ void NodeHost::send_question(Question& question) {
 }
 
 void NodeHost::send(std::string_view message) {
+    if (!outgoing_.empty() && outgoing_.size() + message.size() > frame_messages_max) close_frame();
     if (!outgoing_.empty()) outgoing_ += ',';
     outgoing_ += message;
     written_.set();
 }
+
+void NodeHost::close_frame() { append_frame(frames_, FrameKind::messages, "[" + std::exchange(outgoing_, {}) + "]"); }
 
 void NodeHost::answer(Question& question, Result<boost::json::object> answer) {
     question.answer = std::move(answer);
@@ -252,17 +258,17 @@ Task<> NodeHost::run() {
     }
 }
 
-// A host that worked is missed at once; one that does not even start is given time.
+// A host that worked is missed at once; when one after the other does not even start, they are given time.
 milliseconds NodeHost::pause() const {
-    const milliseconds longest = ever_ponged_ && !unfit_ ? pause_max_started : pause_max_unstarted;
-    return std::min<milliseconds>(longest, milliseconds(100) * (1 << std::min(quick_ends_, 12)));
+    const auto doubled = [](int times, milliseconds longest) { return std::min<milliseconds>(longest, 100ms * (1 << std::min(times, 12))); };
+    return std::max(doubled(quick_ends_, pause_max_started), doubled(failed_starts_, pause_max_unstarted));
 }
 
 // One host, from its start to its end.
 Task<> NodeHost::live() {
     if (const Result<> begun = begin(); !begun) {
         decide_trial(fail(begun.error()));
-        if (quick_ends_++ == 0) {
+        if (failed_starts_++ == 0) {
             log_.error("plugins", "the plugin host does not start: mail that plugins decide about waits", {{"reason", begun.error().text()}});
         }
         if (pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "the plugin host does not start"));
@@ -301,9 +307,10 @@ Result<> NodeHost::begin() {
     become(State::starting);
     reader_ = {};
     outgoing_.clear();
+    frames_.clear();
     octets_.clear();
     end_reason_.clear();
-    pinged_ = ever_ponged_ = unfit_ = false;
+    pinged_ = worked_ = unfit_ = false;
     started_at_ = Clock::now();
     send(hello());
     return {};
@@ -336,14 +343,13 @@ Task<> NodeHost::read() {
 
 Task<> NodeHost::write() {
     while (state_ != State::down) {
-        if (outgoing_.empty() && octets_.empty()) {
+        if (outgoing_.empty() && frames_.empty() && octets_.empty()) {
             co_await written_.wait();
             continue;
         }
-        std::string bytes = std::exchange(octets_, {});
-        if (!outgoing_.empty()) {
-            append_frame(bytes, FrameKind::messages, "[" + std::exchange(outgoing_, {}) + "]");
-        }
+        if (!outgoing_.empty()) close_frame();
+        std::string bytes = std::exchange(frames_, {});
+        bytes += std::exchange(octets_, {});
         const auto done = co_await stream_->write(bytes);
         if (!done) co_return;
     }
@@ -357,7 +363,8 @@ void NodeHost::bury() {
     for (const auto& [id, question] : std::exchange(asked_, {})) {
         answer(*question, fail(Errc::link_closed, "the plugin host ended"));
     }
-    quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
+    failed_starts_ = worked_ ? 0 : failed_starts_ + 1;
+    if (worked_) quick_ends_ = Clock::now() - started_at_ < quick_end ? quick_ends_ + 1 : 0;
     take_notes();
     const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
     child_.reset();

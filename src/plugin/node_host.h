@@ -41,6 +41,8 @@ inline constexpr std::size_t point_count = delivery::hook_count + reception::hoo
 constexpr std::size_t point_of(delivery::Hook hook) { return static_cast<std::size_t>(hook); }
 constexpr std::size_t point_of(reception::Hook hook) { return delivery::hook_count + static_cast<std::size_t>(hook); }
 
+class NodeHost;
+
 // One question to plugins. The coroutine that asks owns it and waits for `done`.
 struct Question {
     template <class Hook>
@@ -55,6 +57,7 @@ struct Question {
     Result<boost::json::object> answer = fail(Errc::cancelled, "no answer");
     async::Signal done;
     async::Mailbox<Question*>* back = nullptr;  // takes it to where it is waited for
+    const NodeHost* asked = nullptr;            // who got it: the last one, when it was handed on
 
     std::chrono::steady_clock::time_point deadline;  // of the host's own
 };
@@ -160,6 +163,7 @@ private:
     void put(Question& question);
     void send_question(Question& question);
     void send(std::string_view message);
+    void close_frame();
     void answer(Question& question, Result<boost::json::object> answer);
     void refuse_waiting(const Error& error);
     Task<> finish(std::latch& ended);
@@ -221,14 +225,15 @@ private:
     net::StreamPtr stream_;
     FrameReader reader_;
     std::string outgoing_;   // JSON messages of the next frame, without brackets
-    std::string octets_;     // whole frames
+    std::string frames_;     // whole ones of messages, which go before those
+    std::string octets_;     // whole ones of octets
     std::uint32_t last_question_ = 0;
     std::map<std::uint64_t, Question*> asked_;
     Questions waiting_;  // for a host
     std::array<std::optional<std::chrono::milliseconds>, point_count> patience_{};  // nothing: for ever
     Clock::time_point started_at_, pinged_at_, told_dropped_at_;
     bool pinged_ = false;
-    bool ever_ponged_ = false;   // this host
+    bool worked_ = false;        // this host: its plugins have loaded
     bool unfit_ = false;         // this host: a plugin does not load
     std::string end_reason_;
     std::uint64_t life_ = 0;      // number of the process
@@ -236,7 +241,8 @@ private:
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
-    int quick_ends_ = 0;
+    int quick_ends_ = 0;     // one after the other, of hosts that worked
+    int failed_starts_ = 0;  // likewise, of hosts that did not come to it
     std::uint64_t dropped_ = 0;
     std::optional<Clock::time_point> closing_;  // questions may be answered until then
     bool ending_ = false;

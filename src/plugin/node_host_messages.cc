@@ -25,7 +25,7 @@ constexpr std::size_t returned_octets_more = 16u << 20;
 bool NodeHost::understand(const Frame& frame) {
     if (frame.kind == FrameKind::octets) return take_octets(frame.payload);
     boost::system::error_code error;
-    boost::json::value messages = boost::json::parse(frame.payload, error);
+    boost::json::value messages = parse_json(frame.payload, error);
     if (error || !messages.is_array()) return false;
     for (boost::json::value& message : messages.get_array()) {
         if (!message.is_object()) return false;
@@ -44,7 +44,6 @@ void NodeHost::handle(boost::json::object& message) {
         answer(question, std::move(message));
     } else if (type == "pong") {
         pinged_ = false;
-        ever_ponged_ = true;
     } else if (type == "log") {
         handle_log(message);
     } else if (type == "ready") {
@@ -115,6 +114,7 @@ void NodeHost::handle_ready(const boost::json::object& message) {
     if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
     log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
     become(State::ready);
+    worked_ = true;
     listeners_.set(read_listeners(message));
     if (hooks_.exchange(hooks) != hooks) partners_.on_hooks(*this);
     decide_trial({});
@@ -163,7 +163,7 @@ void NodeHost::give_up(const std::vector<LeftOut>& left_out) {
     unfit_ = true;
     const bool on_trial = partners_.on_trial != nullptr;
     for (const LeftOut& plugin : left_out) {
-        if (!plugin.broken || quick_ends_ > 0 || on_trial) continue;
+        if (!plugin.broken || failed_starts_ > 0 || on_trial) continue;
         log_.error(
             "plugins", "a plugin does not load: mail waits until it does",
             {{"plugin", plugin.name}, {"reason", plugin.reason}, {"at", plugin.place()}});
@@ -193,7 +193,8 @@ void NodeHost::handle_log(const boost::json::object& message) {
     const auto level = static_cast<event::Level>(std::min<std::uint64_t>(number_of(message, "level"), 9));
     if (!log_.enabled(level)) return;
     const LogTap::FromPlugins seen_there;
-    log_.write(level, text_of(message, "session"), text_of(message, "origin"), printable(text_of(message, "text")), {});
+    const auto text = [&](const char* member) { return printable(text_of(message, member)); };
+    log_.write(level, text("session"), text("origin"), text("text"), {});
 }
 
 // The content that a question is about. It stays where it is for as long as the question is open.

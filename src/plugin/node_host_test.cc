@@ -19,7 +19,13 @@ namespace {
 using delivery::Hook;
 using Answer = Result<boost::json::object>;
 
-constexpr const char* cases = R"(        if what == "hello":
+constexpr const char* cases = R"(        if what == "stillborn":
+            open(sys.argv[0] + ".stillborn", "w").close()
+            os._exit(3)
+        if what == "hello":
+            if os.path.exists(sys.argv[0] + ".stillborn"):
+                os.remove(sys.argv[0] + ".stillborn")
+                os._exit(4)
             send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
                   "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
@@ -40,6 +46,13 @@ constexpr const char* cases = R"(        if what == "hello":
             send({"t": "metrics", "cpu_ms": 30, "heap_bytes": 5000, "heap": {"a": 4000, "b": "x"},
                   "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1], ["short"], [1, 2, 3, 4, 5, 6, 7, 8]]},
                  {"t": "request", "id": 5, "method": "GET", "path": "/v1/status"},
+                 {"t": "answer", "id": message["id"], "what": "go"})
+        if what == "deep":
+            notes = {}
+            for _ in range(100): notes = {"a": notes}
+            send({"t": "answer", "id": message["id"], "what": "go", "notes": notes})
+        if what == "forge":
+            send({"t": "log", "level": 4, "session": "s\nforged", "origin": "o\nforged", "text": "t"},
                  {"t": "answer", "id": message["id"], "what": "go"})
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
@@ -145,6 +158,14 @@ TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
     }
 }
 
+TEST_F(NodeHostTest, OneThatDiesAtItsStartIsNoReasonForALongPause) {
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(outcome(ask("die")), "link_closed");
+    EXPECT_EQ(outcome(ask("stillborn")), "link_closed");
+    wait_for([&] { return chronicle_.state().ends == 5; });
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    EXPECT_NE(log_.text().find("exit code 4"), std::string::npos) << log_.text();
+}
+
 TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(outcome(ask("count")), "answered");
     EXPECT_EQ(outcome(ask("count")), "answered");
@@ -172,6 +193,21 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(state.last_ends[1].because, "was running");
     EXPECT_NE(log_.text().find("plugin=a hook=get_mx because=was running"), std::string::npos) << log_.text();
     EXPECT_NE(requests_.with([](const auto& text) { return text; }).find("/v1/status"), std::string::npos);
+}
+
+TEST_F(NodeHostTest, WhatWaitsIsSentInFramesThatTheHostTakes) {
+    settings_.plugin_host.hang_timeout = std::chrono::seconds(20);
+    const std::string large = "answer\",\"header\":\"" + std::string(5u << 20, 'x');
+    std::list<std::future<Answer>> asked;
+    for (int i = 0; i < 14; ++i) asked.push_back(ask(large));
+    for (auto& one : asked) EXPECT_EQ(outcome(std::move(one)), "answered");
+}
+
+TEST_F(NodeHostTest, WhatPluginsSayCanBeNestedDeeplyAndForgesNoLine) {
+    EXPECT_EQ(outcome(ask("deep")), "answered");
+    EXPECT_EQ(outcome(ask("forge")), "answered");
+    EXPECT_EQ(log_.text().find('\n' + std::string("forged")), std::string::npos) << log_.text();
+    EXPECT_NE(log_.text().find("forged"), std::string::npos) << log_.text();
 }
 
 TEST_F(NodeHostTest, AQuestionThatIsIgnoredTimesOut) { EXPECT_EQ(outcome(ask("ignore")), "timed_out"); }

@@ -250,8 +250,8 @@ Task<> PluginHooks::look_up_route(
 
 // Applies what plugins want of this attempt, whoever chose its route.
 Task<> PluginHooks::obey_terms(const mail::Message& message, ItemId item, Course& course) {
-    const std::string bind = text_member(course.terms, "bind");
-    if (!bind.empty() && !net::IpAddress::parse(bind)) course.terms.erase("bind");
+    check_terms(course.terms, item, log_);
+    if (course.terms.empty()) co_return;
     if (course.before.route == nullptr) {
         auto route = co_await router_.resolve(domain_of(message, item, course.terms));
         // What is wrong with the domain is told as for any other mail.
@@ -354,6 +354,8 @@ void PluginHooks::configure(const config::SettingsPtr& settings) {
 }
 
 void PluginHooks::ended(ItemId item) {
+    // A native plugin may have noted something on a delivery that was the last.
+    images_.forget(item);
     if (node_hooks_ != nullptr) node_hooks_->ended(item);
 }
 

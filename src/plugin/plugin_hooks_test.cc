@@ -237,6 +237,45 @@ TEST_F(PluginHooksTest, BadHostsDefer) {
     EXPECT_THAT(before.text, HasSubstr("get_mx named a host that is none"));
 }
 
+TEST_F(PluginHooksTest, NamesThatWouldSmuggleCommandsAreLeftOut) {
+    start("[get_mx]\ncode=906\nnext_hop=192.0.2.1\nnotes={\"outbound_ip\":\"nowhere\",\"outbound_helo\":\"x\\r\\nRSET\"}\n");
+    const Before before = this->before();
+    ASSERT_NE(before.route, nullptr);
+    EXPECT_EQ(before.route->transport.helo, "");
+    EXPECT_EQ(before.route->transport.bind, "");
+    EXPECT_THAT(log_.text(), HasSubstr("what plugins want of an attempt is left out"));
+}
+
+TEST_F(PluginHooksTest, NotesOnTheLastDeliveryAreNotKept) {
+    start("[delivered]\ncode=900\nnotes={\"seen\":1}\n");
+    shard_.post([this] {
+        hooks_->delivered(about_);
+        EXPECT_FALSE(images_.empty()) << "other recipients may be left";
+        hooks_->ended(work_.item);
+    });
+    shard_.stop();
+    EXPECT_TRUE(images_.empty());
+}
+
+TEST_F(PluginHooksTest, HooksThatDoNotComeBackKeepNoMoreMessagesThanThat) {
+    start(
+        "[delivered]\nhow=blocking\ncode=900\nafter_ms=0\n[delivered slow.test]\nafter_ms=1500\n"
+        "[get_mx]\nhow=blocking\ncode=906\nnext_hop=192.0.2.1\n");
+    auto message = std::make_shared<mail::Message>(*work_.message);
+    message->items.front().domain = "slow.test";
+    const delivery::Attempted attempted{
+        .work = work_, .message = message, .domain = "slow.test", .recipients = recipients_, .verdicts = verdicts_, .standing = {}, .link = {}};
+    const delivery::Hearing slow{attempted, places_, Duration(0), Duration(5)};
+    std::promise<void> told;
+    shard_.post([&] {
+        for (int i = 0; i < 4; ++i) hooks_->delivered(slow);
+        for (int i = 0; i < 10'000; ++i) hooks_->delivered(about_);
+        told.set_value();
+    });
+    told.get_future().get();
+    EXPECT_EQ(before().text, "plugin timeout");
+}
+
 TEST_F(PluginHooksTest, DeliveriesAreToldAndNothingIsWaitedFor) {
     start("[delivered]\nhow=silent\ncode=900\n");
     shard_.post([this] { hooks_->delivered(about_); });

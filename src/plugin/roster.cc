@@ -43,6 +43,8 @@ void add_left_out(const object& ready, const char* key, bool broken, std::vector
 double growth(double now, double before) { return std::max(0.0, now - before); }
 std::uint64_t growth(std::uint64_t now, std::uint64_t before) { return now > before ? now - before : 0; }
 
+bool has_room(const Chronicle::State& state, const Chronicle::Key& key) { return state.counts.size() < rows_max || state.counts.contains(key); }
+
 }  // namespace
 
 Roster roster_of(const object& ready) {
@@ -77,7 +79,7 @@ void Chronicle::count(const object& metrics, Seen& seen) {
             const boost::json::array& row = one.get_array();
             if (!row[0].is_string() || !row[1].is_string()) continue;
             const Key key{std::string(row[0].get_string()), std::string(row[1].get_string())};
-            if (state.counts.size() >= rows_max && !state.counts.contains(key)) continue;
+            if (!has_room(state, key)) continue;
             const HookCounts now{whole_of(row[2]), whole_of(row[6]), whole_of(row[7]), real_of(row[3]), real_of(row[4]), real_of(row[5])};
             HookCounts& before = seen.counts[key];
             HookCounts& sum = state.counts[key];
@@ -95,6 +97,8 @@ void Chronicle::count(const object& metrics, Seen& seen) {
 void Chronicle::ended(HostEnd end) {
     state_.with([&](State& state) {
         ++state.ends;
+        const Chronicle::Key key{end.plugin, end.hook};
+        if (!end.plugin.empty() && has_room(state, key)) ++state.counts[key].host_ends;
         state.last_ends.push_front(std::move(end));
         if (state.last_ends.size() > ends_kept) state.last_ends.pop_back();
     });

@@ -50,6 +50,7 @@ struct HookCounts {
     double ms = 0;       // until the answer
     double busy_ms = 0;  // while the plugin's code ran and nothing else could
     double max_ms = 0;
+    std::uint64_t host_ends = 0;  // of hosts, that this is to blame for: HostEnd
 };
 
 // How a host ended, and who was probably to blame. Value.

@@ -57,6 +57,12 @@ TEST(Chronicle, RemembersTheLastEnds) {
     EXPECT_EQ(chronicle.state().ends, 100U);
     EXPECT_EQ(chronicle.state().last_ends.size(), 20U);
     EXPECT_EQ(chronicle.state().last_ends.front().reason, "99");
+    EXPECT_TRUE(chronicle.state().counts.empty()) << "nobody was to blame";
+    HostEnd end;
+    end.plugin = "a";
+    end.hook = "get_mx";
+    for (int i = 0; i < 2; ++i) chronicle.ended(end);
+    EXPECT_EQ(chronicle.state().counts.at({"a", "get_mx"}).host_ends, 2U);
 }
 
 TEST(Requests, AreReadStrictly) {

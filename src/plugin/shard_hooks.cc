@@ -6,9 +6,13 @@
 #include <iterator>
 #include <utility>
 
+#include "base/text.h"
 #include "delivery/settlement.h"
 #include "mail/address.h"
+#include "net/address.h"
 #include "plugin/facts.h"
+#include "plugin/json_members.h"
+#include "smtp/command.h"
 
 namespace sluice::plugin {
 namespace {
@@ -31,6 +35,19 @@ Before deferral(std::string text, std::string by = {}) {
 std::string spans_member(const Span& span) { return span.text.empty() ? std::string() : ",\"spans\":" + span.text; }
 
 }  // namespace
+
+void check_terms(boost::json::object& terms, ItemId item, event::Log& log) {
+    const auto check = [&](std::string_view name, bool right) {
+        if (right) return;
+        log.warn(
+            "outbound", "what plugins want of an attempt is left out",
+            {{"item", item.text()}, {"name", name}, {"value", printable(text_member(terms, name).substr(0, 256))}});
+        terms.erase(name);
+    };
+    const std::string bind = text_member(terms, "bind"), helo = text_member(terms, "helo");
+    check("bind", bind.empty() || net::IpAddress::parse(bind));
+    check("helo", helo.empty() || smtp::is_hello_name(helo));
+}
 
 queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms) {
     auto changed = std::make_shared<queue::Route>(*route);
@@ -140,17 +157,17 @@ Task<> ShardHooks::choose_route(
         before = deferral(hosts.error().detail);
         co_return;
     }
-    const boost::json::value* terms = answer.if_contains("terms");
-    const bool some_terms = terms != nullptr && terms->is_object() && !terms->get_object().empty();
-    const std::string domain = domain_of(message, work.item, some_terms ? terms->get_object() : boost::json::object());
+    boost::json::object terms = object_of(answer, "terms");
+    check_terms(terms, work.item, around_.log);
+    const std::string domain = domain_of(message, work.item, terms);
     const bool in_part = !span.text.empty();
-    if (in_part && some_terms) span.terms = terms->get_object();
-    const bool has_terms = !in_part && some_terms;
+    const bool has_terms = !in_part && !terms.empty();
+    if (in_part) span.terms = terms;
     if (hosts->empty() && !has_terms) co_return;
     if (hosts->empty()) {
         auto route = co_await around_.router.resolve(domain);
         // What is wrong with the domain is told as for any other mail.
-        if (route) before.route = with_terms(*route, terms->get_object());
+        if (route) before.route = with_terms(*route, terms);
         co_return;
     }
     const queue::Transport first = hosts->front().transport;
@@ -164,7 +181,7 @@ Task<> ShardHooks::choose_route(
         if (route.error().code == Errc::cancelled) before.what = Before::What::cancelled;
         co_return;
     }
-    before.route = has_terms ? with_terms(*route, terms->get_object()) : std::move(*route);
+    before.route = has_terms ? with_terms(*route, terms) : std::move(*route);
 }
 
 Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about) {

@@ -32,7 +32,9 @@ struct Span {
     boost::json::object terms;  // what they want of this attempt by way of the todo; not obeyed yet, where it is a part
 };
 
-// The todo's wishes for an attempt, on a copy of the route.
+// Leaves out of the todo's wishes, with a warning, what is no local address and no name for EHLO.
+void check_terms(boost::json::object& terms, ItemId item, event::Log& log);
+// The todo's wishes for an attempt, checked, on a copy of the route.
 queue::RoutePtr with_terms(const queue::RoutePtr& route, const boost::json::object& terms);
 // The domain whose route the mail takes: the todo's, where a plugin changed it.
 std::string domain_of(const mail::Message& message, ItemId item, const boost::json::object& terms);

@@ -203,6 +203,7 @@ void Core::Impl::apply(Index at, const ItemChanges& changes) {
 Index Core::Impl::changed_profile(Index profile, const ItemChanges& changes) {
     const Profile::Key& key = profiles_[profile].name;
     std::vector<mail::Mark> marks;
+    marks.reserve(key.marks.size());
     for (const NamedMark& mark : key.marks) marks.push_back({std::string(names_.text(mark.field)), std::string(names_.text(mark.value))});
     const auto text = [&](const std::optional<std::string>& changed, NameId now) { return changed ? std::string_view(*changed) : names_.text(now); };
     const Profiles::Texts texts{

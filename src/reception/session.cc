@@ -183,8 +183,12 @@ void Session::say(const smtp::Reply& reply) { smtp::append(replies_, reply); }
 Session::Next Session::refuse(const smtp::Reply& reply, std::string_view stage, std::string_view forward_path) {
     record_refusal(reply, stage, forward_path);
     say(reply);
-    const std::uint32_t errors_max = settings().connection.errors_max;
     if (reply.permanent()) ++errors_;
+    return weigh_errors();
+}
+
+Session::Next Session::weigh_errors() {
+    const std::uint32_t errors_max = settings().connection.errors_max;
     if (errors_ < errors_max || errors_max == 0) return Next::command;
     say(421, "4.7.0", "Too many errors; goodbye");
     return Next::hang_up;

@@ -135,6 +135,7 @@ private:
     Task<> ask_about_size(smtp::Reply& refusal);
     Task<Answer> ask(Hook hook, Occasion& occasion);
     void tell(Hook hook, std::string text = {});
+    void note_known();
     Occasion occasion() const;
     void learn(const Answer& answer);
     Next conclude(Pending& pending, Answer& answer);
@@ -151,6 +152,8 @@ private:
     void say(int code, std::string_view enhanced, std::string text) { say(smtp::Reply(code, enhanced, std::move(text))); }
     // The same for a 4xx or 5xx: counts it, records it.
     Next refuse(const smtp::Reply& reply, std::string_view stage, std::string_view forward_path = {});
+    // Too many errors are the end, whoever refused.
+    Next weigh_errors();
     void record_refusal(const smtp::Reply& reply, std::string_view stage, std::string_view forward_path);
     // Nothing else ever permits relaying (conformance 2.4): the client's address, a login, or a plugin's word, which counts
     // for the session or for one transaction.

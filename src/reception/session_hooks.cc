@@ -97,12 +97,18 @@ Occasion Session::occasion() const {
 }
 
 Task<Answer> Session::ask(Hook hook, Occasion& about) {
-    known_to_plugins_ = true;
-    if (transaction_) transaction_->known_to_plugins = true;
     Answer answer = co_await around_.hooks->ask(hook, about);
-    if (transaction_) transaction_->recipients_known = transaction_->recipient_count();
+    note_known();
     learn(answer);
     co_return answer;
+}
+
+// Plugins know of all this now, and must hear how it ends.
+void Session::note_known() {
+    known_to_plugins_ = true;
+    if (!transaction_) return;
+    transaction_->known_to_plugins = true;
+    transaction_->recipients_known = transaction_->recipient_count();
 }
 
 // What holds whatever else the answer says.
@@ -125,6 +131,7 @@ void Session::tell(Hook hook, std::string text) {
     Occasion about = occasion();
     about.text = std::move(text);
     around_.hooks->tell(hook, about);
+    note_known();
 }
 
 void Session::end_transaction() {
@@ -205,7 +212,7 @@ Session::Next Session::conclude(Pending& pending, Answer& answer) {
     if (pending.hook == Hook::command) {
         if (!decided) return refuse(pending.reply, "command");
         // Usually the plugin has answered itself.
-        if (!answer.said.empty()) return Next::command;
+        if (!answer.said.empty()) return weigh_errors();
         pending.reply = Reply(250, "2.0.0", "OK");
     }
     if (pending.hook == Hook::vrfy && decided) pending.reply = Reply(250, "2.1.5", "User OK");

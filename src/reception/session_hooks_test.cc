@@ -231,5 +231,19 @@ TEST_F(SessionHooks, UnknownCommandsAreForPlugins) {
     EXPECT_EQ(codes("EHLO c\r\nXOWN\r\nAUTH PLAIN\r\nQUIT\r\n"), "220 250 500 500 221");
 }
 
+TEST_F(SessionHooks, RefusalsOfPluginsAreErrorsOfTheClient) {
+    settings_.connection.errors_max = 2;
+    Answer own = answer(What::ok);
+    own.said = {smtp::Reply(535, "5.7.8", "wrong password")};
+    hooks_.answers = {{Hook::command, own}};
+    EXPECT_EQ(codes("EHLO c\r\nXOWN 1\r\nXOWN 2\r\nXOWN 3\r\nQUIT\r\n"), "220 250 535 535 421");
+}
+
+TEST_F(SessionHooks, WhoIsOnlyToldHearsOfTheEnd) {
+    hooks_.answers = {{Hook::rset, answer(What::go_on)}};
+    EXPECT_EQ(codes("EHLO c\r\nRSET\r\nMAIL FROM:<a@src.test>\r\nRSET\r\nQUIT\r\n"), "220 250 250 250 250 221");
+    EXPECT_THAT(hooks_.told, ElementsAre(Hook::rset, Hook::rset, Hook::reset, Hook::left));
+}
+
 }  // namespace
 }  // namespace sluice::reception

@@ -103,6 +103,9 @@ struct Refusal {
 // beyond our limit. An unknown verb is no refusal: it may belong to the session (XCLIENT).
 tl::expected<Command, Refusal> parse_command(std::string_view line, const CommandSyntax& syntax);
 
+// Whether this may stand in HELO, EHLO or LHLO: one word of visible ASCII characters, 255 at most.
+bool is_hello_name(std::string_view name);
+
 // Bytes of a client's commands, with CRLF. Parameters go out only for extensions that `offered` has.
 std::string format_hello(Verb verb, std::string_view name);
 // `size`: octets of the message, for SIZE=. `needs_utf8`: the addresses or the header need SMTPUTF8.

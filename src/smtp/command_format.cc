@@ -52,6 +52,11 @@ bool body_offered(mail::BodyType body, const Extensions& offered) {
 
 }  // namespace
 
+bool is_hello_name(std::string_view name) {
+    constexpr std::size_t octets_max = 255;
+    return !name.empty() && name.size() <= octets_max && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < 0x7F; });
+}
+
 std::string format_hello(Verb verb, std::string_view name) {
     std::string out(name_of(verb));
     return out.append(" ").append(name).append("\r\n");

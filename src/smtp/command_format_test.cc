@@ -63,6 +63,16 @@ TEST(CommandFormat, NullPathAndOthers) {
     EXPECT_EQ(format_bdat(0, false), "BDAT 0\r\n");
 }
 
+TEST(CommandFormat, ANameForEhloIsOneWord) {
+    EXPECT_TRUE(is_hello_name("mx.test"));
+    EXPECT_TRUE(is_hello_name("[IPv6:2001:db8::1]"));
+    EXPECT_TRUE(is_hello_name(std::string(255, 'x')));
+    for (const std::string& none : {std::string(), std::string("a b"), std::string("a\r\nRSET"), std::string("a\nb"), std::string("a\0b", 3),
+                                    std::string("\x7F"), std::string("b\xC3\xBC"), std::string(256, 'x')}) {
+        EXPECT_FALSE(is_hello_name(none)) << none;
+    }
+}
+
 TEST(CommandFormat, WhatTheClientSaysTheServerUnderstands) {
     const mail::Envelope envelope = sample();
     const Extensions offered = everything();

@@ -172,8 +172,7 @@ public:
         const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
         if (!stream) return fail(disk_error("list", directory, errno));
         std::vector<std::string> names;
-        // The stream is ours alone, which is all that readdir asks for.
-        while (const dirent* entry = ::readdir(stream.get())) {  // NOLINT(concurrency-mt-unsafe)
+        while (const dirent* entry = ::readdir(stream.get())) {
             const std::string name = entry->d_name;
             if (name != "." && name != "..") names.push_back(name);
         }

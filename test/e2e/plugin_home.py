@@ -55,6 +55,7 @@ class PluginEngine:
         self.engine = engine
         self.modules = node_modules(also)
         engine.set("plugin_host.ini", folder=HOST)
+        engine.environment["NODE_PATH"] = str(self.modules)
 
     def add(self, name, source=None):
         """A legacy plugin with this source; without one, the npm package."""
@@ -86,7 +87,7 @@ class PluginEngine:
         return self
 
     def start(self):
-        self.engine.start(env={"NODE_PATH": str(self.modules)})
+        self.engine.start()
         return self
 
     def host(self):

@@ -80,29 +80,52 @@ class Overview(Tools):
         self.assertEqual(set(re.findall(r"^# TYPE (sluice_plugin\w+)", metrics, re.M)), set(re.findall(r"`(sluice_plugin\w+)", documented)))
 
     def test_who_it_is(self):
-        """An endless loop and a memory without end are named after the plugin, in the log, the list and the metrics."""
+        """An endless loop, a memory without end, I/O that blocks and rejections: mail goes on, and each is named in the log, the list
+        and the metrics."""
+        self.expects_errors = True  # a rejection is logged as critical
         self.engine.set("plugin_host.ini", hang_timeout="2s", heap_bytes_max="64M")
+        pipe = self.engine.directory / "pipe"
+        os.mkfifo(pipe)
         self.plugins.add("innocent", "exports.hook_get_mx = (next) => next()")
-        self.plugins.add("culprit", f"""exports.hook_get_mx = function (next, hmail, domain) {{
-            if (domain === 'loop.test' && hmail.num_failures === 0) for (;;);
-            if (domain === 'hog.test' && hmail.num_failures === 0) {{
-                // Whoever fills the heap at once is gone before anybody looks.
-                const pause = new Int32Array(new SharedArrayBuffer(4))
-                for (const all = []; ;) {{ all.push(new Array(10000).fill(domain + all.length)); Atomics.wait(pause, 0, 0, 1) }}
-            }}
-            next(OK, '{self.sink.endpoint}')
-        }}""").start()
-        for count, domain in enumerate(("loop.test", "hog.test"), 1):
+        crimes = {
+            "loops": "for (;;);",
+            # Whoever fills the heap at once is gone before anybody looks.
+            "hoards": """const pause = new Int32Array(new SharedArrayBuffer(4))
+                for (const all = []; ;) { all.push(new Array(10000).fill(domain + all.length)); Atomics.wait(pause, 0, 0, 1) }""",
+            "blocks": f"require('fs').readFileSync('{pipe}')",
+            "rejects": "return Promise.reject(new Error('no good'))",
+        }
+        for name, crime in crimes.items():
+            self.plugins.add(name, f"""exports.hook_get_mx = function (next, hmail, domain) {{
+                if (domain === '{name}.test' && hmail.num_failures === 0) {{ {crime} }}
+                next()
+            }}""")
+        self.engine.route("any", self.sink.endpoint)
+        self.plugins.start()
+        fatal = [name for name in crimes if name != "rejects"]
+        for count, name in enumerate(fatal, 1):
             self.ready()
-            self.submit(f"b@{domain}")
-            self.engine.wait_event("deferred", domain=domain)
+            self.submit(f"b@{name}.test")
+            self.submit(f"b@beside-{name}.test")
+            self.engine.wait_event("deferred", domain=f"{name}.test")
             wait_for(lambda number=count: self.shown()["host"]["ends"] == number, "the end to be counted")
             end = self.shown()["host"]["last_ends"][0]
-            self.assertEqual((end["plugin"], end["hook"], end["because"]), ("culprit", "get_mx", "was running"), domain)
-        self.sink.wait(2)
-        self.engine.wait_logged("plugin=culprit")
-        self.assertRegex(self.cli("plugins").stdout, r"ended after \d+ s: it hangs; culprit \(get_mx\) was running")
-        self.assertIn("sluice_plugin_host_ends_total 2", self.engine.api("GET", "/metrics")[1])
+            self.assertEqual((end["plugin"], end["hook"], end["because"]), (name, "get_mx", "was running"))
+        self.submit("b@rejects.test")
+        to = sorted(to for mail in self.sink.wait(7) for to in mail["to"])
+        self.assertEqual(to, sorted(["b@rejects.test", *(f"b@{who}{name}.test" for name in fatal for who in ("", "beside-"))]))
+        wait_for(lambda: self.listener("get_mx", "rejects")["failures"] == 1, "the rejection to be counted")
+        self.engine.wait_empty()
+        shown, metrics = self.cli("plugins").stdout, self.engine.api("GET", "/metrics")[1]
+        for name in fatal:
+            self.engine.wait_logged(f"plugin={name}")
+            self.assertRegex(shown, rf"ended after \d+ s: .*; {name} \(get_mx\) was running")
+            self.assertIn(f'sluice_plugin_ends_total{{hook="get_mx",plugin="{name}"}} 1', metrics)
+        self.assertIn("sluice_plugin_host_ends_total 3", metrics)
+        self.assertIn('sluice_plugin_ends_total{hook="get_mx",plugin="innocent"} 0', metrics)
+        self.assertRegex(shown, re.compile(r"^get_mx +rejects .* 1$", re.M))
+        self.assertIn('sluice_plugin_failures_total{hook="get_mx",plugin="rejects"} 1', metrics)
+        self.engine.wait_logged("no good")
 
     def test_without_plugins_there_is_nothing_to_show(self):
         self.engine.start()

@@ -231,6 +231,38 @@ class Restarts(Plugins):
         self.engine.wait_event("delivered", attempts=3)
         self.assertEqual(self.what_was_said(3), [[1, 1, 1, 0], [2, 2, 2, 1], [3, 3, 3, 2]])
 
+    def test_items_share_the_live_notes_of_their_message_and_all_of_it_survives_the_engine(self):
+        self.plugin("""
+            exports.hook_queue_outbound = function (next, { transaction }) {
+                transaction.notes.seen = []
+                transaction.notes.alive = () => 'alive'
+                next()
+            }
+            exports.hook_get_mx = function (next, hmail) {
+                const { notes, todo } = hmail
+                const { host } = todo.rcpt_to[0]
+                say(host, hmail.num_failures, notes.seen, typeof notes.alive, todo.notes.own, todo.force_tls, todo.domain)
+                notes.seen.push(host)
+                todo.notes.own = host
+                todo.force_tls = true
+                todo.domain = `gate.${host}`
+                next(DENYSOFT, 'not yet')
+            }""").start()
+        self.submit(["b@one.test", "c@two.test"])
+        self.engine.wait_event("deferred", count=2)
+        (first, *_), (second, *_) = before = self.what_was_said(2)
+        self.assertEqual(before, [
+            [first, 0, [], "function", None, False, first], [second, 0, [first], "function", None, False, second]])
+        self.engine.process.kill()
+        self.plugins.start()
+        self.engine.api("POST", "/v1/queue/flush", {"all": True})
+        after = self.what_was_said(4)[2:]
+        for host, failures, _, alive, own, tls, domain in after:
+            self.assertEqual((failures, alive, own, tls, domain), (1, "undefined", host, True, f"gate.{host}"))
+        self.assertEqual(sorted(line[0] for line in after), ["one.test", "two.test"])
+        self.assertIn(after[0][0], after[0][2])
+        self.assertEqual(after[1][2], [*after[0][2], after[0][0]], "they share them again")
+
     def test_a_host_that_dies_with_a_question(self):
         self.plugin("""exports.hook_get_mx = function (next, hmail) {
             say(process.pid)

@@ -115,6 +115,7 @@ class Engine:
         self.port = free_port(address)
         self.program = SLUICE
         self.process = None
+        self.environment = {}
         self.events_read, self.events_read_to = [], {}
         self.starts = 0
         self.settings = {
@@ -155,7 +156,7 @@ class Engine:
         self.starts += 1
         arguments = (command or []) + [self.program, "serve", self.directory]
         log = self.world.directory / f"{self.directory.name}.{self.starts}.log"
-        self.process = self.world.spawn(arguments, log, env={**os.environ, **(env or {})})
+        self.process = self.world.spawn(arguments, log, env={**os.environ, **self.environment, **(env or {})})
         if wait:
             self.wait_until_serving()
         return self
