@@ -196,6 +196,12 @@ function withoutLoops(value) {
     return kept
 }
 
+// What an earlier host kept of the live notes with this item only: those that came before it in this host did not know it.
+function addKept(notes, image) {
+    const kept = (image && JSON.parse(image).live) || {}
+    for (const [key, value] of Object.entries(kept)) if (!Object.hasOwn(notes, key)) notes[key] = value
+}
+
 function textual(error) {
     return typeof error?.message === 'string' ? error.message : String(error)
 }
@@ -216,6 +222,7 @@ class Items {
             const message = this.message(given)
             message.alive += 1
             this.resting.delete(given.message)
+            addKept(message.notes, given.image)
             item.notes = message.notes
             this.items.set(given.id, item)
         }

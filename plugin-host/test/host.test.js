@@ -202,6 +202,15 @@ test('the image brings notes and the todo back into another host', async (t) => 
     assert.strictEqual(second.terms.force_tls, true)
 })
 
+test('live notes are put together from the images of all items', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('tell', TELL('{ ...hmail.notes }')).start()
+    const ask = async (id, live) => told(await engine.call('attempt', { id, items: 2, image: JSON.stringify({ notes: {}, live }) }))
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.1', { first: 1 }), { first: 1 })
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.2', { first: 0, second: 2 }), { first: 1, second: 2 })
+    assert.deepStrictEqual(await ask('0ABCDEFGHJKMN.1', {}), { first: 1, second: 2 })
+})
+
 test('an item whose notes nobody changed has no image', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('route', ROUTE).start()

@@ -6,6 +6,7 @@
 #include "base/ids.h"
 #include "base/random.h"
 #include "base/result.h"
+#include "base/slab.h"
 #include "base/text.h"
 
 namespace sluice {
@@ -108,6 +109,28 @@ TEST(Random, RepeatsFromItsSeedAndStaysInBounds) {
         const double unit = a.unit();
         EXPECT_EQ(unit, b.unit());
         EXPECT_LT(unit, 1.0);
+    }
+}
+
+struct Numbered {
+    using Key = std::uint64_t;
+    std::uint64_t number = 0;
+    Key key() const { return number; }
+};
+
+TEST(Registry, FindsEveryRowHoweverManyThereAre) {
+    constexpr std::uint64_t rows = 100'000;
+    Registry<Numbered> registry;
+    for (std::uint64_t number = 0; number < rows; ++number) {
+        const Index at = registry.add({number});
+        ASSERT_EQ(registry.find(number), at);
+    }
+    for (std::uint64_t number = 0; number < rows; number += 2) registry.remove(registry.find(number));
+    EXPECT_EQ(registry.size(), rows / 2);
+    for (std::uint64_t number = 0; number < rows; ++number) {
+        const Index at = registry.find(number);
+        ASSERT_EQ(at == none, number % 2 == 0) << number;
+        if (at != none) ASSERT_EQ(registry[at].number, number);
     }
 }
 

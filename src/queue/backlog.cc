@@ -22,20 +22,40 @@ void Core::Impl::run_later(Index lane) {
 
 void Core::Impl::work_off_backlog() {
     look_at_hosts();
-    if (backlog_.empty() || now_ < backlog_due_) return;
+    if (backlog_size() == 0 || now_ < backlog_due_) return;
     const std::uint32_t most = std::max<std::uint32_t>(options_.lanes_at_once, 1);
-    for (std::uint32_t done = 0; !backlog_.empty() && done < most;) {
-        const Index lane = backlog_.front();
-        backlog_.pop_front();
-        done += lanes_.contains(lane) && lanes_[lane].in_backlog ? work_off(lane, most - done) : 1;
+    for (std::uint32_t left = most; left > 0 && destination_sweep_.left() > 0; --left) tend_destination(destination_sweep_.next());
+    for (std::uint32_t left = most; left > 0 && bucket_sweep_.left() > 0; --left) {
+        tend_bucket(bucket_sweep_.next());
         serve_all();
     }
-    if (!backlog_.empty()) backlog_due_ = now_ + step_after;
+    work_off_lanes(most);
+    if (backlog_size() > 0) backlog_due_ = now_ + step_after;
+    if (bucket_sweep_.left() == 0 && lane_sweep_.left() == 0 && buckets_.has_past()) buckets_.forget_past();
+}
+
+// Lanes of the sweep and those that stand in line take turns.
+void Core::Impl::work_off_lanes(std::uint32_t most) {
+    bool from_sweep = true;
+    for (std::uint32_t done = 0; done < most && (lane_sweep_.left() > 0 || !backlog_.empty()); from_sweep = !from_sweep) {
+        Index lane = none;
+        bool has_turn = true;
+        if (backlog_.empty() || (from_sweep && lane_sweep_.left() > 0)) {
+            lane = lane_sweep_.next();
+        } else {
+            lane = backlog_.front();
+            backlog_.pop_front();
+            has_turn = lanes_.contains(lane) && lanes_[lane].in_backlog;
+        }
+        done += has_turn && lanes_.contains(lane) ? work_off(lane, most - done) : 1;
+        serve_all();
+    }
 }
 
 // The lane's turn, in which at most so many items are sorted; says how much that was.
 std::uint32_t Core::Impl::work_off(Index at, std::uint32_t most) {
     lanes_[at].in_backlog = false;
+    catch_up(at);
     std::uint32_t done = 0;
     // A lane that becomes empty may go, and another one take its place.
     for (; lanes_.contains(at) && lanes_[at].unsorted != none && done < std::min(most, sorted_in_turn); ++done) sort_next(at);
@@ -44,6 +64,40 @@ std::uint32_t Core::Impl::work_off(Index at, std::uint32_t most) {
     if (lanes_[at].unsorted != none) run_later(at);
     run_lane(at);
     return done;
+}
+
+// ---- after a reload --------------------------------------------------------------------------------------------
+
+// What a reload means for a lane is found out when it has its turn, or somebody comes to it before: nothing starts there by what was counted then. Until
+// it has had its turn it need not wait anywhere.
+void Core::Impl::catch_up(Index at) {
+    Lane& lane = lanes_[at];
+    const std::uint32_t before = std::exchange(lane.era, era_);
+    if (before == era_) return;
+    if (before < sorted_anew_) lane.unsorted = lane.items.head;
+    if (before >= counted_anew_) return;
+    stop_waiting(at);
+    const BucketList old = std::exchange(lane.buckets, {});
+    hold_lane_buckets(at);
+    for (const Index bucket : old) {
+        if (bucket != none) drop_bucket(bucket);
+    }
+}
+
+// Its limits may be others. A retired one that lanes wait for goes with the last of these.
+void Core::Impl::tend_bucket(Index at) {
+    if (!buckets_.contains(at)) return;
+    if (buckets_.is_retired(at)) return settle(at);
+    buckets_.catch_up(at);
+    limits_moved(at);
+}
+
+// What makes a route may have changed as well: families, static routes.
+void Core::Impl::tend_destination(Index at) {
+    if (!destinations_.contains(at) || destinations_[at].path == none || destinations_[at].resolving) return;
+    if (has_ready(destinations_[at])) return refresh(at);
+    drop_path(at);
+    release_destination(at);
 }
 
 // ---- what makes a lane has changed -----------------------------------------------------------------------------
@@ -105,10 +159,6 @@ void Core::Impl::look_at_hosts() {
 }
 
 // Mail may go out from other addresses now, which have counters of their own.
-void Core::Impl::look_at_everything() {
-    for (Index lane = 0; lane < lanes_.end(); ++lane) {
-        if (lanes_.contains(lane) && lanes_[lane].length > 0) run_later(lane);
-    }
-}
+void Core::Impl::look_at_everything() { lane_sweep_.begin(lanes_.end()); }
 
 }  // namespace sluice::queue

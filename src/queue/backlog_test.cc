@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "queue/core_test_world.h"
+#include "queue/sweep.h"
 
 namespace sluice::queue {
 namespace {
@@ -187,7 +188,7 @@ TEST_F(Sorting, WhatIsTakenOutOfAnUnsortedLaneIsNotLookedForThere) {
     for (const ItemId item : items) world.tell(Remove{{item, {}}});
     for (const Deliver& deliver : world.take<Deliver>()) world.done(deliver, false);
     EXPECT_EQ(world.core.stats().items, 0U);
-    world.pass(second);
+    for (int i = 0; i < 10; ++i) world.pass(second);
     EXPECT_EQ(world.core.stats().backlog, 0U);
 }
 
@@ -236,6 +237,146 @@ TEST_F(Sorting, AnotherReloadBeforeTheEndBeginsAnew) {
         }
     }
     EXPECT_EQ(ends, 60);
+}
+
+// ---- other policies, a few buckets and lanes at a time ---------------------------------------------------------
+
+class Reloading : public Sorting {
+protected:
+    static constexpr int tenants = 40;
+    static std::string tenant(int number) { return "tenant" + std::to_string(number); }
+    void send(World& world, int number) {
+        Admit mail = world.mail("x.test");
+        mail.tenant = tenant(number);
+        world.tell(mail);
+    }
+    static std::size_t end_all(World& world) {
+        std::size_t ends = 0;
+        while (!world.actions.empty()) {
+            for (const Close& close : world.take<Close>()) world.closed(close.session);
+            for (const Resolve& asked : world.take<Resolve>()) world.resolve(asked.key);
+            const std::vector<Deliver> started = world.take<Deliver>();
+            for (const Deliver& deliver : started) {
+                if (deliver.open) world.opened(deliver);
+                world.done(deliver);
+                ++ends;
+            }
+        }
+        return ends;
+    }
+    // Every tenant has used up what it may send today.
+    void use_up(World& world) {
+        send(world, 0);
+        world.resolve("x.test");
+        for (int i = 1; i < tenants; ++i) send(world, i);
+        EXPECT_EQ(end_all(world), static_cast<std::size_t>(tenants));
+        EXPECT_GE(world.core.stats().buckets, static_cast<std::size_t>(tenants));
+    }
+    // What the reload means is found out step by step; meanwhile all send mail.
+    template <class Each>
+    static int step_through(World& world, Each each) {
+        int steps = 0;
+        for (; world.core.stats().backlog > 0 && steps < 1'000; ++steps) {
+            each(steps);
+            world.pass(Duration(2));
+        }
+        return steps;
+    }
+};
+
+TEST_F(Reloading, WhatBucketsRememberHoldsInEveryStep) {
+    const char* const daily = "{fields: [tenantid], default: {rate: 1/86400}}";
+    World world(with(("[" + std::string(daily) + "]").c_str(), 3));
+    use_up(world);
+    world.tell(Configure{with(("[{fields: [recipientdomain], default: {concurrency: 9}}, " + std::string(daily) + "]").c_str(), 3)});
+    const int steps = step_through(world, [&](int step) {
+        if (step % 2 == 0) return;
+        for (const int number : {step % tenants, tenants - 1 - step % tenants}) send(world, number);
+        EXPECT_EQ(end_all(world), 0U) << "today's message of these tenants has gone out, step " << step;
+    });
+    EXPECT_GT(steps, 10);
+    for (int i = 0; i < tenants; ++i) send(world, i);
+    EXPECT_EQ(end_all(world), 0U);
+    send(world, tenants);
+    EXPECT_EQ(end_all(world), 1U);
+    EXPECT_EQ(step_through(world, [](int) {}), 0);
+}
+
+TEST_F(Reloading, SoItDoesWhenTheNextReloadComesBeforeTheLastStep) {
+    const std::string daily = "{fields: [tenantid], default: {rate: 1/86400}}";
+    World world(with(("[" + daily + "]").c_str(), 3));
+    use_up(world);
+    for (int again = 0; again < 4; ++again) {
+        const std::string first = again % 2 == 0 ? "{fields: [recipientdomain], default: {concurrency: 9}}, " : "";
+        world.tell(Configure{with(("[" + first + daily + "]").c_str(), 3)});
+        EXPECT_GT(world.core.stats().backlog, 0U);
+        for (int i = again; i < again + 10; ++i) send(world, i);
+        EXPECT_EQ(end_all(world), 0U);
+        world.pass(Duration(2));
+    }
+    step_through(world, [](int) {});
+    for (int i = 0; i < tenants; ++i) send(world, i);
+    EXPECT_EQ(end_all(world), 0U);
+}
+
+TEST_F(Reloading, OtherLimitsHoldAtOnceAndWhoWaitsHasATurn) {
+    World world(with("[{fields: [tenantid], default: {concurrency: 2}}]", 3));
+    send(world, 0);
+    world.resolve("x.test");
+    for (int i = 1; i < tenants; ++i) send(world, i);
+    for (int i = 0; i < tenants; ++i) {
+        for (int more = 0; more < 3; ++more) send(world, i);
+    }
+    std::vector<Deliver> running = world.take<Deliver>();
+    ASSERT_EQ(running.size(), 2U * tenants);
+    world.tell(Configure{with("[{fields: [tenantid], conditions: [{if: {tenantid: tenant39}, then: {concurrency: 1}}], default: {concurrency: 3}}]", 3)});
+    const auto of_the_last = [&](const Deliver& deliver) { return world.core.find(deliver.work.item)->tenant == tenant(tenants - 1); };
+    for (const Deliver& deliver : running) {
+        if (!of_the_last(deliver)) continue;
+        if (deliver.open) world.opened(deliver);
+        world.done(deliver);
+        break;
+    }
+    std::size_t started = 0;
+    const auto note = [&] {
+        for (const Deliver& deliver : world.take<Deliver>()) {
+            EXPECT_FALSE(of_the_last(deliver)) << "one of its messages is still under way";
+            ++started;
+        }
+    };
+    step_through(world, [&](int) { note(); });
+    note();
+    EXPECT_EQ(started, tenants - 1U) << "one more of each of the others";
+}
+
+TEST_F(Reloading, LanesWaitForWhatIsCountedNowWhenTheyHaveHadTheirTurn) {
+    World world(with("[{fields: [], default: {concurrency: 1}}]", 3));
+    send(world, 0);
+    world.resolve("x.test");
+    for (int i = 1; i < tenants; ++i) {
+        for (int more = 0; more < 2; ++more) send(world, i);
+    }
+    ASSERT_EQ(world.take<Deliver>().size(), 1U);
+    world.tell(Configure{with("[{fields: [tenantid], default: {concurrency: 1}}]", 3)});
+    const int steps = step_through(world, [](int) {});
+    EXPECT_GT(steps, 10);
+    EXPECT_EQ(world.take<Deliver>().size(), tenants - 1U) << "one of each, none of who has one already";
+    EXPECT_EQ(world.core.stats().ready, tenants - 1U);
+}
+
+TEST(SweepTest, BegunAnewItGoesOnFromWhereItIs) {
+    Sweep sweep;
+    EXPECT_EQ(sweep.left(), 0U);
+    sweep.begin(3);
+    EXPECT_EQ(sweep.next(), 0U);
+    EXPECT_FALSE(sweep.covers(0));
+    EXPECT_TRUE(sweep.covers(2));
+    sweep.begin(4);
+    EXPECT_TRUE(sweep.covers(0));
+    EXPECT_FALSE(sweep.covers(4));
+    std::vector<Index> seen;
+    while (sweep.left() > 0) seen.push_back(sweep.next());
+    EXPECT_THAT(seen, ElementsAre(1, 2, 3, 0));
 }
 
 }  // namespace

@@ -6,8 +6,8 @@ namespace sluice::queue {
 
 BlockedBucket Core::Impl::blocked_view(const Bucket& row, Index bucket) const {
     BlockedBucket view;
-    view.policy = buckets_.table().policies[row.name.policy].get();
-    view.limits = row.limits;
+    view.policy = &buckets_.policy_of(bucket);
+    view.limits = &buckets_.limits(bucket);
     view.used = row.used;
     for (std::size_t i = 0; i < view.policy->fields.size(); ++i) {
         const policy::Value value = row.name.values[i];

@@ -1,6 +1,7 @@
 #include "queue/buckets.h"
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -28,10 +29,12 @@ bool may_redirect(const policy::Policy& policy) {
     return (policy.fallback && !policy.fallback->transport.empty()) || std::any_of(policy.conditions.begin(), policy.conditions.end(), redirects);
 }
 
-// How many policies before this one count the same.
-std::size_t occurrence_of(const std::vector<policy::PolicyPtr>& policies, std::size_t place) {
-    const auto same = [&](const policy::PolicyPtr& other) { return other->counts == policies[place]->counts; };
-    return static_cast<std::size_t>(std::count_if(policies.begin(), policies.begin() + static_cast<std::ptrdiff_t>(place), same));
+// Places of policies by what they count, in order.
+using Counting = std::map<std::string_view, std::vector<std::uint32_t>>;
+Counting by_count(const std::vector<policy::PolicyPtr>& policies) {
+    Counting counting;
+    for (std::uint32_t place = 0; place < policies.size(); ++place) counting[policies[place]->counts].push_back(place);
+    return counting;
 }
 
 }  // namespace
@@ -47,16 +50,85 @@ bool Buckets::can_stay(const PolicyTable& table) const {
 void Buckets::configure(PolicyTable table, Instant now) {
     forget_groups();
     forget_groupings();
-    const PolicyTable before = std::exchange(table_, std::move(table));  // the limits that buckets had until now are in there
-    const std::vector<ConditionPtr> replaced = conditions_.attach(table_.policies, table_.of_file, fields());  // so are those of conditions
+    const bool stay = can_stay(table);
+    PolicyTable before = std::exchange(table_, std::move(table));
+    ++era_;
+    configured_at_ = now;
+    if (rows_.size() > 0) past_.push_back({before.policies, conditions_.all()});
+    if (!stay) retire(std::move(before));
+    conditions_.attach(table_.policies, table_.of_file, fields());
     find_late();
-    for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
-        if (rows_.contains(bucket)) look_again(bucket, now);
+    for (Generation& generation : retired_) find_heirs(generation);
+}
+
+void Buckets::retire(PolicyTable before) {
+    retired_before_ = era_;
+    conditions_.forget_buckets();
+    if (places_.size() > 0) retired_.push_back({std::move(before), era_, std::exchange(places_, Places<Bucket>(rows_)), {}, {}});
+}
+
+// The n-th policy that counted something is followed by the n-th that counts it now.
+void Buckets::find_heirs(Generation& generation) const {
+    generation.heirs.assign(generation.table.policies.size(), none);
+    generation.ancestors.assign(table_.policies.size(), none);
+    const Counting now = by_count(table_.policies);
+    for (const auto& [counts, places] : by_count(generation.table.policies)) {
+        const auto same = now.find(counts);
+        for (std::size_t nth = 0; same != now.end() && nth < std::min(places.size(), same->second.size()); ++nth) {
+            generation.heirs[places[nth]] = same->second[nth];
+            generation.ancestors[same->second[nth]] = places[nth];
+        }
     }
 }
 
-bool Buckets::look_again(Index bucket, Instant now) {
+std::size_t Buckets::generation_of(Index retired) const {
+    std::size_t at = 0;
+    while (rows_[retired].era >= retired_[at].end) ++at;
+    return at;
+}
+
+const policy::Policy& Buckets::policy_of(Index bucket) const {
+    const PolicyTable& table = is_retired(bucket) ? retired_[generation_of(bucket)].table : table_;
+    return *table.policies[rows_[bucket].name.policy];
+}
+
+bool Buckets::remembers(const Bucket& retired) const { return retired.state.remembers_until(*retired.limits) > configured_at_; }
+
+// The latest of those that counted the same has what the ones before it knew.
+void Buckets::inherit(Index at) {
+    Bucket& heir = rows_[at];
+    for (auto generation = retired_.rbegin(); generation != retired_.rend(); ++generation) {
+        policy::BucketKey name = heir.name;
+        name.policy = generation->ancestors[heir.name.policy];
+        const Index ancestor = name.policy == none ? none : generation->places.find(name);
+        if (ancestor == none) continue;
+        Bucket& before = rows_[ancestor];
+        if (!remembers(before)) return;
+        heir.state = std::exchange(before.state, {});
+        return heir.state.adopt(*before.limits, *heir.limits, configured_at_);
+    }
+}
+
+Index Buckets::bequeath(Index retired) {
+    policy::BucketKey name = rows_[retired].name;
+    name.policy = retired_[generation_of(retired)].heirs[name.policy];
+    if (name.policy == none || !remembers(rows_[retired]) || places_.find(name) != none) return none;
+    const Index heir = hold(name);
+    drop(heir);
+    return heir;
+}
+
+void Buckets::forget_past() {
+    if (retired_.empty()) past_.clear();
+}
+
+void Buckets::catch_up_late(Index bucket) const {
+    if (!is_retired(bucket)) look_again(bucket, configured_at_);
+}
+
+bool Buckets::look_again(Index bucket, Instant now) const {
     Bucket& row = rows_[bucket];
+    row.era = era_;
     const Choice choice = choose(row.name);
     if (row.adapting != nullptr || choice.limits->adaptive.any()) {
         const policy::Limits before = *row.limits;
@@ -72,13 +144,14 @@ bool Buckets::look_again(Index bucket, Instant now) {
 }
 
 bool Buckets::is_settled(Index bucket) const {
-    const Choice choice = choose(rows_[bucket].name);
     const Bucket& row = rows_[bucket];
+    if (row.era != era_) return true;
+    const Choice choice = choose(row.name);
     const bool same = row.adapting != nullptr ? row.adapting->base() == *choice.limits : choice.limits == row.limits;
     return same && choice.condition == row.condition && choice.stops == row.stops;
 }
 
-void Buckets::obey(Bucket& bucket, const Choice& choice) {
+void Buckets::obey(Bucket& bucket, const Choice& choice) const {
     if (bucket.condition != none) --conditions_[bucket.condition].buckets;
     if (choice.condition != none) ++conditions_[choice.condition].buckets;
     bucket.limits = choice.limits;
@@ -100,6 +173,7 @@ bool Buckets::moved(Bucket& bucket, bool moved, Instant now) {
 }
 
 bool Buckets::learn_delivered(Index bucket, Instant now) {
+    catch_up(bucket);
     Bucket& row = rows_[bucket];
     if (row.adapting == nullptr) return false;
     const bool was_full = row.waiting.count > 0 || !has_slot(bucket);
@@ -107,6 +181,7 @@ bool Buckets::learn_delivered(Index bucket, Instant now) {
 }
 
 bool Buckets::learn_failed(Index bucket, policy::Failure failure, Instant now) {
+    catch_up(bucket);
     Bucket& row = rows_[bucket];
     return row.adapting != nullptr && moved(row, row.adapting->failed(failure, now), now);
 }
@@ -133,12 +208,12 @@ std::vector<Index> Buckets::concerned_by(const policy::DynamicCondition& conditi
             if (value.group == policy::Matcher::nothing && !names_.find(value.text, name)) return found;
             key.values[i] = value.group != policy::Matcher::nothing ? policy::first_group_value + value.group : number_of(name);
         }
-        const Index bucket = rows_.find(key);
+        const Index bucket = places_.find(key);
         if (bucket != none) found.push_back(bucket);
         return found;
     }
     for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
-        if (!rows_.contains(bucket)) continue;
+        if (!rows_.contains(bucket) || is_retired(bucket)) continue;
         const policy::BucketKey& name = rows_[bucket].name;
         if (name.policy == key.policy && name.values[0] != policy::skipped && condition.match.holds(texts_of(name))) found.push_back(bucket);
     }
@@ -277,15 +352,19 @@ std::string_view Buckets::transport_for(const policy::FieldValues& values) const
 }
 
 Index Buckets::hold(const policy::BucketKey& key) {
-    Index at = rows_.find(key);
+    Index at = places_.find(key);
     if (at == none) {
         Bucket bucket;
         bucket.name = key;
+        bucket.era = era_;
         obey(bucket, choose(key));
         for (const policy::Value value : key.values) {
             if (policy::is_text(value)) names_.hold(NameId{value});
         }
-        at = rows_.add(std::move(bucket));
+        at = rows_.add();
+        rows_[at] = std::move(bucket);
+        places_.insert(at);
+        if (!retired_.empty()) inherit(at);
     }
     ++rows_[at].holders;
     return at;
@@ -301,41 +380,17 @@ void Buckets::discard(Index bucket) {
     const Bucket& row = rows_[bucket];
     ASSERT(row.holders == 0 && row.used == 0 && row.waiting.count == 0);
     const policy::BucketKey name = row.name;
-    if (row.condition != none) --conditions_[row.condition].buckets;
-    rows_.remove(bucket);
+    if (is_retired(bucket)) {
+        retired_[generation_of(bucket)].places.erase(bucket);
+        rows_.remove(bucket);
+        std::erase_if(retired_, [](const Generation& generation) { return generation.places.size() == 0; });
+    } else {
+        if (row.condition != none) --conditions_[row.condition].buckets;
+        places_.erase(bucket);
+        rows_.remove(bucket);
+    }
     for (const policy::Value value : name.values) {
         if (policy::is_text(value)) names_.drop(NameId{value});
-    }
-}
-
-std::vector<Buckets::Memory> Buckets::remember(Instant now) {
-    std::vector<Memory> memories;
-    for (Index bucket = 0; bucket < rows_.end(); ++bucket) {
-        if (!rows_.contains(bucket) || remembers_until(bucket) <= now) continue;
-        const Bucket& row = rows_[bucket];
-        for (const policy::Value value : row.name.values) {
-            if (policy::is_text(value)) names_.hold(NameId{value});
-        }
-        memories.push_back({row.name, table_.policies[row.name.policy]->counts, occurrence_of(table_.policies, row.name.policy), row.state,
-                            *row.limits});
-    }
-    return memories;
-}
-
-void Buckets::recall(std::vector<Memory> memories, Instant now) {
-    for (Memory& memory : memories) {
-        for (std::uint32_t place = 0; place < table_.policies.size(); ++place) {
-            if (table_.policies[place]->counts != memory.counts || occurrence_of(table_.policies, place) != memory.occurrence) continue;
-            policy::BucketKey key = memory.name;
-            key.policy = place;
-            const Index at = hold(key);
-            rows_[at].state = std::move(memory.state);
-            rows_[at].state.adopt(memory.limits, *rows_[at].limits, now);
-            drop(at);
-        }
-        for (const policy::Value value : memory.name.values) {
-            if (policy::is_text(value)) names_.drop(NameId{value});
-        }
     }
 }
 

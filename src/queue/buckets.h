@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string_view>
 #include <tuple>
@@ -29,9 +30,10 @@ struct alignas(64) Bucket {
     Key name;
     std::uint32_t holders = 0;  // lanes and slots that refer to it
     std::uint32_t used = 0;     // sessions that hold a slot
-    bool in_turn = false;       // stands in the core's list of buckets to serve
-    bool stops = false;         // the file says `stop` for it
-    bool adapts = false;        // its limits move: `adapting` is there
+    bool in_turn : 1 = false;   // stands in the core's list of buckets to serve
+    bool stops : 1 = false;     // the file says `stop` for it
+    bool adapts : 1 = false;    // its limits move: `adapting` is there
+    std::uint32_t era : 29 = 0; // under which policies its limits were found
     const policy::Limits* limits = &policy::no_limits;  // the policy's or a condition's; found when the bucket appears, and when conditions change
     Waiters::Round waiting;
 
@@ -61,7 +63,11 @@ struct PolicyTable {
     policy::PolicySetPtr set;        // of the file; may be null
 };
 
-// All counters of all policies. A bucket exists while a lane or session refers to it or its rates remember something. Core-owned.
+// All counters of all policies. A bucket exists while a lane or session refers to it or its rates remember something.
+//
+// There may be a million of them when policies change, so nothing is done with all of them at once. Where they stay, each finds its limits anew when
+// somebody asks for them. Otherwise they retire: nobody finds them by name any more; what they remember goes to those that count the same now
+// when these appear, or by bequeath(). The core goes through all of them and then says forget_past(). Core-owned.
 class Buckets {
 public:
     explicit Buckets(Names& names) : names_(names), conditions_(names) {}
@@ -72,8 +78,7 @@ public:
     Buckets(const Buckets&) = delete;
     Buckets& operator=(const Buckets&) = delete;
 
-    // Policies that count the same things in the same order keep their buckets, and what these remember; see can_stay(). Others only
-    // when no bucket exists.
+    // Policies that count the same things in the same order keep their buckets, see can_stay(); otherwise those that are there retire.
     void configure(PolicyTable table, Instant now);
     // Buckets, and who holds them, can stay as they are under these policies: only limits change.
     bool can_stay(const PolicyTable& table) const;
@@ -94,7 +99,7 @@ public:
 
     // The names of all buckets that a delivery counts for, whether they exist or not.
     std::vector<policy::BucketKey> keys_of(const policy::FieldValues& values) const;
-    Index find(const policy::BucketKey& key) const { return rows_.find(key); }
+    Index find(const policy::BucketKey& key) const { return places_.find(key); }
     // What a bucket of this name obeys, or would.
     struct Choice {
         const policy::Limits* limits = &policy::no_limits;
@@ -118,17 +123,20 @@ public:
     // Removes an unreferred bucket with whatever it remembers.
     void discard(Index bucket);
 
-    // What buckets remember, to outlast a change of what is counted: taken before they are discarded, given back afterwards to those whose policy still
-    // counts the same. The new ones are not referred to.
-    struct Memory {
-        policy::BucketKey name;
-        std::string counts;      // of the policy
-        std::size_t occurrence;  // among the policies that count the same
-        policy::BucketState state;
-        policy::Limits limits;
-    };
-    std::vector<Memory> remember(Instant now);
-    void recall(std::vector<Memory> memories, Instant now);
+    // It counted for policies that are not in force any more. No session has a slot there; lanes may wait there that have not heard of it.
+    bool is_retired(Index bucket) const { return rows_[bucket].era < retired_before_; }
+    // The policy that it belongs or belonged to.
+    const policy::Policy& policy_of(Index bucket) const;
+    // What a retired bucket remembers goes to the one that counts the same now. Returns that if it was made for this: nobody refers to it yet.
+    Index bequeath(Index retired);
+    // Its limits are found anew if that was not done yet.
+    void catch_up(Index bucket) const {
+        if (rows_[bucket].era != era_) catch_up_late(bucket);
+    }
+    bool has_caught_up(Index bucket) const { return rows_[bucket].era == era_; }
+    // All buckets have caught up, or are gone: what they referred to may go as well.
+    void forget_past();
+    bool has_past() const { return !past_.empty() || !retired_.empty(); }
 
     // Conditions of run time. Whoever sets or removes one then has each bucket of concerned_by() look again; before a row goes, that is.
     Conditions& conditions() { return conditions_; }
@@ -138,11 +146,14 @@ public:
     // The buckets that are there and that the condition may be the word for: by one look-up, or among all buckets of its policy.
     std::vector<Index> concerned_by(const policy::DynamicCondition& condition) const;
     // Finds the limits anew. False when they are the same.
-    bool look_again(Index bucket, Instant now);
-    // For audits: its limits are those that it would find now.
+    bool look_again(Index bucket, Instant now) const;
+    // For audits: its limits are those that it would find now, unless it has not looked yet.
     bool is_settled(Index bucket) const;
 
-    const policy::Limits& limits(Index bucket) const { return *rows_[bucket].limits; }
+    const policy::Limits& limits(Index bucket) const {
+        catch_up(bucket);
+        return *rows_[bucket].limits;
+    }
     bool has_slot(Index bucket) const {
         const std::uint32_t limit = limits(bucket).concurrency;
         return limit == 0 || rows_[bucket].used < limit;
@@ -175,7 +186,7 @@ public:
     }
     Instant remembers_until(Index bucket) const {
         const Bucket& row = rows_[bucket];
-        const Instant until = row.state.remembers_until(*row.limits);
+        const Instant until = row.state.remembers_until(limits(bucket));
         return !row.adapts ? until : std::max(until, row.adapting->remembers_until());
     }
     // What is learned from outcomes, where limits move. True when they did.
@@ -189,6 +200,19 @@ public:
     std::size_t size() const { return rows_.size(); }
 
 private:
+    // Buckets that retired together.
+    struct Generation {
+        PolicyTable table;
+        std::uint32_t end = 0;  // they are of eras before this one, and not of an older generation
+        Places<Bucket> places;
+        std::vector<std::uint32_t> heirs;      // by policy: the place of the one that counts the same now; none
+        std::vector<std::uint32_t> ancestors;  // the other way round
+    };
+    // What limits of buckets that have not caught up may stand in.
+    struct Past {
+        std::vector<policy::PolicyPtr> policies;
+        std::vector<ConditionPtr> conditions;
+    };
     using RolledUp = std::pair<const policy::RollUp*, NameId>;
     using Grouped = std::tuple<NameId, NameId, NameId>;
 
@@ -196,7 +220,13 @@ private:
     static policy::BucketKey skipped_key(std::uint32_t policy);
     std::uint32_t group_of(const policy::RollUp& roll_up, NameId value) const;
     Index hold(const policy::BucketKey& key);
-    void obey(Bucket& bucket, const Choice& choice);
+    void obey(Bucket& bucket, const Choice& choice) const;
+    void catch_up_late(Index bucket) const;
+    void retire(PolicyTable before);
+    void find_heirs(Generation& generation) const;
+    std::size_t generation_of(Index retired) const;
+    void inherit(Index heir);
+    bool remembers(const Bucket& retired) const;
     bool moved(Bucket& bucket, bool moved, Instant now);
     policy::FieldTexts texts_of(const policy::BucketKey& key) const;
     const policy::FieldTable& fields() const;
@@ -210,8 +240,14 @@ private:
     bool depends_on_candidate_ = false;
     bool uses_grouping_ = false;
     bool file_redirects_ = false;
-    Conditions conditions_;
-    Registry<Bucket> rows_;
+    mutable Conditions conditions_;
+    mutable Slab<Bucket> rows_;     // mutable: limits are found when somebody asks for them
+    Places<Bucket> places_{rows_};  // of those that are not retired
+    std::uint32_t era_ = 0;         // so often policies were configured
+    std::uint32_t retired_before_ = 0;
+    Instant configured_at_;
+    std::deque<Generation> retired_;  // the latest last
+    std::vector<Past> past_;
     // What values were found to belong to; every name in here is held.
     mutable absl::flat_hash_map<RolledUp, std::uint32_t> groups_;
     mutable absl::flat_hash_map<Grouped, NameId> groupings_;

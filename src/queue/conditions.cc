@@ -10,7 +10,7 @@ Index Conditions::add(ConditionPtr what, const std::vector<policy::PolicyPtr>& p
     row.what = std::move(what);
     row.order = ++last_order_;
     const Index at = rows_.add(std::move(row));
-    place(at, policies, of_file, fields, nullptr);
+    place(at, policies, of_file, fields);
     return at;
 }
 
@@ -20,7 +20,7 @@ void Conditions::replace(Index at, ConditionPtr what, const std::vector<policy::
     detach(at);
     rows_[at].what = std::move(what);
     rows_[at].order = ++last_order_;
-    place(at, policies, of_file, fields, nullptr);
+    place(at, policies, of_file, fields);
 }
 
 void Conditions::remove(Index condition) {
@@ -29,18 +29,27 @@ void Conditions::remove(Index condition) {
     rows_.remove(condition);
 }
 
-std::vector<ConditionPtr> Conditions::attach(const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields) {
-    detach_all();
-    std::vector<ConditionPtr> replaced;
+std::vector<ConditionPtr> Conditions::all() const {
+    std::vector<ConditionPtr> all;
     for (Index at = 0; at < rows_.end(); ++at) {
-        if (rows_.contains(at)) place(at, policies, of_file, fields, &replaced);
+        if (rows_.contains(at)) all.push_back(rows_[at].what);
     }
-    return replaced;
+    return all;
+}
+
+void Conditions::forget_buckets() {
+    for (Index at = 0; at < rows_.end(); ++at) rows_[at].buckets = 0;
+}
+
+void Conditions::attach(const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields) {
+    detach_all();
+    for (Index at = 0; at < rows_.end(); ++at) {
+        if (rows_.contains(at)) place(at, policies, of_file, fields);
+    }
 }
 
 // Finds the policy that counts what the condition is about: the first of the file, where several do.
-void Conditions::place(Index at, const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields,
-                       std::vector<ConditionPtr>* replaced) {
+void Conditions::place(Index at, const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields) {
     DynamicRow& row = rows_[at];
     const auto end = policies.begin() + static_cast<std::ptrdiff_t>(of_file);
     const auto found = std::find_if(policies.begin(), end, [&](const policy::PolicyPtr& p) { return p->counts == row.what->policy->counts; });
@@ -48,9 +57,7 @@ void Conditions::place(Index at, const std::vector<policy::PolicyPtr>& policies,
     row.policy = static_cast<std::uint32_t>(found - policies.begin());
     if (!row.what->limits.transport.empty()) ++redirecting_;
     if ((*found)->fields != row.what->policy->fields) {
-        ConditionPtr moved = std::make_shared<const policy::DynamicCondition>(policy::moved_to(*row.what, *found, fields));
-        if (replaced != nullptr) replaced->push_back(row.what);
-        row.what = std::move(moved);
+        row.what = std::make_shared<const policy::DynamicCondition>(policy::moved_to(*row.what, *found, fields));
     }
     const auto values = policy::only_bucket_of(*row.what);
     row.is_exact = values.has_value();

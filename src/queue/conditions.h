@@ -49,8 +49,12 @@ public:
                  const policy::FieldTable& fields);
     // Buckets must have stopped obeying it.
     void remove(Index condition);
-    // Other policies are in force. Returns what buckets may still refer to.
-    std::vector<ConditionPtr> attach(const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields);
+    // What buckets may obey.
+    std::vector<ConditionPtr> all() const;
+    // Nobody asks again who obeys one now.
+    void forget_buckets();
+    // Other policies are in force. Buckets may still refer to what all() was before.
+    void attach(const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields);
     // No bucket asks it any more, but those that obey it may go on until they ask again.
     void detach(Index condition);
 
@@ -70,8 +74,7 @@ public:
 private:
     using List = absl::InlinedVector<Index, 1>;
 
-    void place(Index condition, const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields,
-               std::vector<ConditionPtr>* replaced);
+    void place(Index condition, const std::vector<policy::PolicyPtr>& policies, std::size_t of_file, const policy::FieldTable& fields);
     void detach_all();
     bool comes_before(Index a, Index b) const;
 

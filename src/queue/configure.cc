@@ -50,6 +50,7 @@ void Core::Impl::on(Configure& event) {
     options_.consult = old.consult;
     if (same_file(old.policies, options_.policies)) options_.policies = old.policies;
     sources_.configure(options_.sources4, options_.sources6, options_.transports);
+    if (old.transports != options_.transports) profiles_.find_pools([this](NameId transport) { return sources_.pool_of(transport); });
     set_weights();
     // Its conditions may refer to lists and groupings of the policies.
     const bool same_deliveries = same_file(old.policies, options_.policies) && same_file(old.deliveries, options_.deliveries);
@@ -70,8 +71,9 @@ void Core::Impl::on(Configure& event) {
                              (!same_deliveries && (had_lifetimes || deliveries_.set_lifetimes()));
     if (more_fields || other_sources) relane_all();
     else if (other_times) move_ends();
+    destination_sweep_.begin(destinations_.end());
+    backlog_due_ = now_;
     close_excess();
-    refresh_routes();
     restart_everything();
 }
 
@@ -110,57 +112,33 @@ bool Core::Impl::settle_fields() {
         const auto field = static_cast<policy::Field>(number);
         if (suspensions_.use(field)) told_apart_.add(field);
     }
-    const bool more = profiles_.configure(told_apart_, fields_, [this](NameId transport) { return sources_.pool_of(transport); });
+    const bool more = profiles_.configure(told_apart_, fields_);
     const bool attempts_mattered = std::exchange(attempts_matter_, told_apart_.has(policy::Field::attempt));
     return more || (attempts_matter_ && !attempts_mattered);
 }
 
-// Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, and buckets of policies
-// that count what they did remember what they did.
+// Limits change in place. Where other things are counted there are other buckets: sessions count for them at once, lanes as soon as somebody comes to
+// them, and buckets of policies that count what they did remember what they did.
 void Core::Impl::apply_policies(PolicyTable policies) {
-    if (!buckets_.can_stay(policies)) return rebuild_buckets(std::move(policies));
+    const bool stay = buckets_.can_stay(policies);
     buckets_.configure(std::move(policies), now_);
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        if (!buckets_.contains(bucket)) continue;
-        wheel_.cancel(timer_key(Timed::bucket, bucket));
-        if (buckets_[bucket].waiting.count > 0) watch_time(bucket);
-        offer(bucket);
-        settle(bucket);
+    bucket_sweep_.begin(buckets_.end());
+    if (stay) return;
+    counted_anew_ = ++era_;
+    lane_sweep_.begin(lanes_.end());
+    for (const Index session : all_sessions()) {
+        if (sessions_[session].state != SessionState::gone) count_anew(session);
     }
 }
 
-void Core::Impl::rebuild_buckets(PolicyTable policies) {
-    std::vector<Buckets::Memory> memories = buckets_.remember(now_);
-    for (const Index lane : all_lanes()) {
-        stop_waiting(lane);
-        const BucketList buckets = std::exchange(lanes_[lane].buckets, {});
-        for (const Index bucket : buckets) {
-            if (bucket != none) drop_bucket(bucket);
-        }
-    }
-    const std::vector<Index> sessions = all_sessions();
-    for (const Index session : sessions) free_slots(session);
-    to_serve_.clear();
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        if (!buckets_.contains(bucket)) continue;
-        wheel_.cancel(timer_key(Timed::bucket, bucket));
-        buckets_.discard(bucket);
-    }
-    buckets_.configure(std::move(policies), now_);
-    for (const Index lane : all_lanes()) hold_lane_buckets(lane);
-    for (const Index session : sessions) {
-        const Session& row = sessions_[session];
-        if (row.state == SessionState::gone) continue;
-        attach(session, lane_of(lane_key(row)), row.path);
-        const std::uint32_t candidate = row.pool != none ? row.candidate : row.group.front();
-        const Path& path = paths_[row.path];
-        const NameId local = path.hops[candidate].family == Family::local ? Names::empty : row.local(path.hops[candidate].family).address;
-        take_slots(session, hold_buckets(lanes_[row.lane], values_of(lanes_[row.lane], path, candidate, local)));
-    }
-    buckets_.recall(std::move(memories), now_);
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) {
-        if (buckets_.contains(bucket)) settle(bucket);
-    }
+void Core::Impl::count_anew(Index at) {
+    free_slots(at);
+    const Session& session = sessions_[at];
+    attach(at, lane_of(lane_key(session)), session.path);
+    const std::uint32_t candidate = session.pool != none ? session.candidate : session.group.front();
+    const Path& path = paths_[session.path];
+    const NameId local = path.hops[candidate].family == Family::local ? Names::empty : session.local(path.hops[candidate].family).address;
+    take_slots(at, hold_buckets(lanes_[session.lane], values_of(lanes_[session.lane], path, candidate, local)));
 }
 
 // Sessions that would not be opened like this any more are closed as soon as they are idle.
@@ -186,26 +164,15 @@ void Core::Impl::close_excess(Index bucket) {
 }
 
 void Core::Impl::close_excess() {
-    for (Index bucket = 0; bucket < buckets_.end(); ++bucket) close_excess(bucket);
+    for (const Index session : all_sessions()) {
+        for (const Index slot : sessions_[session].slots) close_excess(slots_[slot].bucket);
+    }
     close_spent();
 }
 
 void Core::Impl::close_spent() {
     for (const Index session : all_sessions()) {
         if (sessions_[session].state == SessionState::idle && is_spent(sessions_[session])) close(session);
-    }
-}
-
-// What makes a route may have changed as well: families, static routes.
-void Core::Impl::refresh_routes() {
-    for (const Index at : all_destinations()) {
-        if (destinations_[at].path == none || destinations_[at].resolving) continue;
-        if (has_ready(destinations_[at])) {
-            refresh(at);
-        } else {
-            drop_path(at);
-            release_destination(at);
-        }
     }
 }
 
@@ -218,8 +185,9 @@ void Core::Impl::relane_all() {
         for (Index item = destinations_[at].unrouted.head; item != none; item = items_[item].place.next) {
             watch_end(item);
         }
-        relane(at);
     }
+    sorted_anew_ = ++era_;
+    lane_sweep_.begin(lanes_.end());
 }
 
 // Ready items whose time ends earlier or later than it did.
@@ -238,14 +206,6 @@ void Core::Impl::restart_everything() {
     }
     look_at_everything();
     ask_plugins();
-}
-
-std::vector<Index> Core::Impl::all_lanes() const {
-    std::vector<Index> all;
-    for (Index at = 0; at < lanes_.end(); ++at) {
-        if (lanes_.contains(at)) all.push_back(at);
-    }
-    return all;
 }
 
 std::vector<Index> Core::Impl::all_sessions() const {

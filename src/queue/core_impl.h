@@ -22,6 +22,7 @@
 #include "queue/slab.h"
 #include "queue/sources.h"
 #include "queue/suspensions.h"
+#include "queue/sweep.h"
 #include "queue/timer_wheel.h"
 #include "queue/views.h"
 #include "queue/waiters.h"
@@ -89,6 +90,7 @@ struct Lane {
     Index unsorted = none;       // from this item on they may belong to other lanes now; then the lane is in the backlog
     std::uint32_t length = 0;
     std::uint32_t sessions = 0;  // that served it last
+    std::uint32_t era = 0;       // it has heard of what was configured up to then; see catch_up()
     bool in_backlog = false;
     Links sibling;               // among the lanes of the destination
     BucketList waiters;          // where it waits, by spot; not empty while it has items and starting is allowed, unless it is in the backlog
@@ -162,7 +164,7 @@ public:
 
     void handle(Event& event, Instant now, std::vector<Action>& actions);
     Instant next_timer() const {
-        return std::min({wheel_.next(), reactor_.next(), warm_ups_.next(), paths_.next(), backlog_.empty() ? Instant::max() : backlog_due_});
+        return std::min({wheel_.next(), reactor_.next(), warm_ups_.next(), paths_.next(), backlog_size() == 0 ? Instant::max() : backlog_due_});
     }
     Stats stats() const;
     std::optional<ItemView> find(ItemId id) const;
@@ -286,6 +288,11 @@ private:
 
     // backlog.cc: work on many lanes
     void run_later(Index lane);
+    void catch_up(Index lane);
+    // Nothing of it can belong to another lane now.
+    bool is_sorted(const Lane& lane) const { return lane.unsorted == none && lane.era >= sorted_anew_; }
+    // It will have a turn.
+    bool is_in_backlog(Index lane) const { return lanes_[lane].in_backlog || lane_sweep_.covers(lane); }
     void relane(Index destination);
     bool sort_head(Index lane);
     void sort_next(Index lane);
@@ -293,8 +300,14 @@ private:
     void watch_hosts(Index lane);
     void look_at_hosts();
     void look_at_everything();
+    std::size_t backlog_size() const {
+        return backlog_.size() + bucket_sweep_.left() + destination_sweep_.left() + lane_sweep_.left();
+    }
     void work_off_backlog();
+    void work_off_lanes(std::uint32_t most);
     std::uint32_t work_off(Index lane, std::uint32_t most);
+    void tend_bucket(Index bucket);
+    void tend_destination(Index destination);
 
     // consult.cc: plugins are asked before an attempt
     void wait_for_plugins(Index item);
@@ -390,6 +403,7 @@ private:
     void release_lane(Index lane);
     void drop_bucket(Index bucket);
     void settle(Index bucket);
+    void retire(Index bucket);
     bool waits_at(Index lane, Spot spot) const;
 
     // sessions.cc: sessions, slots, pools
@@ -440,16 +454,14 @@ private:
     void set_weights();
     bool settle_fields();
     void apply_policies(PolicyTable policies);
-    void rebuild_buckets(PolicyTable policies);
+    void count_anew(Index session);
     void review_sessions();
     void close_excess();
     void close_excess(Index bucket);
     void close_spent();
-    void refresh_routes();
     void relane_all();
     void move_ends();
     void restart_everything();
-    std::vector<Index> all_lanes() const;
     std::vector<Index> all_sessions() const;
     std::vector<Index> all_destinations() const;
 
@@ -537,6 +549,12 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::uint32_t era_ = 0;             // of lanes: so often something was configured that concerns all of them
+    std::uint32_t counted_anew_ = 0;    // the era in which lanes got other buckets
+    std::uint32_t sorted_anew_ = 0;     // the era since which items may belong to other lanes
+    Sweep bucket_sweep_;                // after a reload: limits may be others, or what is counted
+    Sweep destination_sweep_;           // after a reload: routes may be others
+    Sweep lane_sweep_;                  // all are to be looked at: for one of another era that is always so
     std::deque<Index> backlog_;         // lanes to be sorted or run; some may be gone
     Instant backlog_due_;               // no more of it is done before
     std::vector<Index> reheaded_;       // lanes whose head is another one now, with other hosts before it

@@ -85,7 +85,7 @@ BucketView Core::Impl::view(const policy::BucketKey& key) const {
     if (at == none) return view;
     const Bucket& bucket = buckets_[at];
     view.live = true;
-    view.limits = *bucket.limits;
+    view.limits = buckets_.limits(at);
     if (bucket.adapting != nullptr) view.limits_from += ", adapted";
     view.used = bucket.used;
     view.closing = bucket.closing;
@@ -102,7 +102,7 @@ std::optional<Core::Place> Core::Impl::each_bucket_from(
     Index at = from;
     for (std::uint32_t looked = 0; at < buckets_.end() && looked < places_max; ++looked) {
         const Index here = at++;
-        if (buckets_.contains(here) && !visit(view(buckets_[here].name))) break;
+        if (buckets_.contains(here) && !buckets_.is_retired(here) && !visit(view(buckets_[here].name))) break;
     }
     return at < buckets_.end() ? std::optional(at) : std::nullopt;
 }
@@ -227,6 +227,7 @@ void Core::Impl::explain_lanes(Index at, Explanation& explanation) const {
         LaneView view{std::string(names_.text(profiles_[row.name.profile].name.tenant)), row.name.priority, row.length, {}};
         for (const Index waiter : row.waiters) {
             const Spot spot = waiters_[waiter].bucket;
+            if (!is_gate(spot) && buckets_.is_retired(spot)) continue;  // it will be looked at before long
             view.waits_at.push_back(is_gate(spot) ? "the suspension " + suspensions_[gate_of(spot)].what->id : this->view(buckets_[spot].name).name());
         }
         explanation.lanes.push_back(std::move(view));

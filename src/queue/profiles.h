@@ -60,16 +60,17 @@ public:
     Profiles(const Profiles&) = delete;
     Profiles& operator=(const Profiles&) = delete;
 
-    // Which fields are told apart; `fields` numbers them. `pool_of` gives the pool of a transport. True when something is told apart now
-    // that was not before.
+    // Which fields are told apart; `fields` numbers them. True when something is told apart now that was not before.
+    bool configure(policy::FieldSet told_apart, const policy::FieldTable& fields) {
+        ++fields_known_;
+        return set_fields(told_apart, fields);
+    }
+    // Transports have other pools now.
     template <class PoolOf>
-    bool configure(policy::FieldSet told_apart, const policy::FieldTable& fields, PoolOf pool_of) {
-        const bool more = set_fields(told_apart, fields);
+    void find_pools(PoolOf pool_of) {
         for (Index at = 0; at < rows_.end(); ++at) {
             if (rows_.contains(at)) rows_[at].pool = pool_of(rows_[at].name.transport);
         }
-        ++fields_known_;
-        return more;
     }
 
     // Finds or makes it, held once. A new one has pool `pool_of(transport)`.

@@ -22,6 +22,7 @@ void Core::Impl::run_lane(Index lane) {
 }
 
 Core::Impl::Start Core::Impl::start_head(Index lane) {
+    catch_up(lane);
     const Index head = lanes_[lane].items.head;
     if (items_[head].deadline() <= now_) {
         // Its timer fires at this instant too; what lets the lane go on came before it.
@@ -403,15 +404,26 @@ void Core::Impl::settle(Index bucket) {
     if (buckets_[bucket].holders > 0 || buckets_[bucket].in_turn) return;
     const Index timer = timer_key(Timed::bucket, bucket);
     wheel_.cancel(timer);
+    if (buckets_.is_retired(bucket)) return retire(bucket);
     const Instant until = buckets_.remembers_until(bucket);
     if (!buckets_.collect(bucket, now_)) wheel_.add(timer, until);
 }
 
+void Core::Impl::retire(Index bucket) {
+    const Index heir = buckets_.bequeath(bucket);
+    buckets_.discard(bucket);
+    if (heir != none) settle(heir);
+}
+
 Index Core::Impl::lane_of(const LaneKey& key) {
     const Index found = lanes_.find(key);
-    if (found != none) return found;
+    if (found != none) {
+        catch_up(found);
+        return found;
+    }
     Lane lane;
     lane.name = key;
+    lane.era = era_;
     profiles_.hold(key.profile);
     const Index at = lanes_.add(std::move(lane));
     hold_lane_buckets(at);
@@ -541,10 +553,11 @@ void Core::Impl::evict_for(Index at, Index bucket) {
     }
 }
 
-// Something became free in a bucket: who waits there is served before handle() returns.
+// Something became free in a bucket: who waits there is served before handle() returns. Who waits at one that is retired will have a turn.
 void Core::Impl::offer(Index bucket) {
     Bucket& row = buckets_[bucket];
-    if (row.waiting.count == 0 || std::exchange(row.in_turn, true)) return;
+    if (row.waiting.count == 0 || row.in_turn || buckets_.is_retired(bucket)) return;
+    row.in_turn = true;
     to_serve_.push_back(bucket);
 }
 

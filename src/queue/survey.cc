@@ -89,7 +89,7 @@ Index Core::Impl::path_of(const Item& item) const {
 Lane Core::Impl::lane_for(const Item& item) const {
     Lane lane;
     const bool in_lane = item.state() == ItemState::ready && item.where != none && item.where != consult_line;
-    lane.name = in_lane && lanes_[item.where].unsorted == none ? lanes_[item.where].name : lane_key(item, path_of(item));
+    lane.name = in_lane && is_sorted(lanes_[item.where]) ? lanes_[item.where].name : lane_key(item, path_of(item));
     return lane;
 }
 

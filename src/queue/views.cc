@@ -22,7 +22,7 @@ Stats Core::Impl::stats() const {
     stats.conditions = buckets_.conditions().size();
     stats.suspensions = suspensions_.size();
     stats.routes = paths_.size();
-    stats.backlog = backlog_.size();
+    stats.backlog = backlog_size();
     stats.fresh_bytes = fresh_bytes_;
     return stats;
 }
@@ -266,6 +266,8 @@ void Core::Impl::audit_destinations() const {
 // that are closing, from its idle ones.
 bool Core::Impl::is_blocking(Spot bucket) const {
     if (is_gate(bucket)) return suspensions_[gate_of(bucket)].in_force || suspensions_[gate_of(bucket)].timer.is_set();
+    // After a reload it is so when it has had its turn.
+    if (bucket_sweep_.covers(bucket)) return true;
     // Whoever frees a session looks at the time then.
     const bool no_session = !buckets_.has_slot(bucket) && (buckets_[bucket].idle.empty() || buckets_[bucket].closing > 0);
     if (no_session) return true;
@@ -289,14 +291,17 @@ void Core::Impl::audit_lanes() const {
         }
         ASSERT(length == lane.length);
         ASSERT(length > 0 || lane.waiters.empty());
-        ASSERT(length == 0 || !lane.waiters.empty() || options_.disabled || lane.in_backlog);
-        ASSERT(lane.unsorted == none || (lane.in_backlog && !sorted));
+        ASSERT(length == 0 || !lane.waiters.empty() || options_.disabled || is_in_backlog(at));
+        ASSERT(lane.unsorted == none || (is_in_backlog(at) && !sorted));
+        ASSERT(lane.era == era_ || lane_sweep_.covers(at));
         ASSERT(!lane.in_backlog || std::find(backlog_.begin(), backlog_.end(), at) != backlog_.end());
-        if (!lane.waiters.empty() && sorted) audit_watch(lane);
+        if (!lane.waiters.empty() && sorted && !is_in_backlog(at)) audit_watch(lane);
         ASSERT(length > 0 || lane.sessions > 0);
         for (const Index waiter : lane.waiters) {
             ASSERT(waiters_[waiter].lane == at);
-            ASSERT(options_.disabled || is_blocking(waiters_[waiter].bucket));
+            const Spot spot = waiters_[waiter].bucket;
+            const bool is_retired = !is_gate(spot) && buckets_.is_retired(spot);
+            ASSERT(is_retired ? lane.era != era_ : options_.disabled || is_blocking(spot));
         }
         waiters += lane.waiters.size();
     }
@@ -307,7 +312,7 @@ void Core::Impl::audit_lanes() const {
 void Core::Impl::audit_watch(const Lane& lane) const {
     const Item& head = items_[lane.items.head];
     const Index path = is_under_way(head) ? progress_[head.progress].path : destinations_[lane.name.destination].path;
-    ASSERT(!buckets_.depends_on_candidate() || options_.disabled || lane.in_backlog || paths_[path].hops.size() <= 1 || paths_.is_watched(path));
+    ASSERT(!buckets_.depends_on_candidate() || options_.disabled || paths_[path].hops.size() <= 1 || paths_.is_watched(path));
 }
 
 void Core::Impl::audit_sessions() const {
@@ -344,6 +349,8 @@ void Core::Impl::audit_buckets() const {
         if (!buckets_.contains(at)) continue;
         const Bucket& bucket = buckets_[at];
         ASSERT(!bucket.in_turn);
+        ASSERT(buckets_.has_caught_up(at) || buckets_.is_retired(at) || bucket_sweep_.covers(at));
+        ASSERT(!buckets_.is_retired(at) || (bucket.used == 0 && (bucket.holders > 0 || bucket_sweep_.covers(at))));
         ASSERT(bucket.used == used[at] && bucket.closing == closing[at]);
         for (Index slot = bucket.idle.head; slot != none; slot = slots_[slot].idle.next) --idle[at];
         ASSERT(idle[at] == 0 && bucket.kept == kept[at]);
@@ -373,11 +380,12 @@ void Core::Impl::audit_conditions() const {
     const Conditions& conditions = buckets_.conditions();
     std::vector<std::uint32_t> obey(conditions.end());
     for (Index at = 0; at < buckets_.end(); ++at) {
-        if (!buckets_.contains(at)) continue;
+        if (!buckets_.contains(at) || buckets_.is_retired(at)) continue;
         const Bucket& bucket = buckets_[at];
         ASSERT(buckets_.is_settled(at));
         if (bucket.condition == none) continue;
-        ASSERT((bucket.adapting != nullptr || bucket.limits == &conditions[bucket.condition].what->limits) && conditions[bucket.condition].policy == bucket.name.policy);
+        const bool obeys = bucket.adapting != nullptr || bucket.limits == &conditions[bucket.condition].what->limits || !buckets_.has_caught_up(at);
+        ASSERT(obeys && conditions[bucket.condition].policy == bucket.name.policy);
         ++obey[bucket.condition];
     }
     for (Index at = 0; at < conditions.end(); ++at) {

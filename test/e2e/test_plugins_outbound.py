@@ -360,6 +360,7 @@ class Views(Plugins):
         self.submit("b@dst.test")
         item = self.engine.wait_event("deferred")[0]["item"]
         with Raw(self.engine.port) as link:
+            self.assertIn("STATUS", link.ask("EHLO client.test")[1].split("\n"))
             # On a busy machine the first views are empty: nobody is kept waiting for them.
             wait_for(lambda: link.ask("STATUS QUEUE STATS") == (211, '"0/0/1"'), "the right numbers")
             code, text = link.ask("STATUS QUEUE LIST")

@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import subprocess
+import unittest
 
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -79,6 +80,16 @@ def strace():
 def network_namespaces():
     import namespaces
     return _tool("ip") or namespaces.why_not()
+
+
+def plugins():
+    """Node, and what plugins and their host are made of."""
+    from plugin_home import node_modules
+    try:
+        node_modules()
+    except unittest.SkipTest as reason:
+        return str(reason)
+    return None
 
 
 def own_clock():
