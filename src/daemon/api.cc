@@ -69,7 +69,7 @@ Task<control::EngineStatus> Api::status() {
     const auto refusal = acceptance_.refusal();
     status.accepting = !refusal.has_value();
     status.why_not = refusal.value_or("");
-    status.resident_bytes = engine_.machinery_->pressure().resident_bytes();
+    status.resident_bytes = Pressure::resident_bytes();
     status.warnings = engine_.warnings_;
     std::function<queue::Stats(const queue::Core&)> question = [](const queue::Core& core) { return core.stats(); };
     status.queue = co_await ask<queue::Stats>(engine_.machinery_->core(), executor_, std::move(question));

@@ -563,7 +563,7 @@ void Core::Impl::offer(Index bucket) {
 
 void Core::Impl::serve_all() {
     do {
-        for (std::size_t i = 0; i < to_serve_.size(); ++i) {
+        for (std::size_t i = 0; i < to_serve_.size(); ++i) {  // NOLINT(modernize-loop-convert): it becomes longer
             const Index bucket = to_serve_[i];
             serve(bucket);
             buckets_[bucket].in_turn = false;

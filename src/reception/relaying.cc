@@ -29,7 +29,7 @@ std::optional<smtp::Reply> refuse_recipient(const Rules& rules, bool relaying, c
 std::string organisational_domain(std::string_view domain) {
     static constexpr std::array<std::string_view, 10> registers{
         "ac", "co", "com", "edu", "gov", "ltd", "net", "ne", "or", "org"};
-    const std::string lower = to_lower(domain);
+    std::string lower = to_lower(domain);
     const std::vector<std::string_view> labels = split(lower, '.');
     if (labels.size() <= 2) return lower;
     const std::string_view second = labels[labels.size() - 2];

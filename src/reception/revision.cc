@@ -28,7 +28,8 @@ Result<> revise_recipients(mail::Envelope& envelope, const std::vector<std::stri
         const auto same = [&](const mail::Recipient& one) { return one.address == recipient.address; };
         if (std::any_of(envelope.recipients.begin(), envelope.recipients.end(), same)) continue;
         const auto known = std::find_if(before.begin(), before.end(), same);
-        envelope.recipients.push_back(known != before.end() ? *known : std::move(recipient));
+        if (known != before.end()) recipient = *known;
+        envelope.recipients.push_back(std::move(recipient));
     }
     if (envelope.recipients.empty()) return fail(Errc::bad_input, "plugins left no recipient");
     return {};

@@ -41,8 +41,12 @@ void Transaction::replace_recipients(const std::vector<mail::Address>& addresses
         const auto same = [&](const mail::Recipient& one) { return one.address == address; };
         const auto found = std::find_if(before.begin(), before.end(), same);
         mail::Recipient recipient;
-        recipient.address = address;
-        add(found != before.end() ? *found : std::move(recipient));
+        if (found != before.end()) {
+            recipient = *found;
+        } else {
+            recipient.address = address;
+        }
+        add(std::move(recipient));
     }
 }
 
