@@ -35,7 +35,7 @@ std::string Judge::value_of(policy::Field field, const Session& session, std::ui
     using policy::Field;
     const queue::Admit& served = session.served;
     const queue::Candidate& candidate = session.route->candidates[at];
-    const std::string ip(queue::ip_of(candidate.remote));
+    std::string ip(queue::ip_of(candidate.remote));
     switch (field) {
         case Field::tenantid: return served.tenant;
         case Field::jobid: return served.job;
