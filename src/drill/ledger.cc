@@ -311,8 +311,8 @@ void Ledger::record(const event::Bounced& fact) {
 }
 
 void Ledger::record(const event::Expired& fact) {
-    event::Bounced same{fact, fact.dsn};
-    record(same);
+    const event::ItemFact& about = fact;
+    record(event::Bounced{about, fact.dsn});
 }
 
 void Ledger::record(const event::Removed& fact) {

@@ -122,7 +122,7 @@ Task<> SocketListener::run(OnAccept on_accept) {
         // The clients stay in the backlog; asking again at once would only spin (DoS-8).
         pause_.expires_after(pause_without_descriptors);
         auto pausing = pause_.async_wait(as_values);
-        const auto [interrupted] = co_await std::move(pausing);  // NOLINT(performance-move-const-arg): Asio takes no other
+        const auto [interrupted] = co_await std::move(pausing);
         if (interrupted) break;
     }
 }

@@ -96,7 +96,7 @@ Task<Result<>> PipeStream::wait(Timer& timer) {
     if (cancellation.cancelled() != boost::asio::cancellation_type::none) co_return stop(Errc::cancelled);
     timer.expires_at(deadline_);
     auto waiting = timer.async_wait(as_values);
-    co_await std::move(waiting);  // NOLINT(performance-move-const-arg): Asio takes no other
+    co_await std::move(waiting);
     co_return Result<>();
 }
 
