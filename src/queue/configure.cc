@@ -205,6 +205,7 @@ void Core::Impl::restart_everything() {
         if (!destinations_[at].unrouted.empty()) resolve(at);
     }
     look_at_everything();
+    watch_ended_gates();
     ask_plugins();
 }
 

@@ -438,6 +438,7 @@ private:
     void tend_gate(Index gate);
     void let_lanes_go_on(Index gate);
     void watch_gate(Index gate, bool soon);
+    void watch_ended_gates();
     void begin();
     void apply_suspensions();
 

@@ -346,6 +346,29 @@ TEST_F(RunTime, ASuspensionOutlastsDisabling) {
     EXPECT_EQ(world->core.stats().suspensions, 0U);
 }
 
+// Its lane is not the first to have a turn afterwards.
+TEST_F(RunTime, ASuspensionLiftedWhileDisabledHoldsNobodyAfterwards) {
+    set(suspension("{recipientdomain: y.test}"));
+    for (const char* domain : {"x.test", "y.test"}) {
+        mail(1, domain);
+        world->resolve(domain);
+    }
+    ASSERT_EQ(count_started(), 1U);
+    Options off;
+    off.disabled = true;
+    off.lanes_at_once = 1;
+    world->tell(Configure{off});
+    lift();
+    world->pass(second);
+    Options on = off;
+    on.disabled = false;
+    world->tell(Configure{on});
+    world->core.audit();
+    world->pass(second);
+    EXPECT_EQ(count_started(), 1U);
+    EXPECT_EQ(world->core.stats().suspensions, 0U);
+}
+
 TEST_F(RunTime, TellsWhatASuspensionWouldStop) {
     start(options(1));
     mail(100);

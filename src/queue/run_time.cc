@@ -144,6 +144,14 @@ void Core::Impl::watch_gate(Index at, bool soon) {
     if (change) wheel_.add(timer, *change);
 }
 
+// Those that ended while nothing was allowed to start were not watched.
+void Core::Impl::watch_ended_gates() {
+    for (Index at = 0; at < suspensions_.end(); ++at) {
+        if (!suspensions_.contains(at) || suspensions_[at].in_force) continue;
+        if (suspensions_[at].ended || suspensions_[at].waiting.count > 0) watch_gate(at, true);
+    }
+}
+
 // What depends on the time at which the core begins.
 void Core::Impl::begin() {
     began_ = true;
