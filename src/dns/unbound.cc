@@ -260,7 +260,7 @@ void UnboundContext::cancel(int number) {
 Task<> UnboundContext::serve() {
     co_await boost::asio::this_coro::throw_if_cancelled(false);
     while (usable_ && !stopping_) {
-        const auto [error] = co_await answers_.async_wait(answers_.wait_read, net::as_values);
+        const auto [error] = co_await answers_.async_wait(boost::asio::posix::descriptor_base::wait_read, net::as_values);
         if (error || stopping_) co_return;
         usable_ = check(ub_process(context_), "read its answers");
     }

@@ -43,6 +43,7 @@ Task<> back_pressure(async::Executor executor) {
     bool done = false;
     group.spawn(write_much(*left, 1000, done));
     const std::string head = co_await read_exactly(*right, 500);
+    EXPECT_EQ(head.size(), 500U);
     EXPECT_FALSE(done);
     const std::string tail = co_await read_exactly(*right, 500);
     EXPECT_EQ(tail.size(), 500U);

@@ -48,7 +48,7 @@ std::vector<Good> good_headers() {
          "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"},
         {v2(0x21, 0x11, v4_body), "192.0.2.1:56324", "192.0.2.2:25"},
         {v2(0x21, 0x21, v6_body), "[2001:db8::1]:56324", "[2001:db8::2]:25"},
-        {v2(0x21, 0x11, v4_body + "\x04\x00\x03" + "abc"s), "192.0.2.1:56324", "192.0.2.2:25"},
+        {v2(0x21, 0x11, v4_body + "\x04\x00\x03"s + "abc"), "192.0.2.1:56324", "192.0.2.2:25"},
         {v2(0x20, 0x00, ""), nullptr, nullptr},
         {v2(0x20, 0x11, v4_body), nullptr, nullptr},
         {v2(0x20, 0x77, "x"), nullptr, nullptr},

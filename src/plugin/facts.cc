@@ -119,8 +119,7 @@ std::string text_member(const object& from, std::string_view key) {
 Duration seconds_member(const object& from, std::string_view key) {
     const boost::json::value* value = from.if_contains(key);
     if (value == nullptr || !value->is_number()) return Duration(0);
-    const double seconds = value->to_number<double>();
-    return Duration(std::llround(std::clamp(seconds, 0.0, seconds_max) * 1000));
+    return Duration(std::llround(std::clamp(real_of(*value), 0.0, seconds_max) * 1000));
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -34,10 +35,11 @@ inline std::uint64_t number_of(const boost::json::object& object, std::string_vi
     return value != nullptr ? whole_of(*value) : 0;
 }
 
+// Of a number without a value, which `0e999` is to the parser, 0 as well.
 inline double real_of(const boost::json::value& value) {
     boost::system::error_code error;
     const double number = value.is_number() ? value.to_number<double>(error) : 0;
-    return error ? 0 : number;
+    return error || std::isnan(number) ? 0 : number;
 }
 
 inline bool is_true(const boost::json::object& object, std::string_view key) {

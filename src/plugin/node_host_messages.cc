@@ -152,7 +152,7 @@ JavaScriptListenersPtr NodeHost::read_listeners(const boost::json::object& messa
             if (!place.is_array() || place.get_array().size() != 2) continue;
             const auto& pair = place.get_array();
             if (!pair[0].is_number() || !pair[1].is_number()) continue;
-            listeners->places[std::string(hook)].push_back({pair[0].to_number<double>(), pair[1].to_number<double>()});
+            listeners->places[std::string(hook)].push_back({real_of(pair[0]), real_of(pair[1])});
         }
     }
     return listeners;
