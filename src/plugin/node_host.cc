@@ -63,7 +63,7 @@ NodeHost::NodeHost(
       directory_(settings.directory),
       javascript_(settings.javascript_plugins),
       native_([&] {
-          std::vector<std::string> names = config::native_plugin_names(settings.directory);
+          std::vector<std::string> names = config::native_plugin_names(settings.directory, settings.plugin_host.instead);
           for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
           return names;
       }()),

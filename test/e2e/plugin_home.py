@@ -14,6 +14,7 @@ HOST = ROOT / "plugin-host"
 PLUGINS = {
     "Haraka": "3.3.4", "haraka-plugin-accounting-files": "0.7.0", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-limit": "1.3.2",
     "haraka-plugin-qmail-deliverable": "1.4.0", "haraka-plugin-recipient-routes": "1.4.0", "haraka-plugin-redis": "2.1.0",
+    "haraka-plugin-relay": "1.0.2",
     # The last one for the addresses that Haraka had before 3.2.
     "limit-of-old": "npm:haraka-plugin-limit@1.2.7",
     # What accounting-files was written for; newer ones are no CommonJS.
