@@ -34,8 +34,11 @@ std::vector<Blame::Resting> Blame::resting(Time now) const {
 
 // Those that have behaved for long enough are forgotten on the way.
 Blame::Case& Blame::case_of(std::string_view plugin, std::string_view hook, Time now) {
-    for (Case& one : cases_) std::erase_if(one.ends, [now](Time end) { return now - end > window; });
-    std::erase_if(cases_, [now](const Case& one) { return one.ends.empty() && (one.last_rest == 0ms || now >= one.until + window); });
+    for (Case& one : cases_)
+        std::erase_if(one.ends, [now](Time end) { return now - end > window; });
+    std::erase_if(cases_, [now](const Case& one) {
+        return one.ends.empty() && (one.last_rest == 0ms || now >= one.until + window);
+    });
     const auto is_it = [&](const Case& one) { return one.plugin == plugin && one.hook == hook; };
     const auto found = std::find_if(cases_.begin(), cases_.end(), is_it);
     if (found != cases_.end()) return *found;

@@ -11,8 +11,9 @@ namespace sluice::plugin {
 
 // Which hooks are passed over because plugin hosts ended by them again and again.
 //
-// A hook by which `ends` hosts ended within ten minutes rests for `rest`. One host more that ends by it within ten minutes
-// after that, and it rests at once, twice as long, ten minutes at most. Value; the clock is the caller's.
+// A hook by which `ends` hosts ended within ten minutes rests for `rest`. One host more that ends by it
+// within ten minutes after that, and it rests at once, twice as long, ten minutes at most. Value; the clock
+// is the caller's.
 class Blame {
 public:
     using Time = std::chrono::steady_clock::time_point;

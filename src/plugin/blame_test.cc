@@ -11,7 +11,9 @@ constexpr Blame::Limits three{3, 30s};
 
 class BlameTest : public testing::Test {
 protected:
-    bool ended(std::chrono::seconds at, const char* hook = "get_mx") { return blame_.ended("a", hook, three, start_ + at); }
+    bool ended(std::chrono::seconds at, const char* hook = "get_mx") {
+        return blame_.ended("a", hook, three, start_ + at);
+    }
     std::size_t resting(std::chrono::seconds at) const { return blame_.resting(start_ + at).size(); }
 
     Blame blame_;
@@ -33,7 +35,8 @@ TEST_F(BlameTest, AHookRestsAfterItsThirdHostAndComesBack) {
 }
 
 TEST_F(BlameTest, OneMoreSoonAfterARestIsTwiceAsLongUpToTenMinutes) {
-    for (const auto at : {0s, 1s, 2s}) ended(at);
+    for (const auto at : {0s, 1s, 2s})
+        ended(at);
     std::chrono::seconds at = 2s;
     for (const auto rest : {30s, 60s, 120s, 240s, 480s, 600s, 600s}) {
         EXPECT_EQ(blame_.resting(start_ + at).at(0).until, start_ + at + rest);
@@ -53,11 +56,13 @@ TEST_F(BlameTest, WhoBehavesForTenMinutesStartsAgain) {
 }
 
 TEST_F(BlameTest, OtherVersionsAreNotBlamedForTheseAndNoLimitBlamesNobody) {
-    for (const auto at : {0s, 1s, 2s}) ended(at);
+    for (const auto at : {0s, 1s, 2s})
+        ended(at);
     blame_.forget();
     EXPECT_EQ(resting(3s), 0U);
     EXPECT_FALSE(ended(4s));
-    for (int i = 0; i < 9; ++i) EXPECT_FALSE(blame_.ended("b", "x", {0, 30s}, start_));
+    for (int i = 0; i < 9; ++i)
+        EXPECT_FALSE(blame_.ended("b", "x", {0, 30s}, start_));
 }
 
 }  // namespace
