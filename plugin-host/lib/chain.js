@@ -1,9 +1,12 @@
 'use strict'
 // Runs the plugins of a hook one after the other.
 
+const { performance } = require('node:perf_hooks')
 const constants = require('haraka-constants')
 const { textOf } = require('./logger')
 
+// Who is over a budget again and again is no more heard than one who does not answer in time, and nobody waits for it.
+const PASSED_OVER = Object.freeze({ timedOut: true, passedOver: true })
 const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
@@ -13,11 +16,13 @@ const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisco
 async function runHook(registry, logger, hook, object, params, rules = {}) {
     for (const listener of registry.of(hook, rules.span)) {
         if (isSkipped(object, listener.plugin.name)) continue
-        const answer = await ask(listener, logger, hook, object, params)
-        if (object.heard) object.heard(listener.plugin.name)
+        const began = registry.witness && performance.now()
+        const answer = listener.meter.standing.rests() ? PASSED_OVER : await ask(listener, logger, hook, object, params)
+        if (registry.witness) registry.witness(hook, listener, answer, performance.now() - began)
+        if (object.heard && !answer.passedOver) object.heard(listener.plugin.name)
         if (answer.timedOut || answer.failed) {
             if (rules[answer.timedOut ? 'timeout' : 'failure'] !== 'denysoft') continue
-            const msg = answer.timedOut ? 'plugin timeout' : 'plugin failure'
+            const msg = answer.passedOver ? 'plugin passed over' : answer.timedOut ? 'plugin timeout' : 'plugin failure'
             return { ...answer, code: constants.denysoft, msg, plugin: listener.plugin.name }
         }
         if (answer.code === constants.cont || rules.all) continue

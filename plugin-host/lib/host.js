@@ -8,6 +8,7 @@ const constants = require('haraka-constants')
 const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
+const { replyOf } = require('./connection')
 const { Sessions } = require('./inbound')
 const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
@@ -25,7 +26,8 @@ class Host {
     // `descriptor` is where the lookout's notes go.
     constructor(wire, descriptor) {
         this.wire = wire
-        this.metrics = new Metrics((message) => wire.send(message), new Lookout(descriptor))
+        const warn = (plugin, text) => this.logger.log(this.logger.LOGWARN, [text], { origin: plugin })
+        this.metrics = new Metrics((message) => wire.send(message), new Lookout(descriptor), warn)
         this.requests = new Requests(wire)
         this.reads = new Map() // request -> stream
         this.lastRead = 0
@@ -67,16 +69,29 @@ class Host {
         this.core = coreModules(this)
         this.registry = new Registry(this)
         this.registry.order = hello.order || []
+        this.rehearsal = hello.rehearsal // { name }: what clients are called there, without asking DNS
+        if (hello.rehearsal) this.registry.witness = this.logHook.witness = (...heard) => this.bearWitness(...heard)
+        this.metrics.budgets.configure(hello.budgets, hello.resting)
         // Packages use them without asking.
         Object.assign(globalThis, CONSTANTS, { server: this.server })
         this.metrics.start()
         install(this.requests, (file) => this.metrics.ownerOf(file))
         await this.registry.loadAll(hello.native, hello.only)
         const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
-        if (begun.code !== constants.cont && begun.code !== constants.ok) {
-            this.logger.logcrit(`${begun.plugin} refuses to start: ${textOf(begun.msg)}`)
-        }
+        if (begun.code !== constants.cont && begun.code !== constants.ok) this.refuse(begun)
         this.wire.send(this.ready())
+    }
+
+    // A plugin does not want to start, which ends a Haraka. Here it is one that does not load.
+    refuse({ plugin, code, msg }) {
+        const why = msg ? `: ${replyOf(msg, 0).lines.join(' ')}` : ''
+        this.registry.leaveOut(plugin, { reason: `init_master answered ${constants.translate(code)}${why} (${this.metrics.homeOf(plugin)})` })
+    }
+
+    // In rehearsals: what each listener answered.
+    bearWitness(hook, { plugin }, { code, msg, timedOut, failed }, ms) {
+        const said = timedOut ? 'timeout' : failed ? 'failure' : constants.translate(code)
+        this.wire.send({ t: 'heard', hook, plugin: plugin.name, said, text: replyOf(msg, 0).lines, ms: Math.round(ms * 10) / 10 })
     }
 
     ready() {

@@ -55,7 +55,7 @@ async function opening(host, connection) {
     const found = refusedAtOnce(named)
     if (isDenied(found)) return found
     const { remote } = connection
-    remote.host = named.code === constants.ok ? utils.sanitize(String(named.msg || '')) || 'Unknown' : await nameOf(remote.ip)
+    remote.host = named.code === constants.ok ? utils.sanitize(String(named.msg || '')) || 'Unknown' : host.rehearsal?.name || await nameOf(remote.ip)
     remote.info = remote.info || remote.host
     connection.results.add({ name: 'remote' }, remote)
     return refusedAtOnce(await runHook(registry, logger, 'connect', connection, undefined, DECIDES))
@@ -150,6 +150,16 @@ async function rcpt(host, connection, told) {
 
 const plain = (hook, rules = DECIDES) => async (host, connection) =>
     verdict(await runHook(host.registry, host.logger, hook, connection, undefined, rules))
+
+// One hook, in rehearsals.
+const single = async ({ registry, logger }, connection, { hook, params }) =>
+    verdict(await runHook(registry, logger, hook, connection, params, DECIDES))
+
+// Who wants to leave is let go, whatever plugins say.
+async function quit(host, connection) {
+    const { what, ...found } = await plain('quit', HEARS)(host, connection)
+    return isDenied({ what }) ? { by: found.by, text: found.text, what: 'ok' } : { what, ...found }
+}
 
 // All that is asked about a complete message, from data_post to who takes it.
 async function content(host, connection, told) {
@@ -299,9 +309,9 @@ async function left(host, connection) {
 }
 
 const SESSION_POINTS = {
-    opening, hello, command, mail, rcpt, content, queued, reset, left,
-    data: plain('data'), oversize: plain('max_data_exceeded'), vrfy: plain('vrfy'), noop: plain('noop'),
-    quit: plain('quit'), rset: plain('rset', HEARS),
+    opening, hello, command, mail, rcpt, content, queued, reset, left, single,
+    data: plain('data'), oversize: plain('max_data_exceeded'), vrfy: plain('vrfy', HEARS),
+    noop: plain('noop', HEARS), quit, rset: plain('rset', HEARS),
 }
 
 const failure = () => ({ what: 'denysoft', code: 451, text: ['Plugins failed; please try again later'] })

@@ -56,24 +56,38 @@ class LogHook {
 
     step(listeners, at, item, done) {
         if (at === listeners.length) return done(false)
-        const { plugin, method } = listeners[at]
+        const { plugin, method, meter } = listeners[at]
+        if (meter.standing.rests()) return this.step(listeners, at + 1, item, done)
+        const call = meter.begin()
+        const began = this.witness && performance.now()
+        let inside = true
+        // Those who are asked next are asked from within: what they take is not this plugin's.
+        const leave = () => {
+            if (inside) call.left()
+            inside = false
+        }
         let answered = false
-        const next = (code) => {
+        const next = (code, how) => {
             if (answered) return
             answered = true
             clearTimeout(timer)
+            leave()
+            call.ended(how)
+            if (this.witness) this.witness('log', listeners[at], { code: code || constants.cont }, performance.now() - began)
             if ((code || constants.cont) === constants.cont) this.step(listeners, at + 1, item, done)
             else done(true)
         }
-        const timer = setTimeout(next, PATIENCE_MS)
+        const timer = setTimeout(() => next(constants.cont, 'timeouts'), PATIENCE_MS)
         timer.unref()
+        const failed = () => next(constants.cont, 'failures')
         this.inside = true
         try {
-            const result = plugin[method].call(plugin, next, this.logger, item)
-            if (result && typeof result.then === 'function') result.then(undefined, () => next())
+            const result = plugin[method].call(plugin, (code) => next(code), this.logger, item)
+            if (result && typeof result.then === 'function') result.then(undefined, failed)
         } catch {
-            next()
+            failed()
         } finally {
+            leave()
             this.inside = false
         }
     }

@@ -3,12 +3,14 @@
 //
 // `ms` is the time until the answer; `busy_ms` the part of it in which the plugin's own code ran without giving way, which
 // is its CPU time unless it blocks. Heap is sampled by V8: what is still alive, by the plugin whose code allocated it.
+// What plugins may cost: budgets.js.
 
 const fs = require('node:fs')
 const inspector = require('node:inspector')
 const path = require('node:path')
 const { performance } = require('node:perf_hooks')
 const util = require('node:util')
+const { Budgets } = require('./budgets')
 
 const REPORT_EVERY_MS = 1000
 const HEAP_SAMPLE_BYTES = 256 * 1024
@@ -21,8 +23,10 @@ const TIMERS = 'timers'
 class Meter {
     constructor(metrics, plugin, hook) {
         Object.assign(this, { metrics, plugin, hook, calls: 0, ms: 0, busyMs: 0, maxMs: 0, timeouts: 0, failures: 0 })
+        Object.assign(this, { over: 0, passed: 0 })
         this.number = metrics.lookout.name(plugin, hook)
         this.changed = false
+        this.standing = metrics.budgets.open(this)
     }
 
     begin() {
@@ -42,22 +46,34 @@ class Meter {
 
     row() {
         const ms = (time) => Math.round(time * 1000) / 1000
-        return [this.plugin, this.hook, this.calls, ms(this.ms), ms(this.busyMs), ms(this.maxMs), this.timeouts, this.failures]
+        return [
+            this.plugin, this.hook, this.calls, ms(this.ms), ms(this.busyMs), ms(this.maxMs), this.timeouts, this.failures, this.over,
+            this.passed,
+        ]
     }
 }
 
 class Call {
     constructor(meter) {
+        const { metrics } = meter
         this.meter = meter
-        this.before = meter.metrics.lookout.enter(meter.number)
+        this.before = metrics.lookout.enter(meter.number)
+        this.others = metrics.within
+        metrics.within = 0
         this.began = performance.now()
         this.open = true
     }
 
     // The plugin's code has returned; the answer may come later.
     left() {
-        this.meter.busyMs += performance.now() - this.began
-        this.meter.metrics.lookout.leave(this.before)
+        const { metrics, standing } = this.meter
+        const ran = performance.now() - this.began
+        // What it logs may be shown to other plugins on the way: that is theirs.
+        const own = ran - metrics.within
+        metrics.within = this.others + ran
+        metrics.lookout.leave(this.before)
+        this.meter.busyMs += own
+        standing.ranFor(own)
     }
 
     // `how`: nothing, 'timeouts' or 'failures'. The first time counts.
@@ -75,15 +91,18 @@ class Call {
 }
 
 class Metrics {
-    // `send` takes messages for the engine.
-    constructor(send, lookout) {
+    // `send` takes messages for the engine, `tell` a plugin's name and a sentence about it.
+    constructor(send, lookout, tell) {
         this.send = send
         this.lookout = lookout
+        this.budgets = new Budgets(tell, (plugin) => this.homeOf(plugin))
         this.meters = new Map()
+        this.methods = new Map() // "plugin\0method" -> hook
         this.homes = [] // [{ plugin, home }]
+        this.within = 0 // ms of calls that were made and left within the one that runs
         this.turns = 0
-        this.heapBytes = 0
-        this.heap = {}
+        this.heap = {} // octets by plugin
+        this.heapHooks = {} // and the hook that most of them come from
     }
 
     start() {
@@ -97,7 +116,8 @@ class Metrics {
         setInterval(() => this.report(), REPORT_EVERY_MS).unref()
     }
 
-    meter(plugin, hook) {
+    meter(plugin, hook, method) {
+        if (method) this.methods.set(`${plugin}\0${method}`, hook)
         const key = `${plugin}\0${hook}`
         let meter = this.meters.get(key)
         if (!meter) this.meters.set(key, meter = new Meter(this, plugin, hook))
@@ -108,6 +128,11 @@ class Metrics {
     own(plugin, home) {
         // Node knows packages by where they really are.
         for (const place of new Set([home, fs.realpathSync(home)])) this.homes.push({ plugin, home: place })
+    }
+
+    // The file or folder of a plugin.
+    homeOf(plugin) {
+        return this.homes.find((one) => one.plugin === plugin)?.home
     }
 
     ownerOf(url) {
@@ -139,28 +164,50 @@ class Metrics {
             rows.push(meter.row())
         }
         const used = process.memoryUsage().heapUsed
-        const look = this.turns++ % SMALL_HEAP_EVERY === 0 || used > HEAP_BYTES_SMALL
+        const small = Math.min(HEAP_BYTES_SMALL, this.budgets.heapBytes)
+        const look = this.turns++ % SMALL_HEAP_EVERY === 0 || used > small
         if (look) this.lookAtHeap()
         if (rows.length === 0 && !look) return
         const { user, system } = process.cpuUsage()
-        this.send({ t: 'metrics', rows, heap_bytes: used, heap: this.heap, cpu_ms: Math.round((user + system) / 1000) })
+        this.send({
+            t: 'metrics', rows, heap_bytes: used, heap: this.heap, heap_hooks: this.heapHooks, resting: this.budgets.restingNow(),
+            cpu_ms: Math.round((user + system) / 1000),
+        })
     }
 
-    // Live octets by the innermost plugin on the stack that allocated them.
+    // Live octets by the innermost plugin on the stack that allocated them, and the first of its methods there that is a hook.
     lookAtHeap() {
         if (!this.session) return
         const heap = {}
-        const walk = (node, owner) => {
-            const own = this.ownerOf(node.callFrame.url) || owner
-            if (own && node.selfSize > 0) heap[own] = (heap[own] || 0) + node.selfSize
-            for (const child of node.children) walk(child, own)
+        const hooks = {}
+        const add = (sums, key, size) => { sums[key] = (sums[key] || 0) + size }
+        const walk = (node, owner, hook) => {
+            const own = this.ownerOf(node.callFrame.url)
+            if (own && own !== owner) [owner, hook] = [own, undefined]
+            if (own && !hook) hook = this.hookOf(own, node.callFrame.functionName)
+            if (owner && node.selfSize > 0) {
+                add(heap, owner, node.selfSize)
+                if (hook) add(hooks[owner] ||= {}, hook, node.selfSize)
+            }
+            for (const child of node.children) walk(child, owner, hook)
         }
         this.session.post('HeapProfiler.getSamplingProfile', (error, answer) => {
             if (error) return
-            walk(answer.profile.head, undefined)
+            walk(answer.profile.head)
             this.heap = heap
+            this.heapHooks = Object.fromEntries(Object.entries(hooks).map(([plugin, sums]) => [plugin, largestOf(sums)]))
+            this.budgets.seeHeap(heap, this.heapHooks)
         })
     }
+
+    // V8 calls it `exports.hook_get_mx` where that is how it was assigned.
+    hookOf(plugin, functionName) {
+        return this.methods.get(`${plugin}\0${functionName.slice(functionName.lastIndexOf('.') + 1)}`)
+    }
+}
+
+function largestOf(sums) {
+    return Object.keys(sums).reduce((most, key) => (sums[key] > sums[most] ? key : most))
 }
 
 module.exports = { Metrics }

@@ -58,15 +58,20 @@ class Registry {
             this.plugins.push(plugin)
             await plugin.start()
         } catch (error) {
-            this.plugins = this.plugins.filter((plugin) => plugin.name !== name)
-            for (const [hook, list] of this.listeners) {
-                this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
-            }
             const absent = error instanceof PluginNotFound
-            const list = installed && !this.ignoreBroken ? this.broken : this.failed
             const trouble = absent ? {} : { sentence: sentenceOf(error), ...placeOf(error, [this.runtime.directory]) }
-            list.push({ name, reason: absent ? error.message : String(error.stack || error), ...trouble })
+            this.leaveOut(name, { reason: absent ? error.message : String(error.stack || error), ...trouble }, installed)
         }
+    }
+
+    // `trouble`: reason, and perhaps sentence, file and line.
+    leaveOut(name, trouble, installed = true) {
+        this.plugins = this.plugins.filter((plugin) => plugin.name !== name)
+        for (const [hook, list] of this.listeners) {
+            this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
+        }
+        const list = installed && !this.ignoreBroken ? this.broken : this.failed
+        list.push({ name, ...trouble })
     }
 
     compile(listed) {
@@ -91,7 +96,7 @@ class Registry {
     }
 
     add(hook, { plugin, method, priority }) {
-        const listener = { plugin, method, priority, meter: this.runtime.metrics.meter(plugin.name, hook) }
+        const listener = { plugin, method, priority, meter: this.runtime.metrics.meter(plugin.name, hook, method) }
         const list = this.listeners.get(hook) || []
         const place = list.findIndex((other) => other.priority > listener.priority)
         list.splice(place === -1 ? list.length : place, 0, listener)

@@ -1,16 +1,19 @@
 'use strict'
-// Plays the engine for one plugin: loads it in a host of its own and puts hooks to it, with made-up mail.
+// Plays the engine for one plugin: loads it in a host of its own and puts hooks to it, with made-up mail and a made-up client.
 
 const { spawn } = require('node:child_process')
 const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
+const { Dialogue, SESSION_HOOKS } = require('./dialogue')
 const { Wire } = require('./wire')
 
-const MESSAGE = 'From: <sender@here.test>\r\nTo: <recipient@there.test>\r\nSubject: a rehearsal\r\n\r\nHello.\r\n'
+const MESSAGE = 'Date: Sun, 22 Nov 2026 12:00:00 +0000\r\nMessage-Id: <rehearsal@here.test>\r\nFrom: <sender@here.test>\r\nTo: <recipient@there.test>\r\nSubject: a rehearsal\r\n\r\nHello.\r\n'
 const POINT_OF = { send_email: 'attempt', get_mx: 'attempt', deferred: 'deferred', bounce: 'bounce', delivered: 'delivered' }
-// Neither put to plugins here nor missed.
-const BY_THE_HOST = ['init_master', 'deny']
+// Not put to plugins here, nor missed.
+const BY_THE_HOST = ['init_master', 'init_child']
+const REHEARSED = [...Object.keys(POINT_OF), ...SESSION_HOOKS, 'log']
+const LINE = { t: 'line', level: 6, session: 'REHEARSAL', origin: 'core', text: 'a line of the log' }
 const PEER = { ip: '192.0.2.25', port: 25 }
 // Beyond what plugins may take.
 const GRACE_MS = 5000
@@ -23,8 +26,11 @@ class Rehearsal {
     // `instance`: its directory. `config`: texts of files, in place of the instance's. `engine`: answers what plugins ask of
     // the engine; gets { method, path, query, body }, returns [status, body].
     constructor({ instance, name, addresses = 'auto', config, engine, message = MESSAGE }) {
-        Object.assign(this, { instance: path.resolve(instance), name, addresses, engine, message })
+        Object.assign(this, { instance: path.resolve(instance), name, addresses, engine, message: wireForm(message) })
         this.logs = []
+        this.witnessed = []
+        this.octets = new Map() // by question
+        this.sessions = 0
         this.rows = new Map()
         this.waiting = new Map()
         this.asked = 0
@@ -41,8 +47,12 @@ class Rehearsal {
         this.ended = new Promise((resolve) => this.child.on('exit', (code, signal) => resolve(signal || `exit code ${code}`)))
         this.wire = new Wire(this.child.stdio[3])
         this.wire.on('message', (message) => this.take(message))
+        this.wire.on('octets', (id, octets) => this.octets.set(id, Buffer.concat([this.octets.get(id) || Buffer.alloc(0), octets])))
         this.child.stdio[4].on('data', (data) => this.takeNotes(data))
-        this.wire.send({ t: 'hello', directory: this.directory, native: [], addresses: this.addresses, log_level: 9, only: [this.name] })
+        this.wire.send({
+            t: 'hello', directory: this.directory, native: [], addresses: this.addresses, log_level: 9, only: [this.name],
+            rehearsal: { name: 'client.here.test' },
+        })
         this.ready = await this.inTime(new Promise((resolve) => { this.onReady = resolve }), START_MS, 'loading')
         const [trouble] = [...this.ready.broken, ...this.ready.failed]
         if (!trouble) return this.ready
@@ -54,26 +64,64 @@ class Rehearsal {
     // The plugin's hooks, with method and priority: those that can be put to it here, and the others.
     hooks() {
         const all = Object.entries(this.ready.roster.hooks)
-        const able = all.filter(([hook]) => POINT_OF[hook])
-        const others = all.map(([hook]) => hook).filter((hook) => !POINT_OF[hook] && !BY_THE_HOST.includes(hook))
+        const able = all.filter(([hook]) => REHEARSED.includes(hook))
+        const others = all.map(([hook]) => hook).filter((hook) => !REHEARSED.includes(hook) && !BY_THE_HOST.includes(hook))
         return { able: Object.fromEntries(able), others }
     }
 
-    // The answer as the engine would get it, with `ms` and the plugin's own log lines.
+    // The answer as the engine would get it, with `ms` and the plugin's own log lines. Of a hook of mail in: the step of a
+    // session in which it was asked; `item` are the options of dialogue() then.
     async ask(hook, item = {}, told = {}) {
         const point = POINT_OF[hook]
-        if (!point) throw new RehearsalError(`${hook} cannot be rehearsed; one of ${Object.keys(POINT_OF).join(', ')} is expected`)
+        if (SESSION_HOOKS.includes(hook)) return this.stepOf(hook, item)
+        if (!point) throw new RehearsalError(`${hook} cannot be rehearsed; one of ${REHEARSED.join(', ')} is expected`)
         const given = itemOf(item, told, point)
+        const { image, octets: _, heard: __, ...decided } = await this.put({ t: 'hook', point, item: given, ...toldOf(point, given, told) }, hook)
+        const notes = image ? JSON.parse(image) : {}
+        return { ...decided, notes: notes.notes }
+    }
+
+    async stepOf(hook, options) {
+        const steps = await this.dialogue(options, hook)
+        const found = steps.find(({ hooks }) => hooks.some((one) => one.hook === hook))
+        if (found) return found
+        const refused = steps.find(({ refusal }) => refusal)
+        const why = refused ? `the client is refused before: ${refused.refusal} (${refused.point})` : `${this.name} has no such hook, or it is not its turn`
+        throw new RehearsalError(`${hook} is not reached: ${why}`)
+    }
+
+    // A client's session from its connection to its end, or up to `last`: the points at which the plugin has hooks. Resolves
+    // to its steps: { point, hooks: [{ hook, said, text, ms }], what, refusal, changed, content, ... }. Options: dialogue.js.
+    async dialogue(options = {}, last = undefined) {
+        const message = options.message === undefined ? this.message : wireForm(options.message)
+        const put = async (point, told) => {
+            const answer = await this.put({ t: 'session', point, ...told }, point, message)
+            return { ...answer, ...(answer.octets && { content: contentOf(answer, message) }), octets: undefined }
+        }
+        const hooks = Object.keys(this.ready.roster.hooks)
+        const dialogue = new Dialogue(++this.sessions, hooks, { ...options, message }, put)
+        return dialogue.run(last)
+    }
+
+    // Shows it a line of the log; resolves to what it answered.
+    async showLine() {
+        const heard = new Promise((resolve) => { this.onLine = resolve })
+        this.wire.send(LINE)
+        return this.inTime(heard, GRACE_MS * 2, 'log')
+    }
+
+    async put(question, what, message = this.message) {
         const id = ++this.asked
-        const logged = this.logs.length
+        const [logged, witnessed] = [this.logs.length, this.witnessed.length]
         const began = performance.now()
         const answered = new Promise((resolve) => this.waiting.set(id, resolve))
-        this.wire.send({ t: 'hook', id, point, item: given, ...toldOf(point, given, told) })
-        const limits = Object.values(this.ready.hooks).map((limit) => limit ?? Infinity)
-        const answer = await this.inTime(answered, Math.max(...limits, 0) + GRACE_MS, hook)
-        const { t: _, id: __, image, ...decided } = answer
-        const notes = image ? JSON.parse(image) : {}
-        return { ...decided, notes: notes.notes, ms: Math.round((performance.now() - began) * 10) / 10, logs: this.logs.slice(logged) }
+        this.lent = message
+        this.wire.send({ ...question, id })
+        // One point asks several hooks.
+        const limit = Object.values(this.ready.hooks).reduce((sum, ms) => sum + (ms ?? Infinity), 0)
+        const { t: _, id: __, ...answer } = await this.inTime(answered, limit + GRACE_MS, what)
+        const ms = Math.round((performance.now() - began) * 10) / 10
+        return { ...answer, octets: this.octets.get(id), heard: this.witnessed.slice(witnessed), ms, logs: this.logs.slice(logged) }
     }
 
     // Ends the host; resolves to what was counted: [{ hook, calls, timeouts, failures, busy_ms }].
@@ -92,14 +140,21 @@ class Rehearsal {
         switch (message.t) {
             case 'ready': return this.onReady(message)
             case 'log': return void this.logs.push(message)
+            case 'heard': return this.hear(message)
             case 'metrics': return this.takeRows(message.rows)
             case 'request': return void this.respond(message)
-            case 'read': return this.wire.sendOctets(message.id, Buffer.from(this.message), true)
+            case 'read': return this.wire.sendOctets(message.id, this.lent, true)
             case 'answer': {
                 this.waiting.get(message.id)(message)
                 this.waiting.delete(message.id)
             }
         }
+    }
+
+    hear({ t: _, plugin, ...heard }) {
+        if (plugin !== this.name) return
+        if (heard.hook !== 'log') this.witnessed.push(heard)
+        else if (this.onLine) this.onLine(heard)
     }
 
     takeRows(rows) {
@@ -177,6 +232,17 @@ function overlay(instance, config) {
     return copy
 }
 
+// A message as it goes over the wire.
+function wireForm(message) {
+    return Buffer.from(Buffer.from(message).toString('latin1').replace(/\r?\n/g, '\r\n'), 'latin1')
+}
+
+// What became of the message: its header section may have come back alone.
+function contentOf({ changed, octets }, message) {
+    const end = message.indexOf('\r\n\r\n')
+    return String(changed === 'header' ? Buffer.concat([octets, message.subarray(end === -1 ? message.length : end + 4)]) : octets)
+}
+
 function itemOf(changes, told, point) {
     const domain = changes.domain || 'there.test'
     const id = changes.id || '0rehearsal000.0'
@@ -213,4 +279,4 @@ function toldOf(point, item, told) {
     }
 }
 
-module.exports = { Rehearsal, RehearsalError, POINT_OF }
+module.exports = { Rehearsal, RehearsalError, POINT_OF, REHEARSED }

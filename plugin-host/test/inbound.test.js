@@ -43,6 +43,7 @@ test('what plugins answer to each hook', async (t) => {
         ['vrfy', { vrfy: [906, 'him'] }, { what: 'ok', text: ['him'] }],
         ['noop', { noop: [902] }, { what: 'deny' }],
         ['quit', { quit: [906, 'bye'] }, { what: 'ok', text: ['bye'] }],
+        ['quit', { quit: [904, 'stay'] }, { what: 'ok', text: ['stay'] }],
     ]
     for (const [point, wanted, expected] of table) {
         await session.ask('command', { params: ['WANT', JSON.stringify(wanted)] })
@@ -209,4 +210,66 @@ test('reset and disconnect are heard in order, and the session is forgotten', as
     await engine.logged(/gone null/)
     assert.deepEqual(engine.logs.map(({ text }) => text).filter((text) => /^(reset|gone)/.test(text)), ['reset SESSION.1', 'gone null'])
     assert.deepEqual(await session.mail(), { what: 'lost' })
+})
+
+test('names of clients: what lookup_rdns says, and what it refuses', async (t) => {
+    const engine = await started(t, `
+        exports.hook_lookup_rdns = function (next, connection) {
+            if (connection.remote.ip === '192.0.2.8') return next(DENY, 'no name, no mail')
+            next(OK, connection.remote.ip === '192.0.2.9' ? undefined : 'client.named.test')
+        }
+        exports.hook_connect = (next, connection) => next(DENYSOFT, connection.remote.host + ' ' + connection.remote.info)`)
+    const opened = async (ip) => {
+        const { what, text } = await engine.session({ ip, uuid: ip }).ask('opening')
+        return [what, ...text]
+    }
+    assert.deepEqual(await opened('192.0.2.7'), ['denysoft', 'client.named.test client.named.test'])
+    assert.deepEqual(await opened('192.0.2.8'), ['deny', 'no name, no mail'])
+    assert.deepEqual(await opened('192.0.2.9'), ['denysoft', 'Unknown Unknown'])
+})
+
+test('unknown commands: the words, and NEXT_HOOK', async (t) => {
+    const engine = await started(t, `
+        exports.register = function () { this.register_hook('hello_world', 'world') }
+        exports.hook_unrecognized_command = (next, connection, [verb, rest]) => {
+            if (verb === 'XHELLO') return next(NEXT_HOOK, 'hello_world')
+            if (verb === 'XAWAY') return next(DENYDISCONNECT, rest + ' | ' + connection.current_line)
+            next()
+        }
+        exports.world = (next, connection) => connection.respond(250, 'hello', () => next(OK))`)
+    const session = engine.session()
+    const hello = await session.ask('command', { params: ['XHELLO', ''] })
+    assert.deepEqual([hello.what, hello.said], ['ok', [{ code: 250, lines: ['hello'] }]])
+    const away = await session.ask('command', { params: ['XAWAY', 'with you'] })
+    assert.deepEqual([away.what, away.disconnect, away.text], ['deny', true, ['with you | XAWAY with you']])
+    assert.equal((await session.ask('command', { params: ['XOTHER', ''] })).what, 'cont')
+})
+
+test('RSET and what is too large are heard of with their transaction, and told of once', async (t) => {
+    const engine = await started(t, `
+        const say = (hook) => function (next, connection, params) {
+            this.loginfo([hook, connection.transaction?.uuid, connection.transaction?.mail_from.host, params].join(' '), connection)
+            next(DENY)
+        }
+        for (const hook of ['rset', 'reset_transaction', 'max_data_exceeded']) exports['hook_' + hook] = say(hook)`)
+    const session = engine.session()
+    await session.mail()
+    assert.equal((await session.ask('oversize', { tx: session.tx })).what, 'deny')
+    session.tell('rset')
+    session.tell('reset')
+    session.tell('reset')
+    session.tell('left')
+    await engine.logged(/^reset_transaction/)
+    assert.equal((await session.ask('noop')).what, 'lost', 'all before has been done')
+    const said = engine.logs.map(({ text }) => text).filter((text) => / SESSION/.test(text))
+    assert.deepEqual(said, ['max_data_exceeded', 'rset', 'reset_transaction'].map((hook) => `${hook} SESSION.1 here.test `))
+})
+
+test('who does not answer VRFY, NOOP and QUIT, or fails there, has said nothing', async (t) => {
+    for (const answer of ['() => {}', '() => { throw new Error("oh") }', 'async () => { throw new Error("oh") }']) {
+        const engine = new Engine(t).config('plugin_timeout', '0.1')
+        await engine.plugin('only', `for (const hook of ['vrfy', 'noop', 'quit']) exports['hook_' + hook] = ${answer}`).start()
+        const session = engine.session()
+        for (const point of ['vrfy', 'noop', 'quit']) assert.deepEqual(await session.ask(point), { what: 'cont' }, point + answer)
+    }
 })

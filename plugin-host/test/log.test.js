@@ -125,3 +125,27 @@ test('what borrows modules of the Haraka package finds them, with our logger', a
     assert.deepStrictEqual(engine.ready.broken, [])
     assert.deepStrictEqual(await asked(engine), ['function', 'function'])
 })
+
+test('what listening to the log costs is counted, and who takes too long there is passed over', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('slow', `exports.hook_log = function (next, logger, item) {
+        const end = Date.now() + (item.obj.message === 'slowly' ? 250 : 0)
+        while (Date.now() < end);
+        next(item.obj.message === 'taken' ? OK : CONT)
+    }`)
+    engine.plugin('talker', `exports.hook_send_email = function (next, hmail) { this.lognotice(hmail.todo.domain); next() }`)
+    await engine.start({ budgets: { busy_ms: 150, times: 1, rest_ms: 60_000 } })
+    const say = (domain) => engine.call('attempt', { id: `0${domain.length}BCDEFGHJKMN.1`, domain })
+    await say('taken')
+    await say('slowly')
+    await engine.logged(/^slowly$/)
+    await engine.logged(/log is passed over for 60 s/)
+    assert.ok(!engine.logs.some(({ text }) => text === 'taken'))
+    await say('taken')
+    await engine.logged(/^taken$/)
+    const { rows } = await engine.expect(({ t, rows }) => t === 'metrics' && rows.some((row) => row[0] === 'talker' && row[2] === 3))
+    const [, hook, calls, , busy, , , , over, passed] = rows.find((row) => row[0] === 'slow')
+    assert.deepStrictEqual([hook, calls >= 2, busy > 240, over, passed > 0], ['log', true, true, 1, true])
+    const talker = rows.find((row) => row[0] === 'talker')
+    assert.ok(talker[4] < 150 && talker[8] === 0, `what it waited for the listener is not its own: ${talker}`)
+})

@@ -3,15 +3,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/new_plugin.h"
@@ -41,18 +45,20 @@ std::string mebibytes(double bytes) { return fixed(bytes / (1 << 20), 1) + " MiB
 
 std::string timeout_text(double seconds) { return seconds > 0 ? fixed(seconds, seconds < 1 ? 1 : 0) + " s" : "none"; }
 
-// CALLS, MEAN, MAX, BUSY, TIMEOUTS, FAILURES
+// CALLS, MEAN, MAX, BUSY, TIMEOUTS, OVER BUDGET, PASSED OVER, FAILURES
 std::vector<std::string> counts_of(const json::object& object) {
     const double calls = real(object, "calls");
     return {fixed(calls, 0), calls > 0 ? fixed(real(object, "ms") / calls, 2) : "-", fixed(real(object, "max_ms"), 1),
-            fixed(real(object, "busy_ms"), 1), fixed(real(object, "timeouts"), 0), fixed(real(object, "failures"), 0)};
+            fixed(real(object, "busy_ms"), 1), fixed(real(object, "timeouts"), 0), fixed(real(object, "over_budget"), 0),
+            fixed(real(object, "passed_over"), 0), fixed(real(object, "failures"), 0)};
 }
 
 void append(std::vector<std::string>& row, std::vector<std::string> more) {
     row.insert(row.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
 }
 
-const std::vector<std::string> count_titles{"CALLS", "MEAN MS", "MAX MS", "BUSY MS", "TIMEOUTS", "FAILURES"};
+const std::vector<std::string> count_titles{"CALLS",    "MEAN MS",     "MAX MS",      "BUSY MS",
+                                            "TIMEOUTS", "OVER BUDGET", "PASSED OVER", "FAILURES"};
 
 void print_host(const json::object& host) {
     const std::string state = member(host, "state");
@@ -71,6 +77,11 @@ void print_host(const json::object& host) {
             std::printf("; %s%s %s", member(end, "plugin").c_str(), hook.empty() ? "" : (" (" + hook + ")").c_str(), member(end, "because").c_str());
         }
         std::puts("");
+    }
+    for (const json::value& value : host.at("passed_over").as_array()) {
+        const json::object& one = value.as_object();
+        const double left_ms = std::max(real(one, "until_ms") - static_cast<double>(wall_clock_ms()), 0.0);
+        std::printf("passed over for %s s more: %s of %s\n", fixed(left_ms / 1000, 0).c_str(), member(one, "hook").c_str(), member(one, "plugin").c_str());
     }
 }
 
@@ -165,7 +176,30 @@ struct TestOptions {
     std::string name, item, told;
     std::vector<std::string> hooks;
     bool engine = false;
+    // The client of mail in and what it sends.
+    std::vector<std::string> recipients;
+    std::optional<std::string> ip, helo, ehlo, sender, message, user, command;
+    bool relaying = false, skip_deny = false, dump = false;
 };
+
+std::vector<std::string> client_arguments(const TestOptions& options) {
+    std::vector<std::string> arguments;
+    const auto add = [&](const char* name, const std::optional<std::string>& value) {
+        if (value) arguments.push_back(std::string(name) + "=" + *value);
+    };
+    add("--ip", options.ip);
+    add("--helo", options.helo);
+    add("--ehlo", options.ehlo);
+    add("--envfrom", options.sender);
+    for (const std::string& recipient : options.recipients) add("--envrcpt", recipient);
+    add("--message", options.message);
+    add("--user", options.user);
+    add("--command", options.command);
+    if (options.relaying) arguments.emplace_back("--set-relay");
+    if (options.skip_deny) arguments.emplace_back("--skip-deny");
+    if (options.dump) arguments.emplace_back("--dump-stream");
+    return arguments;
+}
 
 // Runs a program to its end and says how it ended.
 int run_program(const std::vector<std::string>& arguments) {
@@ -198,6 +232,7 @@ void test_plugin(Session& session, const TestOptions& options) {
     for (const std::string& hook : options.hooks) arguments.push_back("--hook=" + hook);
     if (!options.item.empty()) arguments.push_back("--item=" + options.item);
     if (!options.told.empty()) arguments.push_back("--told=" + options.told);
+    for (std::string& argument : client_arguments(options)) arguments.push_back(std::move(argument));
     arguments.push_back("--addresses=" + loaded.settings->plugin_host.addresses);
     if (options.engine) arguments.emplace_back("--engine");
     if (session.json) arguments.emplace_back("--json");
@@ -230,6 +265,18 @@ void add_plugin_commands(CLI::App& app, Session& session) {
     test->add_option("--hook", tried->hooks, "only this hook; may be repeated (default: all that it has)")->allow_extra_args(false)->take_all();
     test->add_option("--item", tried->item, "JSON: what differs from the usual item, as {\"domain\":\"example.org\"}, or @FILE");
     test->add_option("--told", tried->told, "JSON: what differs from what the hook is usually told, as {\"reason\":\"550 no\"}, or @FILE");
+    // As `haraka -t` calls them.
+    test->add_option("--ip", tried->ip, "mail in: the client's address");
+    test->add_option("--helo", tried->helo, "mail in: it says HELO with this name");
+    test->add_option("--ehlo", tried->ehlo, "mail in: it says EHLO with this name");
+    test->add_option("--envfrom", tried->sender, "mail in: the sender's address; empty: the null reverse-path");
+    test->add_option("--envrcpt", tried->recipients, "mail in: a recipient's address; may be repeated")->allow_extra_args(false)->take_all();
+    test->add_option("--message", tried->message, "the file with the message");
+    test->add_flag("--set-relay", tried->relaying, "mail in: the client may relay");
+    test->add_option("--user", tried->user, "mail in: the client has logged in as this user");
+    test->add_option("--command", tried->command, "mail in: the line that unrecognized_command is asked about");
+    test->add_flag("--skip-deny", tried->skip_deny, "mail in: go on after a refusal");
+    test->add_flag("--dump-stream", tried->dump, "mail in: show the message as the plugin has made it");
     test->add_flag("--engine", tried->engine, "what the plugin asks of the engine goes to the running one");
     test->callback([tried, &session] { test_plugin(session, *tried); });
 }

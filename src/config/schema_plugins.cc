@@ -39,6 +39,30 @@ std::vector<Setting> plugin_schema() {
             "The plugin host is ended, and started again, when it does not react for so long."
         ),
         main.restart(
+            "call_busy_max",
+            duration(at(&Settings::plugin_host, &P::call_busy_max), {seconds(0), minutes(10)}),
+            "A hook whose code runs for longer in one call without giving way, while all other plugins wait, is over its budget: "
+            "warned of and counted. 0: no budget."
+        ),
+        main.restart(
+            "plugin_heap_bytes_max", bytes(at(&Settings::plugin_host, &P::plugin_heap_bytes_max), {0, 64 * gib}),
+            "A plugin that holds more of the heap is over its budget, as sampled once a second. 0: only the heap as a whole counts."
+        ),
+        main.restart(
+            "over_budget_max", number(at(&Settings::plugin_host, &P::over_budget_max), {0, 10'000}),
+            "A hook that is over its budget so often within a minute is passed over, as if it did not answer in time; for heap, all "
+            "hooks of its plugin. 0: it never is."
+        ),
+        main.restart(
+            "host_ends_max", number(at(&Settings::plugin_host, &P::host_ends_max), {0, 1000}),
+            "A hook by which so many plugin hosts hung, or ran out of memory, within ten minutes is passed over by the next one. 0: it never is."
+        ),
+        main.restart(
+            "pass_over_time",
+            duration(at(&Settings::plugin_host, &P::pass_over_time), {seconds(1), minutes(10)}),
+            "How long a hook is passed over: the first time; each time that it goes on at once afterwards, twice as long, up to ten minutes."
+        ),
+        main.restart(
             "addresses", choice(at(&Settings::plugin_host, &P::addresses), generations),
             "For which Haraka the plugins were written: `rcpt.address()` up to 3.1, `rcpt.address` since 3.2, `both` where "
             "they are mixed. `auto`: what is installed in the instance decides."

@@ -184,6 +184,11 @@ struct PluginHostSettings {
     std::uint64_t heap_bytes_max = 512ull << 20;      // Node ends when it needs more
     std::uint64_t memory_bytes_max = 1024ull << 20;   // resident; we end it when it uses more
     Milliseconds hang_timeout{10'000};                // we end it when it does not answer for so long
+    Milliseconds call_busy_max{1000};                 // of a hook, until it gives way; 0: none
+    std::uint64_t plugin_heap_bytes_max = 0;          // of one plugin; 0: none
+    std::uint32_t over_budget_max = 10;               // a minute, before a hook is passed over; 0: it never is
+    std::uint32_t host_ends_max = 3;                  // by a hook, before it is passed over; 0: it never is
+    Milliseconds pass_over_time{30'000};              // the first time; doubles while it goes on
     std::string addresses = "auto";
     std::vector<std::string> instead;                 // plugins that run although the engine would do their job itself
     friend bool operator==(const PluginHostSettings&, const PluginHostSettings&) = default;

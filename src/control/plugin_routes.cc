@@ -36,6 +36,8 @@ void put_counts(const HookCounts& counts, json::object& into) {
     into["timeouts"] = counts.timeouts;
     into["failures"] = counts.failures;
     into["host_ends"] = counts.host_ends;
+    into["over_budget"] = counts.over_budget;
+    into["passed_over"] = counts.passed_over;
 }
 
 // Of all hooks of a plugin.
@@ -47,6 +49,8 @@ HookCounts sum_of(const Totals& totals, const std::string& name) {
         sum.timeouts += counts.timeouts;
         sum.failures += counts.failures;
         sum.host_ends += counts.host_ends;
+        sum.over_budget += counts.over_budget;
+        sum.passed_over += counts.passed_over;
         sum.ms += counts.ms;
         sum.busy_ms += counts.busy_ms;
         sum.max_ms = std::max(sum.max_ms, counts.max_ms);
@@ -82,6 +86,12 @@ json::object to_json(const plugin::HostEnd& end) {
     return out;
 }
 
+json::array passed_over_json(const plugin::NodeHost::View& host) {
+    json::array list;
+    for (const plugin::PassedOver& one : host.passed_over) list.push_back({{"plugin", one.plugin}, {"hook", one.hook}, {"until_ms", one.until_ms}});
+    return list;
+}
+
 json::object host_json(const plugin::Hosts::View& view) {
     json::array ends;
     for (const plugin::HostEnd& end : view.totals.last_ends) ends.push_back(to_json(end));
@@ -95,6 +105,7 @@ json::object host_json(const plugin::Hosts::View& view) {
             {"cpu_ms", view.totals.cpu_ms},
             {"heap_bytes", view.host.heap_bytes},
             {"resident_bytes", view.host.resident_bytes},
+            {"passed_over", passed_over_json(view.host)},
             {"last_ends", std::move(ends)}};
 }
 

@@ -324,6 +324,8 @@ void Api::count_plugins() {
         metrics.total("sluice_plugin_failures_total", "Calls that threw or rejected", static_cast<double>(counts.failures), labels);
         metrics.total("sluice_plugin_seconds_total", "Time until plugins answered", counts.ms / 1000, labels);
         metrics.total("sluice_plugin_ends_total", "Plugin hosts that ended while this plugin ran or filled the heap", static_cast<double>(counts.host_ends), labels);
+        metrics.total("sluice_plugin_over_budget_total", "Times that a hook was over its budget of CPU time or heap", static_cast<double>(counts.over_budget), labels);
+        metrics.total("sluice_plugin_passed_over_total", "Times that a hook was not asked because it had been over its budget too often", static_cast<double>(counts.passed_over), labels);
         metrics.total("sluice_plugin_busy_seconds_total", "Time in which a plugin's code ran and nothing else could", counts.busy_ms / 1000, labels);
     }
     for (const plugin::LoadedPlugin& plugin : view.host.roster.plugins) {
@@ -331,6 +333,7 @@ void Api::count_plugins() {
         const double bytes = heap != view.host.heap.end() ? static_cast<double>(heap->second) : 0;
         metrics.set("sluice_plugin_heap_bytes", "Live octets of JavaScript that a plugin's code allocated, sampled", bytes, {{"plugin", plugin.name}});
     }
+    metrics.set("sluice_plugin_hooks_passed_over", "Hooks that are not asked for now", static_cast<double>(view.host.passed_over.size()));
     const auto number = [](std::uint64_t value) { return static_cast<double>(value); };
     metrics.set("sluice_plugin_host_up", "1 while the plugin host answers", view.host.state == "ready" ? 1 : 0);
     metrics.set("sluice_plugin_host_resident_bytes", "Resident memory of the plugin host", number(view.host.resident_bytes));

@@ -33,6 +33,8 @@ constexpr milliseconds pause_max_started = 2s, pause_max_unstarted = 30s;
 constexpr std::size_t outgoing_bytes_max = 16u << 20;  // above, notices are dropped
 constexpr std::size_t frame_messages_max = 16u << 20;  // together; the host ends at a frame of frame_bytes_max
 constexpr int protocol_version = 1;
+constexpr const char* hangs = "it hangs";
+constexpr const char* too_much_memory = "it uses too much memory";
 
 bool is_package(const std::string& folder) {
     std::error_code ignored;
@@ -318,10 +320,27 @@ Result<> NodeHost::begin() {
 
 std::string NodeHost::hello() const {
     const boost::json::array native(native_.begin(), native_.end()), order(javascript_.begin(), javascript_.end());
+    const boost::json::object budgets{
+        {"busy_ms", settings_.call_busy_max.count()}, {"heap_bytes", settings_.plugin_heap_bytes_max}, {"times", settings_.over_budget_max},
+        {"rest_ms", settings_.pass_over_time.count()}};
     const boost::json::object message{
         {"t", "hello"}, {"version", protocol_version}, {"directory", directory_}, {"native", native}, {"order", order},
-        {"addresses", settings_.addresses}, {"log_level", log_level_}};
+        {"addresses", settings_.addresses}, {"log_level", log_level_}, {"budgets", budgets}, {"resting", resting()}};
     return boost::json::serialize(message);
+}
+
+Blame::Limits NodeHost::blame_limits() const { return {static_cast<int>(settings_.host_ends_max), settings_.pass_over_time}; }
+
+// By whom earlier hosts ended. Other versions of the plugins begin without a past.
+boost::json::array NodeHost::resting() const {
+    boost::json::array list;
+    if (partners_.on_trial) return list;
+    const Clock::time_point now = Clock::now();
+    for (const Blame::Resting& one : partners_.chronicle.resting(now)) {
+        const auto left = std::chrono::duration_cast<milliseconds>(one.until - now);
+        list.push_back(boost::json::array{one.plugin, one.hook, left.count()});
+    }
+    return list;
 }
 
 Task<> NodeHost::read() {
@@ -371,6 +390,7 @@ void NodeHost::bury() {
     if (ending_) return;
     if (partners_.on_trial) return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason));
     if (!unfit_) partners_.chronicle.ended(end);
+    if (!unfit_) partners_.chronicle.blame(end, blame_limits(), Clock::now());
     if (unfit_ && pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "a plugin does not load"));
     if (unfit_) return;
     tell_end(end);
@@ -409,6 +429,8 @@ void NodeHost::tell_blocking() {
 // Who was at it when the host ended: whoever did not give way, or else whose objects filled the memory.
 HostEnd NodeHost::end_of(const std::string& how) const {
     constexpr std::uint64_t suspicious_share = 4;  // of the heap, a quarter
+    // It hung or ran out of memory, where V8 aborts. Whom somebody else ended has proven nothing.
+    const bool exhausted = how == hangs || how == too_much_memory || how == "signal 6";
     HostEnd end;
     end.at_ms = wall_clock_ms();
     end.reason = how;
@@ -418,7 +440,9 @@ HostEnd NodeHost::end_of(const std::string& how) const {
     if (!error && note.is_object() && note.get_object().contains("plugin")) {
         end.plugin = printable(text_of(note.get_object(), "plugin"));
         end.hook = printable(text_of(note.get_object(), "hook"));
-        end.because = is_true(note.get_object(), "running") ? "was running" : "ran last";
+        const bool running = is_true(note.get_object(), "running");
+        end.because = running ? "was running" : "ran last";
+        end.certain = running && exhausted;
         return end;
     }
     const View seen = view();
@@ -426,7 +450,10 @@ HostEnd NodeHost::end_of(const std::string& how) const {
     const auto most = std::max_element(seen.heap.begin(), seen.heap.end(), less);
     if (most != seen.heap.end() && most->second > settings_.heap_bytes_max / suspicious_share) {
         end.plugin = printable(most->first);
+        const auto hook = seen.heap_hooks.find(most->first);
+        if (hook != seen.heap_hooks.end()) end.hook = printable(hook->second);
         end.because = "held most of the heap";
+        end.certain = exhausted;
     }
     return end;
 }
@@ -440,7 +467,9 @@ void NodeHost::become(State state) {
 }
 
 NodeHost::View NodeHost::view() const {
-    return view_.with([](const View& view) { return view; });
+    View view = view_.with([](const View& now) { return now; });
+    std::erase_if(view.passed_over, [now = wall_clock_ms()](const PassedOver& one) { return one.until_ms <= now; });
+    return view;
 }
 
 void NodeHost::decide_trial(Result<> loaded) {
@@ -471,7 +500,7 @@ void NodeHost::check_health(Clock::time_point now) {
     if (ending_ && now >= end_by_) return end_host("it did not end");
     // Plugins that load may keep the host busy for long.
     const milliseconds limit = settings_.hang_timeout + (state_ == State::ready ? 0ms : start_limit);
-    if (pinged_ && now - pinged_at_ > limit) return end_host("it hangs");
+    if (pinged_ && now - pinged_at_ > limit) return end_host(hangs);
     if (state_ == State::starting && now - started_at_ > start_limit + settings_.hang_timeout) {
         return end_host("its plugins do not finish loading");
     }
@@ -482,7 +511,7 @@ void NodeHost::check_health(Clock::time_point now) {
     send(R"({"t":"ping","n":1})");
     const std::uint64_t resident = child_->resident_bytes();
     view_.with([resident](View& view) { view.resident_bytes = resident; });
-    if (resident > settings_.memory_bytes_max) end_host("it uses too much memory");
+    if (resident > settings_.memory_bytes_max) end_host(too_much_memory);
 }
 
 }  // namespace sluice::plugin

@@ -92,6 +92,8 @@ public:
         Roster roster;
         std::uint64_t heap_bytes = 0, resident_bytes = 0;
         std::map<std::string, std::uint64_t> heap;  // by plugin, sampled
+        std::map<std::string, std::string> heap_hooks;  // where most of that comes from, as far as it is known
+        std::vector<PassedOver> passed_over;
     };
 
     NodeHost(
@@ -197,6 +199,8 @@ private:
     unsigned listen(const boost::json::object& hooks);
     void tell_of_plugins(const boost::json::object& message);
     void handle_log(const boost::json::object& message);
+    Blame::Limits blame_limits() const;
+    boost::json::array resting() const;
     std::string hello() const;
 
     const config::PluginHostSettings settings_;

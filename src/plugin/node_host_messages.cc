@@ -176,9 +176,15 @@ void NodeHost::handle_metrics(const boost::json::object& message) {
     partners_.chronicle.count(message, seen_);
     std::map<std::string, std::uint64_t> heap;
     for (const auto& member : object_of(message, "heap")) heap.emplace(member.key(), whole_of(member.value()));
+    std::map<std::string, std::string> hooks;
+    for (const auto& member : object_of(message, "heap_hooks")) {
+        if (member.value().is_string()) hooks.emplace(member.key(), member.value().get_string());
+    }
     view_.with([&](View& view) {
         view.heap_bytes = number_of(message, "heap_bytes");
         view.heap = std::move(heap);
+        view.heap_hooks = std::move(hooks);
+        view.passed_over = passed_over_of(message);
     });
 }
 

@@ -27,7 +27,8 @@ constexpr const char* cases = R"(        if what == "stillborn":
                 os.remove(sys.argv[0] + ".stillborn")
                 os._exit(4)
             send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
-                  "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
+                  "uncalled": [{"plugin": "a", "hook": "rcpt"}]},
+                 {"t": "log", "level": 5, "text": "told %s %s" % (message["budgets"], [one[:2] for one in message["resting"]])})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
         if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
         if what == "die": os._exit(3)
@@ -44,7 +45,8 @@ constexpr const char* cases = R"(        if what == "stillborn":
             os._exit(3)
         if what == "count":
             send({"t": "metrics", "cpu_ms": 30, "heap_bytes": 5000, "heap": {"a": 4000, "b": "x"},
-                  "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1], ["short"], [1, 2, 3, 4, 5, 6, 7, 8]]},
+                  "rows": [["a", "get_mx", 7, 1.5, 1, 0.5, 2, 1, 3, 4], ["short"], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]],
+                  "resting": [["a", "get_mx", 1 << 50], ["a", "bounce", 1000]]},
                  {"t": "request", "id": 5, "method": "GET", "path": "/v1/status"},
                  {"t": "answer", "id": message["id"], "what": "go"})
         if what == "deep":
@@ -54,6 +56,9 @@ constexpr const char* cases = R"(        if what == "stillborn":
         if what == "forge":
             send({"t": "log", "level": 4, "session": "s\nforged", "origin": "o\nforged", "text": "t"},
                  {"t": "answer", "id": message["id"], "what": "go"})
+        if what == "stuck":
+            os.write(4, b'{"plugin":"a","hook":"get_mx","running":true,"ms":200}\n')
+            time.sleep(1000)
         if what == "hang": time.sleep(1000)
         if what == "garbage": link.sendall(b"\xff" * 16)
         if what == "no array": link.sendall(struct.pack("<IB", 3, 1) + b"{}")
@@ -170,6 +175,8 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(outcome(ask("count")), "answered");
     EXPECT_EQ(outcome(ask("count")), "answered");
     EXPECT_EQ(host().view().heap.at("a"), 4000U);
+    ASSERT_EQ(host().view().passed_over.size(), 1U) << "the other is asked again";
+    EXPECT_EQ(host().view().passed_over[0].hook, "get_mx");
     EXPECT_EQ(outcome(ask("accused")), "link_closed");
     EXPECT_EQ(outcome(ask("count")), "answered");
     EXPECT_EQ(log_.text().find("does not give way"), std::string::npos);
@@ -182,6 +189,8 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(counts.calls, 14U) << "two hosts have told of seven calls each";
     EXPECT_EQ(counts.timeouts, 4U);
     EXPECT_EQ(counts.failures, 2U);
+    EXPECT_EQ(counts.over_budget, 6U);
+    EXPECT_EQ(counts.passed_over, 8U);
     EXPECT_DOUBLE_EQ(counts.ms, 3);
     EXPECT_EQ(state.cpu_ms, 60U);
     EXPECT_EQ(state.starts, 3U);
@@ -193,6 +202,16 @@ TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {
     EXPECT_EQ(state.last_ends[1].because, "was running");
     EXPECT_NE(log_.text().find("plugin=a hook=get_mx because=was running"), std::string::npos) << log_.text();
     EXPECT_NE(requests_.with([](const auto& text) { return text; }).find("/v1/status"), std::string::npos);
+}
+
+TEST_F(NodeHostTest, WhoEndsHostsAgainAndAgainIsPassedOverByTheNext) {
+    settings_.plugin_host.host_ends_max = 2;
+    settings_.plugin_host.plugin_heap_bytes_max = 4096;
+    for (const char* what : {"stuck", "accused", "stuck"}) EXPECT_EQ(outcome(ask(what)), "link_closed") << what;
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    wait_for([&] { return log_.text().find("[['a', 'get_mx']]") != std::string::npos; });
+    const std::string budgets = "told {'busy_ms': 1000, 'heap_bytes': 4096, 'times': 10, 'rest_ms': 30000} []";
+    EXPECT_NE(log_.text().find(budgets), std::string::npos) << log_.text();
 }
 
 TEST_F(NodeHostTest, WhatWaitsIsSentInFramesThatTheHostTakes) {

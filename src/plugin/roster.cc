@@ -69,18 +69,31 @@ Roster roster_of(const object& ready) {
     return roster;
 }
 
+std::vector<PassedOver> passed_over_of(const object& metrics) {
+    std::vector<PassedOver> found;
+    for (const value& one : list_of(metrics, "resting")) {
+        if (!one.is_array() || one.get_array().size() != 3 || found.size() == rows_max) continue;
+        const boost::json::array& row = one.get_array();
+        if (!row[0].is_string() || !row[1].is_string()) continue;
+        found.push_back({std::string(row[0].get_string()), std::string(row[1].get_string()), static_cast<std::int64_t>(whole_of(row[2]))});
+    }
+    return found;
+}
+
 void Chronicle::count(const object& metrics, Seen& seen) {
     state_.with([&](State& state) {
         const std::uint64_t cpu_ms = number_of(metrics, "cpu_ms");
         state.cpu_ms += growth(cpu_ms, seen.cpu_ms);
         seen.cpu_ms = cpu_ms;
         for (const value& one : list_of(metrics, "rows")) {
-            if (!one.is_array() || one.get_array().size() != 8) continue;
+            if (!one.is_array() || one.get_array().size() != 10) continue;
             const boost::json::array& row = one.get_array();
             if (!row[0].is_string() || !row[1].is_string()) continue;
             const Key key{std::string(row[0].get_string()), std::string(row[1].get_string())};
             if (!has_room(state, key)) continue;
-            const HookCounts now{whole_of(row[2]), whole_of(row[6]), whole_of(row[7]), real_of(row[3]), real_of(row[4]), real_of(row[5])};
+            const HookCounts now{
+                .calls = whole_of(row[2]), .timeouts = whole_of(row[6]), .failures = whole_of(row[7]), .ms = real_of(row[3]),
+                .busy_ms = real_of(row[4]), .max_ms = real_of(row[5]), .over_budget = whole_of(row[8]), .passed_over = whole_of(row[9])};
             HookCounts& before = seen.counts[key];
             HookCounts& sum = state.counts[key];
             sum.calls += growth(now.calls, before.calls);
@@ -89,6 +102,8 @@ void Chronicle::count(const object& metrics, Seen& seen) {
             sum.ms += growth(now.ms, before.ms);
             sum.busy_ms += growth(now.busy_ms, before.busy_ms);
             sum.max_ms = std::max(sum.max_ms, now.max_ms);
+            sum.over_budget += growth(now.over_budget, before.over_budget);
+            sum.passed_over += growth(now.passed_over, before.passed_over);
             before = now;
         }
     });
@@ -102,6 +117,20 @@ void Chronicle::ended(HostEnd end) {
         state.last_ends.push_front(std::move(end));
         if (state.last_ends.size() > ends_kept) state.last_ends.pop_back();
     });
+}
+
+bool Chronicle::blame(const HostEnd& end, const Blame::Limits& limits, Blame::Time now) {
+    if (!end.certain) return false;
+    return blame_.with([&](Blame& blame) { return blame.ended(end.plugin, end.hook, limits, now); });
+}
+
+std::vector<Blame::Resting> Chronicle::resting(Blame::Time now) const {
+    return blame_.with([now](const Blame& blame) { return blame.resting(now); });
+}
+
+void Chronicle::reloaded(bool well) {
+    state_.with([well](State& state) { ++(well ? state.reloads : state.failed_reloads); });
+    if (well) blame_.with([](Blame& blame) { blame.forget(); });
 }
 
 }  // namespace sluice::plugin

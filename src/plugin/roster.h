@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "async/guarded.h"
+#include "plugin/blame.h"
 
 // What plugin hosts tell of their plugins, for people.
 namespace sluice::plugin {
@@ -51,6 +52,7 @@ struct HookCounts {
     double busy_ms = 0;  // while the plugin's code ran and nothing else could
     double max_ms = 0;
     std::uint64_t host_ends = 0;  // of hosts, that this is to blame for: HostEnd
+    std::uint64_t over_budget = 0, passed_over = 0;
 };
 
 // How a host ended, and who was probably to blame. Value.
@@ -59,7 +61,16 @@ struct HostEnd {
     std::string reason, plugin, hook;
     std::string because;  // how `plugin` is connected with it: "was running"; empty with it
     std::int64_t lived_s = 0;
+    bool certain = false;  // it hung or ran out of memory, and by this plugin
 };
+
+// A hook that is not asked for now. Value.
+struct PassedOver {
+    std::string plugin, hook;
+    std::int64_t until_ms = 0;  // by the wall clock
+};
+// Of a host's `metrics`.
+std::vector<PassedOver> passed_over_of(const boost::json::object& metrics);
 
 // What has been counted since the engine's start, over all hosts. Thread-safe.
 class Chronicle {
@@ -80,11 +91,15 @@ public:
     void count(const boost::json::object& metrics, Seen& seen);
     void started() { state_.with([](State& state) { ++state.starts; }); }
     void ended(HostEnd end);
-    void reloaded(bool well) { state_.with([well](State& state) { ++(well ? state.reloads : state.failed_reloads); }); }
+    // True when the hook that it was is passed over from now on.
+    bool blame(const HostEnd& end, const Blame::Limits& limits, Blame::Time now);
+    std::vector<Blame::Resting> resting(Blame::Time now) const;
+    void reloaded(bool well);
     State state() const { return state_.with([](const State& state) { return state; }); }
 
 private:
     async::Guarded<State> state_;
+    async::Guarded<Blame> blame_;
 };
 
 }  // namespace sluice::plugin

@@ -40,11 +40,40 @@ TEST(Roster, NonsenseIsEmpty) {
 TEST(Chronicle, ANumberThatShrinksIsNotBelieved) {
     Chronicle chronicle;
     Chronicle::Seen seen;
-    chronicle.count(parsed(R"({"cpu_ms":50,"rows":[["a","x",5,10,1,3,0,0]]})"), seen);
-    chronicle.count(parsed(R"({"cpu_ms":40,"rows":[["a","x",2,4,1,9,0,0]]})"), seen);
-    chronicle.count(parsed(R"({"cpu_ms":-1,"rows":[["a","x",-3,1e300,"x",9,0,0]]})"), seen);
+    chronicle.count(parsed(R"({"cpu_ms":50,"rows":[["a","x",5,10,1,3,0,0,4,2]]})"), seen);
+    chronicle.count(parsed(R"({"cpu_ms":40,"rows":[["a","x",2,4,1,9,0,0,3,7]]})"), seen);
+    chronicle.count(parsed(R"({"cpu_ms":-1,"rows":[["a","x",-3,1e300,"x",9,0,0,-1,"y"]]})"), seen);
     EXPECT_EQ(chronicle.state().counts.at({"a", "x"}).calls, 5U);
     EXPECT_EQ(chronicle.state().counts.at({"a", "x"}).max_ms, 9);
+    EXPECT_EQ(chronicle.state().counts.at({"a", "x"}).over_budget, 4U);
+    EXPECT_EQ(chronicle.state().counts.at({"a", "x"}).passed_over, 7U);
+}
+
+TEST(Chronicle, BlamesOnlyWhoWasCertainlyAtItAndUntilPluginsAreLoadedAgain) {
+    Chronicle chronicle;
+    const Blame::Limits limits{2, std::chrono::seconds(30)};
+    const Blame::Time now{std::chrono::hours(1)};
+    HostEnd end;
+    end.plugin = "a";
+    end.hook = "get_mx";
+    for (int i = 0; i < 9; ++i) EXPECT_FALSE(chronicle.blame(end, limits, now));
+    end.certain = true;
+    EXPECT_FALSE(chronicle.blame(end, limits, now));
+    EXPECT_TRUE(chronicle.blame(end, limits, now));
+    EXPECT_EQ(chronicle.resting(now).size(), 1U);
+    chronicle.reloaded(false);
+    EXPECT_EQ(chronicle.resting(now).size(), 1U);
+    chronicle.reloaded(true);
+    EXPECT_TRUE(chronicle.resting(now).empty());
+}
+
+TEST(Roster, SaysWhoIsPassedOver) {
+    const auto found = passed_over_of(parsed(R"({"resting":[["a","get_mx",5000],["a",1,5],["b","x"],7,["c","data","soon"]]})"));
+    ASSERT_EQ(found.size(), 2U);
+    EXPECT_EQ(found[0].hook, "get_mx");
+    EXPECT_EQ(found[0].until_ms, 5000);
+    EXPECT_EQ(found[1].until_ms, 0) << "long over";
+    EXPECT_TRUE(passed_over_of(parsed("{}")).empty());
 }
 
 TEST(Chronicle, RemembersTheLastEnds) {

@@ -127,6 +127,59 @@ class Overview(Tools):
         self.assertIn('sluice_plugin_failures_total{hook="get_mx",plugin="rejects"} 1', metrics)
         self.engine.wait_logged("no good")
 
+    def passed_over(self):
+        return [(one["plugin"], one["hook"]) for one in self.shown()["host"]["passed_over"]]
+
+    def test_a_hook_that_is_over_its_budget_again_and_again_is_passed_over(self):
+        self.engine.set("plugin_host.ini", call_busy_max="300ms", over_budget_max=3, pass_over_time="1m")
+        self.plugin("exports.hook_send_email = function (next) { say('heavy'); const end = Date.now() + 500; while (Date.now() < end); next() }", "heavy")
+        self.plugin("exports.hook_get_mx = (next) => next(OK, SINK)", "innocent")
+        self.plugins.start()
+        self.ready()
+        for number in range(3):
+            self.submit(f"b{number}@dst.test")
+            self.sink.wait(number + 1)
+        wait_for(lambda: self.passed_over() == [("heavy", "send_email")], "the hook to rest")
+        self.submit("last@dst.test")
+        self.assertEqual(self.sink.wait(4)[3]["to"], ["last@dst.test"])
+        self.assertEqual(len(self.what_was_said(3)), 3)
+        wait_for(lambda: self.listener("send_email", "heavy")["passed_over"] == 1, "the hook that was not asked")
+        heavy, innocent = self.listener("send_email", "heavy"), self.listener("get_mx", "innocent")
+        self.assertEqual((heavy["calls"], heavy["over_budget"], innocent["over_budget"], innocent["passed_over"]), (3, 3, 0, 0))
+        file = self.engine.directory / "plugins" / "heavy.js"
+        self.engine.wait_logged("call_busy_max is 300 ms")
+        self.engine.wait_logged(f"send_email is passed over for 60 s: over its budget 3 times within a minute ({file})")
+        self.assertRegex(self.cli("plugins").stdout, r"passed over for \d+ s more: send_email of heavy")
+        metrics = self.engine.api("GET", "/metrics")[1]
+        for line in ('sluice_plugin_over_budget_total{hook="send_email",plugin="heavy"} 3',
+                     'sluice_plugin_passed_over_total{hook="send_email",plugin="heavy"} 1', "sluice_plugin_hooks_passed_over 1"):
+            self.assertIn(line, metrics)
+
+    def test_a_hook_by_which_hosts_end_again_and_again_is_passed_over(self):
+        self.engine.set("plugin_host.ini", hang_timeout="2s", heap_bytes_max="64M", host_ends_max=2, pass_over_time="5m")
+        crimes = {
+            "loops": "for (;;);",
+            "hoards": """const pause = new Int32Array(new SharedArrayBuffer(4))
+                for (const all = []; ;) { all.push(new Array(10000).fill('x' + all.length)); Atomics.wait(pause, 0, 0, 1) }""",
+        }
+        for name, crime in crimes.items():
+            self.plugins.add(name, f"exports.hook_send_email = function (next, hmail) {{ if (hmail.todo.domain === '{name}.test') {{ {crime} }} next() }}")
+        self.plugins.add("innocent", ROUTE.format(self.sink.endpoint)).start()
+        for count, name in enumerate(crimes, 1):
+            self.ready()
+            self.submit(f"b@{name}.test")
+            self.sink.wait(count)
+            self.assertEqual(self.passed_over(), [(who, "send_email") for who in list(crimes)[:count]])
+            self.assertEqual(self.shown()["host"]["ends"], 2 * count)
+            file = self.engine.directory / "plugins" / f"{name}.js"
+            self.engine.wait_logged(f": hosts ended by it ({file})")
+        # Another version of a plugin begins without a past.
+        self.write("loops", "exports.hook_send_email = (next) => next()\n")
+        wait_for(lambda: self.shown()["host"]["reloads"] == 1, "the reload")
+        self.assertEqual(self.passed_over(), [])
+        self.submit("again@loops.test")
+        self.sink.wait(3)
+
     def test_without_plugins_there_is_nothing_to_show(self):
         self.engine.start()
         self.assertIn("no plugin host runs", self.cli("plugins").stdout)
@@ -286,6 +339,24 @@ class Authors(Tools):
         wait_for(lambda: self.listener("get_mx", "my-routes"), "the new plugin")
         self.submit()
         self.sink.wait(1)
+
+    def test_hooks_of_mail_in_are_rehearsed_with_a_client(self):
+        self.plugins.add("gate", """exports.hook_connect = (next, connection) => connection.remote.ip === '192.0.2.66' ? next(DENY, 'go away') : next()
+            exports.hook_rcpt = (next, connection, [rcpt]) => rcpt.user === 'nobody' ? next(DENY, '5.1.1 no such user') : next(OK)
+            exports.hook_data_post = (next, connection) => { connection.transaction.add_header('X-Gate', connection.hello.host); next() }
+            exports.hook_queue_outbound = (next, connection) => next(connection.relaying ? CONT : DENY)""")
+        self.engine.write()
+        message = self.engine.directory / "message.eml"
+        message.write_text("Subject: from a file\n\nbody\n")
+        said = self.cli("plugin", "test", "gate", "--ehlo", "me.test", "--message", str(message), "--dump-stream", "--set-relay").stdout
+        for pattern in (r"^connect: CONT", r"^rcpt: OK", r"^data_post: CONT", r"^queue_outbound: CONT", r"^Subject: from a file\nX-Gate: me.test$"):
+            self.assertRegex(said, re.compile(pattern, re.M))
+        refused = self.cli("plugin", "test", "gate", "--ip", "192.0.2.66", "--envrcpt", "nobody@dst.test", "--skip-deny").stdout
+        self.assertIn("  the client is refused: 554 go away\n", refused)
+        self.assertIn("  the client is refused: 550 5.1.1 no such user\n", refused)
+        answers = json.loads(self.cli("--json", "plugin", "test", "gate", "--ip", "192.0.2.66", "--envfrom", "").stdout)
+        self.assertEqual([step["point"] for step in answers["session"]], ["opening"])
+        self.assertEqual(self.cli("plugin", "test", "gate", "--ip", "nowhere", check=False).returncode, 2)
 
     def test_rehearsals_say_what_is_wrong(self):
         self.engine.write()

@@ -91,6 +91,16 @@ class Answers(Plugins):
         to = sorted(mail["to"][0] for mail in self.sink.wait(2))
         self.assertEqual(to, ["b@dst.test", "somebody@other.test"])
 
+    def test_a_plugin_that_refuses_to_start_is_one_that_does_not_load(self):
+        self.expects_errors = True
+        self.plugin("""exports.hook_init_master = (next) => fs.existsSync('@/licence') ? next() : next(DENY, 'no licence')
+            exports.hook_get_mx = (next) => next(OK, SINK)""".replace("@", str(self.engine.directory))).start()
+        self.engine.wait_logged("init_master answered DENY: no licence")
+        (self.engine.directory / "licence").write_text("")
+        self.engine.wait_logged("the plugin host is ready")
+        self.submit()
+        self.sink.wait(1)
+
     def test_a_hook_that_is_not_called_is_named(self):
         self.plugin("exports.hook_init_wss = (next) => next()").start()
         self.engine.wait_logged("a plugin waits for a hook that is not called")
