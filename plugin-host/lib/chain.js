@@ -4,6 +4,9 @@
 const constants = require('haraka-constants')
 const { textOf } = require('./logger')
 
+const CODES = new Set([
+    'cont', 'stop', 'deny', 'denysoft', 'denydisconnect', 'disconnect', 'ok', 'next_hook', 'delay', 'denysoftdisconnect',
+].map((name) => constants[name]))
 const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
@@ -54,6 +57,10 @@ function ask({ plugin, method, meter }, logger, hook, object, params) {
                 const twice = new Error(`${hook} of plugin ${plugin.name} called next again, or too late`)
                 logger.log(logger.LOGWARN, [twice.stack], { origin: plugin.name, session: object.uuid })
                 return
+            }
+            // `next(error)` is a habit from elsewhere. As in Haraka it ends the chain, and removes what was deferred.
+            if (code && !CODES.has(code)) {
+                logger.log(logger.LOGWARN, [`${hook} answered with what is no code: ${textOf(code)}`], { origin: plugin.name, session: object.uuid })
             }
             finish({ code: code || constants.cont, msg })
         }

@@ -9,7 +9,7 @@ const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
 const { Sessions } = require('./inbound')
-const { Items } = require('./items')
+const { Items, addNotes } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { Lookout } = require('./lookout')
 const { Metrics } = require('./metrics')
@@ -77,6 +77,16 @@ class Host {
             this.logger.logcrit(`${begun.plugin} refuses to start: ${textOf(begun.msg)}`)
         }
         this.wire.send(this.ready())
+        this.isReady = true
+    }
+
+    // A plugin has registered a hook after it was loaded, in a callback perhaps: the engine is told once more who listens.
+    listened() {
+        if (!this.isReady || this.retelling) return
+        this.retelling = setImmediate(() => {
+            this.retelling = undefined
+            this.wire.send(this.ready())
+        })
     }
 
     ready() {
@@ -101,7 +111,7 @@ class Host {
         let image
         try {
             const item = this.items.get(given)
-            if (noted) Object.assign(item.todo.notes, noted) // by native plugins
+            if (noted) addNotes(item.todo.notes, noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             if (point === 'attempt') item.takeBack()
@@ -110,6 +120,7 @@ class Host {
             image = item.changedImage()
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
+            this.items.renew(given.id)
             answer = { what: 'failed', text: String(error.message) }
         }
         if (id !== undefined) this.sendAnswer(id, { ...answer, image }, (text) => ({ what: 'failed', text }))

@@ -8,7 +8,7 @@ const utils = require('haraka-utils')
 const config = require('haraka-config')
 const { runHook } = require('./chain')
 const { Connection, addRecipients, begin, replyOf, sessionConfig } = require('./connection')
-const { imageText } = require('./items')
+const { addNotes, imageText } = require('./items')
 const { textOf } = require('./logger')
 
 const OCTETS_AT_ONCE = 256 * 1024
@@ -176,7 +176,7 @@ async function injected(host, told) {
     host.logger.addTo(sender, () => ({ origin: 'outbound', session: told.message }))
     const transaction = begin(sender, told.message, host.makeAddress(told.tx.mail_from))
     addRecipients(transaction, told.tx.rcpt_to.map(host.makeAddress))
-    Object.assign(transaction.notes, told.notes)
+    addNotes(transaction.notes, told.notes || {})
     const original = await load(host, transaction, told)
     await runHook(host.registry, host.logger, 'pre_send_trans_email', sender, undefined, HEARS)
     return keep(host, transaction, original, told)

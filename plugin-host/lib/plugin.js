@@ -11,6 +11,8 @@ const constants = require('haraka-constants')
 const CONSTANTS = {}
 constants.import(CONSTANTS)
 
+const PRIORITY_MAX = 100
+
 class PluginNotFound extends Error {}
 
 class Plugin {
@@ -48,6 +50,8 @@ class Plugin {
         }
         // On the same line, so that line numbers in errors are the file's.
         vm.runInNewContext(`'use strict';${source}`, sandbox, { filename: file })
+        // Where authors wrote `module.exports = { … }`, as in any other module.
+        if (sandbox.module.exports !== this) Object.assign(this, sandbox.module.exports)
     }
 
     // `require('./config')` is this plugin's view of the configuration, other names of Haraka's core are our modules.
@@ -68,9 +72,9 @@ class Plugin {
         return this.runtime.core.get(name)
     }
 
-    register_hook(hook, method, priority = 0) {
-        priority = Number(priority) || 0
-        if (priority < -100 || priority > 100) throw new Error(`priority ${priority} of ${hook} is not between -100 and 100`)
+    // Priorities beyond the range are taken for its ends, as in Haraka.
+    register_hook(hook, method, wanted) {
+        const priority = Math.min(Math.max(parseInt(wanted, 10) || 0, -PRIORITY_MAX), PRIORITY_MAX)
         this.runtime.registry.add(hook, { plugin: this, method, priority })
         this.hooks[hook] = this.hooks[hook] || []
         this.hooks[hook].push(method)

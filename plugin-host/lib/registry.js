@@ -96,6 +96,7 @@ class Registry {
         const place = list.findIndex((other) => other.priority > listener.priority)
         list.splice(place === -1 ? list.length : place, 0, listener)
         this.listeners.set(hook, list)
+        this.runtime.listened()
     }
 
     // `span`: only those between two places, of which either may be null; null: none.
