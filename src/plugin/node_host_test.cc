@@ -29,6 +29,9 @@ constexpr const char* cases = R"(        if what == "stillborn":
             send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "send_email": 100, "bounce": 100}, "failed": [], "broken": [],
                   "uncalled": [{"plugin": "a", "hook": "rcpt"}]})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
+        if what == "listens":
+            send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "delivered": 100}, "failed": [], "broken": []},
+                 {"t": "answer", "id": message["id"], "what": "go"})
         if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
         if what == "die": os._exit(3)
         if what == "accused":
@@ -144,6 +147,18 @@ TEST_F(NodeHostTest, AsksAndKnowsWhoListens) {
     EXPECT_NE(log_.text().find("hook that is not called plugin=a hook=rcpt"), std::string::npos) << log_.text();
     EXPECT_EQ(outcome(ask("twice")), "answered");
     EXPECT_EQ(outcome(ask("answer")), "answered");
+}
+
+TEST_F(NodeHostTest, LearnsOfHooksThatAreRegisteredLater) {
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    EXPECT_FALSE(host().wants(Hook::delivered));
+    EXPECT_EQ(outcome(ask("listens")), "answered");
+    EXPECT_TRUE(host().wants(Hook::delivered));
+    EXPECT_FALSE(host().wants(Hook::bounce));
+    EXPECT_EQ(hook_changes_, 2);
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    const std::string told = log_.text();
+    EXPECT_EQ(told.find("is ready"), told.rfind("is ready")) << told;
 }
 
 TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
