@@ -19,6 +19,8 @@ PLUGINS = {
     # What accounting-files was written for; newer ones are no CommonJS.
     "dateformat": "4.6.3",
 }
+# What single tests need besides, in a folder of its own.
+MORE_PLUGINS = {"haraka-plugin-relay": "1.0.2", "typescript": "5.4.5"}
 # The newest libmime wants packages that not every registry has.
 OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
 

@@ -12,6 +12,7 @@ import urllib.parse
 
 from clients import Raw, submit
 from peers import Redis, Reports, Scripted, certificate_for
+from plugin_home import MORE_PLUGINS, PluginEngine
 from test_plugins import Plugins
 from test_plugins_inbound import MESSAGE, Inbound
 from world import PATIENCE, wait_for
@@ -167,6 +168,31 @@ class Routes(Plugins):
             self.assertEqual(stranger.ask("RCPT TO:<anybody@dst.test>")[0], 250)
             self.assertEqual(stranger.ask("RCPT TO:<anybody@else.test>")[0], 550)
         self.assertEqual(self.engine.stop(), 0)  # before Redis
+
+
+class Relay(Servers):
+    """haraka-plugin-relay as it is, under another name: what is listed as `relay` the engine does itself."""
+
+    def test_relay_of_npm(self):
+        aside = self.world.sink(name="aside")
+        self.engine.files["plugins"] = "relay-of-npm\n"
+        self.engine.files["relay_acl_allow"] = "# a comment\n127.0.0.2/32\n"
+        self.engine.set("relay.ini", "relay", acl="true", dest_domains="true", force_routing="true", all="false")
+        rules = {"ours.test": {"action": "accept", "nexthop": aside.endpoint}, "never.test": {"action": "deny"},
+                 "any": {"action": "continue", "nexthop": self.keeper.endpoint}}
+        self.engine.settings.pop("relay_dest_domains.ini", None)
+        self.engine.set("relay_dest_domains.ini", "domains", **{domain: json.dumps(rule) for domain, rule in rules.items()})
+        plugins = PluginEngine(self.engine, also=MORE_PLUGINS)
+        plugins.install("haraka-plugin-relay", "haraka-plugin-relay-of-npm").start()
+        self.assertEqual(self.hand_in("a@src.test", "b@dst.test")[0], 550)
+        self.assertEqual(self.hand_in("a@src.test", "b@dst.test", source="127.0.0.2")[0], 250)
+        self.assertEqual(self.hand_in("a@src.test", "b@ours.test")[0], 250)
+        self.assertEqual(self.hand_in("a@src.test", "b@never.test")[0], 550)
+        self.assertEqual(aside.wait(1)[0]["to"], ["b@ours.test"])
+        self.assertIn("hello", self.arrived()[0])
+        self.engine.wait_empty()
+        for hook in ("connect", "rcpt", "get_mx"):
+            wait_for(lambda hook=hook: self.calls("relay-of-npm", hook) > 0, f"calls of {hook}")
 
 
 class SmtpForward(Servers):
