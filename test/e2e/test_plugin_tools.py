@@ -233,6 +233,11 @@ class TheModule(Tools):
                 notes.limit = await memory.get('limit:' + domain)
                 notes.count = await memory.incr('count', 2)
                 notes.swaps = [await memory.compareAndSet('lock', undefined, 'me'), await memory.compareAndSet('lock', undefined, 'you')]
+                await memory.set('brief', [1], {{ ttl: 1 }})
+                const left = await memory.ttl('brief')
+                notes.ttl = [left > 0 && left <= 1, String(await memory.ttl('count')), String(await memory.ttl('absent')), await memory.get('brief')]
+                await new Promise((resolve) => setTimeout(resolve, 1100))
+                notes.ttl.push(String(await memory.get('brief')), await memory.compareAndSet('brief', [1], 2), await memory.delete('brief'))
                 notes.queued = await queue.count('domain=' + domain)
                 notes.why = (await explain(hmail.uuid)).length
                 const added = await suspend.add({{ remotemx: 'never.test', ttl: 60 }})
@@ -250,6 +255,7 @@ class TheModule(Tools):
         said = json.loads((self.engine.directory / "said").read_text())
         self.assertEqual(said["limit"], {"most": 7})
         self.assertEqual((said["count"], said["swaps"], said["queued"], said["why"], said["mine"]), (42, [True, False], 1, 1, True))
+        self.assertEqual(said["ttl"], [True, "Infinity", "undefined", [1], "undefined", False, False])
         self.assertEqual(said["bad"][0], 422)
         self.cli("plugins", "reload")
         self.submit("c@dst.test")
