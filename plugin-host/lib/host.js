@@ -33,8 +33,17 @@ class Host {
         this.logger = new Logger((line) => this.logHook.offer(line))
         const listeners = () => (this.registry ? this.registry.of('log') : [])
         this.logHook = new LogHook(this.logger, listeners, (line) => wire.send({ t: 'log', ...line }))
-        wire.on('message', (message) => this.take(message))
+        wire.on('message', (message) => this.receive(message))
         wire.on('octets', (request, octets, last) => this.takeOctets(request, octets, last))
+    }
+
+    // What fails is the trouble of this message, not of the wire: the engine waits for an answer no longer than it has to.
+    receive(message) {
+        try {
+            this.take(message)
+        } catch (error) {
+            this.logger.logcrit(`${message.t}: ${textOf(error)}`)
+        }
     }
 
     take(message) {
@@ -78,6 +87,12 @@ class Host {
         }
         this.wire.send(this.ready())
         this.isReady = true
+    }
+
+    // Said at once: a plugin that never ends to load says nothing any more.
+    loads(plugin) {
+        this.wire.send({ t: 'loading', plugin })
+        this.wire.flush()
     }
 
     // A plugin has registered a hook after it was loaded, in a callback perhaps: the engine is told once more who listens.

@@ -313,6 +313,7 @@ class Sessions {
     constructor(host) {
         this.host = host
         this.connections = new Map() // by session id
+        this.busy = new Map() // likewise: what is done before the next message is looked at
     }
 
     take(message) {
@@ -324,21 +325,23 @@ class Sessions {
             if (message.begun) return this.reply(message, { what: 'lost' })
             connection = new Connection(message.client, this.host)
             connection.update(message.client)
-            Object.defineProperty(connection, 'busy', { value: Promise.resolve(), enumerable: false, writable: true })
             this.connections.set(uuid, connection)
+            this.busy.set(uuid, Promise.resolve())
         }
-        connection.busy = connection.busy.then(() => this.handle(connection, message))
+        this.busy.set(uuid, this.busy.get(uuid).then(() => this.handle(connection, uuid, message)))
     }
 
-    async handle(connection, message) {
+    async handle(connection, uuid, message) {
         await this.answer(message, async () => {
             connection.update(message.client)
             if (message.tx) connection.enter(message.tx)
             const answer = await SESSION_POINTS[message.point](this.host, connection, message)
             const disconnect = answer?.disconnect || connection.ending || undefined
             return { ...answer, ...connection.changes(), disconnect }
-        }, connection.uuid)
-        if (message.point === 'left') this.connections.delete(connection.uuid)
+        }, uuid)
+        if (message.point !== 'left') return
+        this.connections.delete(uuid)
+        this.busy.delete(uuid)
     }
 
     async answer(message, find, session) {

@@ -54,6 +54,7 @@ class Registry {
         try {
             this.find(name)
             installed = true
+            this.runtime.loads(name)
             const plugin = this.compile(name)
             this.plugins.push(plugin)
             await plugin.start()

@@ -298,6 +298,7 @@ Result<> NodeHost::begin() {
     ++life_;
     seen_ = {};
     note_.clear();
+    loading_.clear();
     partners_.chronicle.started();
     view_.with([this](View& view) {
         view = View();
@@ -369,7 +370,10 @@ void NodeHost::bury() {
     const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
     child_.reset();
     if (ending_) return;
-    if (partners_.on_trial) return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason));
+    if (partners_.on_trial) {
+        const std::string who = end.plugin.empty() ? "" : " (" + end.plugin + " " + end.because + ")";
+        return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason + who));
+    }
     if (!unfit_) partners_.chronicle.ended(end);
     if (unfit_ && pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "a plugin does not load"));
     if (unfit_) return;
@@ -419,6 +423,12 @@ HostEnd NodeHost::end_of(const std::string& how) const {
         end.plugin = printable(text_of(note.get_object(), "plugin"));
         end.hook = printable(text_of(note.get_object(), "hook"));
         end.because = is_true(note.get_object(), "running") ? "was running" : "ran last";
+        return end;
+    }
+    if (!worked_ && !loading_.empty()) {
+        end.plugin = printable(loading_);
+        end.hook = "register";
+        end.because = "was loading";
         return end;
     }
     const View seen = view();

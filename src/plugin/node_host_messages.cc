@@ -46,6 +46,8 @@ void NodeHost::handle(boost::json::object& message) {
         pinged_ = false;
     } else if (type == "log") {
         handle_log(message);
+    } else if (type == "loading") {
+        loading_ = text_of(message, "plugin");
     } else if (type == "ready") {
         handle_ready(message);
     } else if (type == "inject") {

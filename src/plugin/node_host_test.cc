@@ -19,10 +19,15 @@ namespace {
 using delivery::Hook;
 using Answer = Result<boost::json::object>;
 
-constexpr const char* cases = R"(        if what == "stillborn":
+constexpr const char* cases = R"(        if what == "endless": open(sys.argv[0] + ".endless", "w").close(); os._exit(3)
+        if what == "stillborn":
             open(sys.argv[0] + ".stillborn", "w").close()
             os._exit(3)
         if what == "hello":
+            if os.path.exists(sys.argv[0] + ".endless"):
+                os.remove(sys.argv[0] + ".endless")
+                send({"t": "loading", "plugin": "good"}, {"t": "loading", "plugin": "bad"})
+                os._exit(5)
             if os.path.exists(sys.argv[0] + ".stillborn"):
                 os.remove(sys.argv[0] + ".stillborn")
                 os._exit(4)
@@ -179,6 +184,15 @@ TEST_F(NodeHostTest, OneThatDiesAtItsStartIsNoReasonForALongPause) {
     wait_for([&] { return chronicle_.state().ends == 5; });
     EXPECT_EQ(outcome(ask("answer")), "answered");
     EXPECT_NE(log_.text().find("exit code 4"), std::string::npos) << log_.text();
+}
+
+TEST_F(NodeHostTest, NamesWhoDoesNotEndToLoad) {
+    EXPECT_EQ(outcome(ask("endless")), "link_closed");
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    const Chronicle::State state = chronicle_.state();
+    const auto& ends = state.last_ends;
+    ASSERT_FALSE(ends.empty());
+    EXPECT_EQ(ends.front().plugin + " " + ends.front().because, "bad was loading") << log_.text();
 }
 
 TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {

@@ -6,7 +6,7 @@ import threading
 
 from clients import Raw
 from test_plugin_tools import ROUTE, Tools
-from test_plugins_inbound import Inbound
+from test_plugins_inbound import MESSAGE, Inbound
 from world import wait_for
 
 # Each ends the process, or leaves it unable to go on. Said in the realm of the host itself: packages share it.
@@ -266,3 +266,57 @@ class Words(Inbound):
         while not lines or lines[-1][3:4] == "-":
             lines.append(client.line())
         return lines
+
+
+# What a plugin may do to a session before it says next().
+MEDDLING = {
+    "no_transaction": "connection.transaction = null",
+    "no_rcpt": "connection.transaction.rcpt_to = null",
+    "odd_rcpt": "connection.transaction.rcpt_to.push(null, 7, {})",
+    "forged_rcpt": "connection.transaction.rcpt_to[0].user = 'x>\\r\\nRCPT TO:<y'",
+    "no_sender": "connection.transaction.mail_from = null",
+    "no_notes": "connection.transaction.notes = null; connection.notes = null",
+    "getter": "Object.defineProperty(connection.transaction.notes, 'x', { enumerable: true, get() { throw new Error('no') } })",
+    "no_header": "connection.transaction.header = null",
+    "odd_header": "connection.transaction.header.header_list.push(null)",
+    "no_stream": "connection.transaction.message_stream = null",
+    "no_body": "connection.transaction.set_banner('x'); connection.transaction.body = null",
+    "frozen": "Object.freeze(connection); Object.freeze(connection.transaction)",
+    "no_remote": "connection.remote = null; connection.hello = null; connection.results = null",
+    "never_read": "connection.transaction.message_stream.pipe(new (require('stream').Writable)({ write() {} }))",
+    "resets": "connection.reset_transaction(() => connection.disconnect())",
+    "huge": "connection.transaction.notes.x = 'x'.repeat(5e6); connection.transaction.add_header('X-Huge', 'y'.repeat(5e6))",
+}
+
+
+class Sessions(Inbound):
+    expects_errors = True
+
+    def test_what_plugins_do_to_a_session_is_its_own_trouble(self):
+        """The client gets a reply, by which the message is kept or not; the next session notices nothing."""
+        self.engine.files["plugin_timeout"] = "2\n"
+        cases = "".join(f"case '{name}': {{ {deed}; break }}\n" for name, deed in MEDDLING.items())
+        self.plugin(f"""exports.hook_data_post = function (next, connection) {{
+            switch (connection.transaction.mail_from.user) {{ {cases} }}
+            next()
+        }}""").start()
+        self.assertEqual(self.hand_in("innocent"), 250)
+        host = self.plugins.host()
+        kept = 1
+        for name in MEDDLING:
+            code = self.hand_in(name)
+            self.assertIn(code, (250, 421, 450, 451, 452, 550, 552, 554, 0), name)
+            kept += code == 250
+            self.assertEqual(self.hand_in("innocent"), 250, name)
+            kept += 1
+        self.assertEqual(self.plugins.host(), host, '\n'.join(l[:300] for l in self.engine.process.output().splitlines() if '[plugins]' in l or 'uncaught' in l))
+        self.engine.wait_empty()
+        self.assertEqual(len(self.keeper.wait(kept)), kept)
+
+    def hand_in(self, sender):
+        with Raw(self.engine.port) as client:
+            for line in (f"MAIL FROM:<{sender}@src.test>", "RCPT TO:<b@dst.test>", "DATA"):
+                code, text = client.ask(line)
+                self.assertLess(code, 400, (sender, line, text))
+            client.send(MESSAGE.replace("\r\n.", "\r\n.."))
+            return client.ask(".")[0]
