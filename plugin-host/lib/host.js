@@ -9,7 +9,7 @@ const Notes = require('haraka-notes')
 const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
 const { Sessions } = require('./inbound')
-const { Items, addNotes } = require('./items')
+const { Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { Lookout } = require('./lookout')
 const { Metrics } = require('./metrics')
@@ -126,7 +126,7 @@ class Host {
         let image
         try {
             const item = this.items.get(given)
-            if (noted) addNotes(item.todo.notes, noted) // by native plugins
+            if (noted) item.learn(noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             if (point === 'attempt') item.takeBack()

@@ -87,6 +87,11 @@ class HMailItem extends EventEmitter {
         this.envelope.takeBack(this.todo)
     }
 
+    // What others noted.
+    learn(notes) {
+        addNotes(this.todo.notes, notes)
+    }
+
     // A plugin has answered.
     heard(plugin) {
         this.conclude = undefined
