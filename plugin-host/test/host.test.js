@@ -166,7 +166,7 @@ test('a package brings defaults, over which the files of the instance lie; other
             const c = this.config
             hmail.todo.notes.told = [
                 c.get('p.ini', { booleans: ['+main.on', '-sub.off'] }), c.get('p.json'), c.get('p.yaml'), c.get('p.list', 'list'), c.get('only.list', 'list'),
-                c.get('p.value'), c.get('h.hjson'), c.get('p.data', 'data'), c.get('p.pem', 'binary').length, c.get('p.bin', 'binary') === null,
+                c.get('p.value'), c.get('p.data', 'data'), c.get('p.pem', 'binary').length, c.get('p.bin', 'binary') === null,
                 c.get('absent.ini'), c.get('absent.json'), c.get('absent', 'list'), c.getInt('p.value', 7), c.get('replaced.ini').main,
                 (await c.getDir('dir', { type: 'binary' })).map(({ path, data }) => [path.split('/').pop(), data.length]),
             ]
@@ -177,12 +177,12 @@ test('a package brings defaults, over which the files of the instance lie; other
     const defaults = { 'p.ini': 'a=1\nb=2\n[sub]\nx=1\n', 'p.json': '{"a":{"b":1,"c":2}}', 'p.yaml': 'a: {b: 1}\n', 'p.list': 'one\ntwo\n', 'only.list': 'mine\n', 'p.value': '5\n' }
     for (const [name, text] of Object.entries({ ...defaults, 'dir/one': '1', 'dir/two': '22' })) fs.writeFileSync(path.join(home, name), text)
     engine.config('p.ini', 'b=3\non=false\n[sub]\ny=2\noff=yes\n').config('p.json', '{"a":{"c":3}}').config('p.yaml', 'd: 4\n').config('p.list', 'three\n')
-    engine.config('p.value', '6\n').config('h.hjson', '{ a: one # two\n }').config('p.data', '# kept\n\nx\n').config('p.pem', 'abc\n')
+    engine.config('p.value', '6\n').config('p.data', '# kept\n\nx\n').config('p.pem', 'abc\n')
     engine.config('smtp.json', '{"!replaced.ini":{"main":{"by":"smtp.json"}}}').config('replaced.ini', 'by=itself\n')
     await engine.start()
     assert.deepStrictEqual(told(await engine.call('attempt')), [
         { main: { a: 1, b: 3, on: false }, sub: { x: 1, y: 2, off: true } }, { a: { b: 1, c: 3 } }, { a: { b: 1 }, d: 4 }, ['three'], ['mine'],
-        6, { a: 'one' }, ['# kept', '', 'x'], 4, true, { main: {} }, {}, [], 6, { by: 'smtp.json' }, [['one', 1], ['two', 2]],
+        6, ['# kept', '', 'x'], 4, true, { main: {} }, {}, [], 6, { by: 'smtp.json' }, [['one', 1], ['two', 2]],
     ])
 })
 
