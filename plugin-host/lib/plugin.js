@@ -30,10 +30,11 @@ class Plugin {
         hide(this, 'config', withHeritage(config.module_config(defaults, runtime.directory)))
         runtime.logger.addTo(this, () => ({ origin: this.name }))
         runtime.metrics.own(name, this.plugin_path)
-        if (home.folder !== undefined) {
-            Object.assign(this, require(home.folder))
-        } else {
-            this.compile(home.file)
+        try {
+            if (home.folder !== undefined) Object.assign(this, require(home.folder))
+            else this.compile(home.file)
+        } catch (thrown) {
+            throw errorOf(thrown)
         }
     }
 
@@ -91,12 +92,21 @@ class Plugin {
     }
 
     async start() {
-        if (typeof this.register === 'function') await this.register()
+        try {
+            if (typeof this.register === 'function') await this.register()
+        } catch (thrown) {
+            throw errorOf(thrown)
+        }
         for (const member in this) {
             const hook = /^hook_(\w+)$/.exec(member)
             if (hook && typeof this[member] === 'function') this.register_hook(hook[1], member)
         }
     }
+}
+
+// Nothing at all may be thrown, too.
+function errorOf(thrown) {
+    return thrown ?? new Error(`${thrown} was thrown`)
 }
 
 // Objects of ini files have had no prototype since haraka-config 1.7, so that what a client sends is found there only when the file has it.
