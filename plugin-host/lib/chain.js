@@ -7,6 +7,9 @@ const { textOf } = require('./logger')
 
 // Who is over a budget again and again is no more heard than one who does not answer in time, and nobody waits for it.
 const PASSED_OVER = Object.freeze({ timedOut: true, passedOver: true })
+const CODES = new Set([
+    'cont', 'stop', 'deny', 'denysoft', 'denydisconnect', 'disconnect', 'ok', 'next_hook', 'delay', 'denysoftdisconnect',
+].map((name) => constants[name]))
 const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
@@ -59,6 +62,10 @@ function ask({ plugin, method, meter }, logger, hook, object, params) {
                 const twice = new Error(`${hook} of plugin ${plugin.name} called next again, or too late`)
                 logger.log(logger.LOGWARN, [twice.stack], { origin: plugin.name, session: object.uuid })
                 return
+            }
+            // `next(error)` is a habit from elsewhere. As in Haraka it ends the chain, and removes what was deferred.
+            if (code && !CODES.has(code)) {
+                logger.log(logger.LOGWARN, [`${hook} answered with what is no code: ${textOf(code)}`], { origin: plugin.name, session: object.uuid })
             }
             finish({ code: code || constants.cont, msg })
         }

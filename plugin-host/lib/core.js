@@ -39,6 +39,7 @@ function coreModules(host) {
             return { queue_dir, delivery_queue, temp_fail_queue, get_stats, list_queue, stat_queue, flush_queue, load_queue_files }
         },
         'outbound/hmail': () => HMailItem,
+        'outbound/mx_lookup': () => ({ lookup_mx: (...args) => outbound().lookup_mx(...args) }),
         'outbound/todo': () => require('./outbound').TODOItem,
     }
 

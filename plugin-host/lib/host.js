@@ -35,8 +35,17 @@ class Host {
         this.logger = new Logger((line) => this.logHook.offer(line))
         const listeners = () => (this.registry ? this.registry.of('log') : [])
         this.logHook = new LogHook(this.logger, listeners, (line) => wire.send({ t: 'log', ...line }))
-        wire.on('message', (message) => this.take(message))
+        wire.on('message', (message) => this.receive(message))
         wire.on('octets', (request, octets, last) => this.takeOctets(request, octets, last))
+    }
+
+    // What fails is the trouble of this message, not of the wire: the engine waits for an answer no longer than it has to.
+    receive(message) {
+        try {
+            this.take(message)
+        } catch (error) {
+            this.logger.logcrit(`${message.t}: ${textOf(error)}`)
+        }
     }
 
     take(message) {
@@ -80,6 +89,22 @@ class Host {
         const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
         if (begun.code !== constants.cont && begun.code !== constants.ok) this.refuse(begun)
         this.wire.send(this.ready())
+        this.isReady = true
+    }
+
+    // Said at once: a plugin that never ends to load says nothing any more.
+    loads(plugin) {
+        this.wire.send({ t: 'loading', plugin })
+        this.wire.flush()
+    }
+
+    // A plugin has registered a hook after it was loaded, in a callback perhaps: the engine is told once more who listens.
+    listened() {
+        if (!this.isReady || this.retelling) return
+        this.retelling = setImmediate(() => {
+            this.retelling = undefined
+            this.wire.send(this.ready())
+        })
     }
 
     // A plugin does not want to start, which ends a Haraka. Here it is one that does not load.
@@ -116,7 +141,7 @@ class Host {
         let image
         try {
             const item = this.items.get(given)
-            if (noted) Object.assign(item.todo.notes, noted) // by native plugins
+            if (noted) item.learn(noted) // by native plugins
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             if (point === 'attempt') item.takeBack()
@@ -125,6 +150,7 @@ class Host {
             image = item.changedImage()
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
+            this.items.renew(given.id)
             answer = { what: 'failed', text: String(error.message) }
         }
         if (id !== undefined) this.sendAnswer(id, { ...answer, image }, (text) => ({ what: 'failed', text }))

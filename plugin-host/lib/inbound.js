@@ -8,7 +8,7 @@ const utils = require('haraka-utils')
 const config = require('haraka-config')
 const { runHook } = require('./chain')
 const { Connection, addRecipients, begin, replyOf, sessionConfig } = require('./connection')
-const { imageText } = require('./items')
+const { addNotes, imageText } = require('./items')
 const { textOf } = require('./logger')
 
 const OCTETS_AT_ONCE = 256 * 1024
@@ -186,7 +186,7 @@ async function injected(host, told) {
     host.logger.addTo(sender, () => ({ origin: 'outbound', session: told.message }))
     const transaction = begin(sender, told.message, host.makeAddress(told.tx.mail_from))
     addRecipients(transaction, told.tx.rcpt_to.map(host.makeAddress))
-    Object.assign(transaction.notes, told.notes)
+    addNotes(transaction.notes, told.notes || {})
     const original = await load(host, transaction, told)
     await runHook(host.registry, host.logger, 'pre_send_trans_email', sender, undefined, HEARS)
     return keep(host, transaction, original, told)
@@ -323,6 +323,7 @@ class Sessions {
     constructor(host) {
         this.host = host
         this.connections = new Map() // by session id
+        this.busy = new Map() // likewise: what is done before the next message is looked at
     }
 
     take(message) {
@@ -334,21 +335,23 @@ class Sessions {
             if (message.begun) return this.reply(message, { what: 'lost' })
             connection = new Connection(message.client, this.host)
             connection.update(message.client)
-            Object.defineProperty(connection, 'busy', { value: Promise.resolve(), enumerable: false, writable: true })
             this.connections.set(uuid, connection)
+            this.busy.set(uuid, Promise.resolve())
         }
-        connection.busy = connection.busy.then(() => this.handle(connection, message))
+        this.busy.set(uuid, this.busy.get(uuid).then(() => this.handle(connection, uuid, message)))
     }
 
-    async handle(connection, message) {
+    async handle(connection, uuid, message) {
         await this.answer(message, async () => {
             connection.update(message.client)
             if (message.tx) connection.enter(message.tx)
             const answer = await SESSION_POINTS[message.point](this.host, connection, message)
             const disconnect = answer?.disconnect || connection.ending || undefined
             return { ...answer, ...connection.changes(), disconnect }
-        }, connection.uuid)
-        if (message.point === 'left') this.connections.delete(connection.uuid)
+        }, uuid)
+        if (message.point !== 'left') return
+        this.connections.delete(uuid)
+        this.busy.delete(uuid)
     }
 
     async answer(message, find, session) {

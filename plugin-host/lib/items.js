@@ -12,6 +12,7 @@ const { addLogMethods } = require('./logger')
 const { jsonText } = require('./wire')
 
 const IMAGE_CHARS_MAX = 64 * 1024
+const NOT_FOR_NOTES = new Set(['get', 'set', '__proto__'])
 // Messages of which no item is under way are kept for items that come later; so many at most.
 const RESTING_MESSAGES_MAX = 10_000
 
@@ -71,7 +72,7 @@ class HMailItem extends EventEmitter {
         this.#envelope = new Envelope(this.#host.makeAddress, image.rcpt || {})
         this.todo = {
             queue_time: given.arrival, domain: image.domain || given.domain, rcpt_to: [], mail_from: null,
-            notes: new Notes(image.notes || copyOf(given.notes)), uuid: given.uuid || given.id,
+            notes: notesWith(image.notes || copyOf(given.notes)), uuid: given.uuid || given.id,
             force_tls: image.force_tls === true,
         }
     }
@@ -84,6 +85,11 @@ class HMailItem extends EventEmitter {
     // Before an attempt.
     takeBack() {
         this.envelope.takeBack(this.todo)
+    }
+
+    // What others noted.
+    learn(notes) {
+        addNotes(this.todo.notes, notes)
     }
 
     // A plugin has answered.
@@ -174,7 +180,7 @@ function copyOf(notes) {
     return notes && Object.keys(notes).length > 0 ? structuredClone(notes) : {}
 }
 
-// Notes may hold what JSON cannot: functions vanish, and a member that refers to itself is left out.
+// Notes may hold what JSON cannot: functions vanish, and a member that refers to itself or cannot be read is left out.
 function imageText(parts) {
     try {
         return jsonText(parts)
@@ -185,9 +191,10 @@ function imageText(parts) {
 
 function withoutLoops(value) {
     if (value === null || typeof value !== 'object') return value
-    const kept = {}
-    for (const [key, member] of Object.entries(value)) {
+    const kept = Object.create(null) // in which no key means anything
+    for (const key of Object.keys(value)) {
         try {
+            const member = value[key] // a getter may throw
             if (JSON.stringify(member) !== undefined) kept[key] = member
         } catch {
             // Not for a restart then.
@@ -199,7 +206,18 @@ function withoutLoops(value) {
 // What an earlier host kept of the live notes with this item only: those that came before it in this host did not know it.
 function addKept(notes, image) {
     const kept = (image && JSON.parse(image).live) || {}
-    for (const [key, value] of Object.entries(kept)) if (!Object.hasOwn(notes, key)) notes[key] = value
+    addNotes(notes, Object.fromEntries(Object.entries(kept).filter(([key]) => !Object.hasOwn(notes, key))))
+}
+
+// What somebody else noted joins `notes`, whose own methods stay.
+function addNotes(notes, given) {
+    for (const [key, value] of Object.entries(given)) if (!NOT_FOR_NOTES.has(key)) notes[key] = value
+}
+
+function notesWith(given) {
+    const notes = new Notes()
+    addNotes(notes, given)
+    return notes
 }
 
 function textual(error) {
@@ -247,7 +265,7 @@ class Items {
         if (message) message.total = given.items
         if (!message) {
             const notes = (given.image && JSON.parse(given.image).live) || given.notes
-            message = { notes: new Notes(copyOf(notes)), alive: 0, ended: 0, total: given.items }
+            message = { notes: notesWith(copyOf(notes)), alive: 0, ended: 0, total: given.items }
             this.messages.set(given.message, message)
         }
         return message
@@ -264,6 +282,15 @@ class Items {
         this.messages.delete(messageId)
     }
 
+    // Plugins have left something that cannot be worked with: the next question makes another one, from the image.
+    renew(id) {
+        const messageId = id.slice(0, id.indexOf('.'))
+        const message = this.messages.get(messageId)
+        if (!this.items.delete(id) || !message) return
+        message.alive -= 1
+        if (message.alive === 0) this.rest(messageId)
+    }
+
     ended(id) {
         const messageId = id.slice(0, id.indexOf('.'))
         const message = this.messages.get(messageId)
@@ -277,4 +304,4 @@ class Items {
     }
 }
 
-module.exports = { Items, HMailItem, imageText }
+module.exports = { Items, HMailItem, addNotes, imageText }

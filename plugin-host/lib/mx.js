@@ -18,6 +18,7 @@ function normaliseOne(given) {
     let mx
     try {
         mx = new HarakaMx(typeof given === 'string' ? given : { ...given })
+        if (typeof given === 'string' && given.includes('://')) undoUrl(mx)
     } catch (error) {
         throw new BadMx(`not a host: ${String(given)}: ${error.message}`)
     }
@@ -44,6 +45,18 @@ function normaliseOne(given) {
         if (!Number.isInteger(host.port) || host.port < 1 || host.port > 65535) throw new BadMx(`not a port: ${mx.port}`)
     }
     return host
+}
+
+// URLs have brackets around addresses of IPv6, and logins in percent encoding.
+function undoUrl(mx) {
+    mx.exchange = mx.exchange?.replace(/^\[(.*)\]$/, '$1')
+    for (const name of ['auth_user', 'auth_pass']) {
+        try {
+            if (mx[name]) mx[name] = decodeURIComponent(mx[name])
+        } catch {
+            // A percent sign that stands for itself: people paste passwords.
+        }
+    }
 }
 
 module.exports = { normaliseMx, BadMx }

@@ -9,7 +9,7 @@ const ResultStore = require('haraka-results')
 const utils = require('haraka-utils')
 const { strictAddressMaker } = require('./addresses')
 const { runHook } = require('./chain')
-const { HMailItem, imageText } = require('./items')
+const { HMailItem, addNotes, imageText } = require('./items')
 const { textOf } = require('./logger')
 const { createTransaction } = require('./transaction')
 
@@ -38,6 +38,7 @@ class Outbound {
         // Plugins take them off the module.
         this.send_email = this.send_email.bind(this)
         this.send_trans_email = this.send_trans_email.bind(this)
+        this.lookup_mx = this.lookup_mx.bind(this)
     }
 
     // Contents: a string, Buffer, stream or anything else that gives pieces; line ends as they come. `next` hears OK when the
@@ -50,6 +51,15 @@ class Outbound {
             (transaction) => this.send(transaction, said, origin),
             (error) => said(error instanceof Refused ? constants.deny : constants.denysoft, textual(error)),
         ).catch((error) => host.logger.logcrit(`send_email: ${textOf(error)}`))
+    }
+
+    // Where DNS says that mail for a domain goes: plugins give each host a `bind` and answer get_mx with it. Haraka had this until 3.0.
+    lookup_mx(domain, next) {
+        const found = netUtils.get_mx(domain)
+        if (typeof next !== 'function') return found
+        found.then((hosts) => next(null, hosts), (error) => next(error))
+            .catch((error) => this.host.logger.logcrit(`callback of lookup_mx failed: ${textOf(error)}`))
+        return undefined
     }
 
     send_trans_email(transaction, next) {
@@ -78,7 +88,7 @@ class Outbound {
         transaction.rcpt_to = (Array.isArray(to) ? to : [to]).map((one) => this.address(one, 'to'))
         if (transaction.rcpt_to.length === 0) throw new Refused('No recipients for email')
         // They join those that every transaction has, which hooks rely on.
-        if (options.notes) Object.assign(transaction.notes, options.notes)
+        if (options.notes) addNotes(transaction.notes, options.notes)
         await fill(transaction, contents, options.dot_stuffed === true)
         if (options.remove_msgid) transaction.remove_header('Message-Id')
         if (options.remove_date) transaction.remove_header('Date')

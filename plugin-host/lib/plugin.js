@@ -11,6 +11,8 @@ const constants = require('haraka-constants')
 const CONSTANTS = {}
 constants.import(CONSTANTS)
 
+const PRIORITY_MAX = 100
+
 class PluginNotFound extends Error {}
 
 class Plugin {
@@ -28,10 +30,11 @@ class Plugin {
         hide(this, 'config', withHeritage(config.module_config(defaults, runtime.directory)))
         runtime.logger.addTo(this, () => ({ origin: this.name }))
         runtime.metrics.own(name, this.plugin_path)
-        if (home.folder !== undefined) {
-            Object.assign(this, require(home.folder))
-        } else {
-            this.compile(home.file)
+        try {
+            if (home.folder !== undefined) Object.assign(this, require(home.folder))
+            else this.compile(home.file)
+        } catch (thrown) {
+            throw errorOf(thrown)
         }
     }
 
@@ -48,6 +51,8 @@ class Plugin {
         }
         // On the same line, so that line numbers in errors are the file's.
         vm.runInNewContext(`'use strict';${source}`, sandbox, { filename: file })
+        // Where authors wrote `module.exports = { … }`, as in any other module.
+        if (sandbox.module.exports !== this) Object.assign(this, sandbox.module.exports)
     }
 
     // `require('./config')` is this plugin's view of the configuration, other names of Haraka's core are our modules.
@@ -68,9 +73,9 @@ class Plugin {
         return this.runtime.core.get(name)
     }
 
-    register_hook(hook, method, priority = 0) {
-        priority = Number(priority) || 0
-        if (priority < -100 || priority > 100) throw new Error(`priority ${priority} of ${hook} is not between -100 and 100`)
+    // Priorities beyond the range are taken for its ends, as in Haraka.
+    register_hook(hook, method, wanted) {
+        const priority = Math.min(Math.max(parseInt(wanted, 10) || 0, -PRIORITY_MAX), PRIORITY_MAX)
         this.runtime.registry.add(hook, { plugin: this, method, priority })
         this.hooks[hook] = this.hooks[hook] || []
         this.hooks[hook].push(method)
@@ -87,12 +92,21 @@ class Plugin {
     }
 
     async start() {
-        if (typeof this.register === 'function') await this.register()
+        try {
+            if (typeof this.register === 'function') await this.register()
+        } catch (thrown) {
+            throw errorOf(thrown)
+        }
         for (const member in this) {
             const hook = /^hook_(\w+)$/.exec(member)
             if (hook && typeof this[member] === 'function') this.register_hook(hook[1], member)
         }
     }
+}
+
+// Nothing at all may be thrown, too.
+function errorOf(thrown) {
+    return thrown ?? new Error(`${thrown} was thrown`)
 }
 
 // Objects of ini files have had no prototype since haraka-config 1.7, so that what a client sends is found there only when the file has it.

@@ -7,6 +7,8 @@ const { SESSION_HOOKS } = require('./inbound')
 const { normaliseMx } = require('./mx')
 const { textOf } = require('./logger')
 
+// Less would be a loop that does nothing else.
+const DELAY_SECONDS_MIN = 1
 const DENY = new Set([constants.deny, constants.denydisconnect])
 const DENYSOFT = new Set([constants.denysoft, constants.denysoftdisconnect])
 
@@ -16,8 +18,8 @@ async function attempt({ registry, logger }, item, { spans } = {}) {
     const sent = await runHook(registry, logger, 'send_email', item, [], { span: spanOf(spans, 'send_email') })
     if (sent.decision) return { by: sent.plugin, ...sent.decision }
     if (sent.code === constants.delay) {
-        const seconds = Number(sent.msg)
-        if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: sent.plugin }
+        const seconds = delayOf(sent.msg)
+        if (seconds) return { what: 'delay', seconds, by: sent.plugin }
         item.logwarn(`${sent.plugin} answered send_email with DELAY and no number of seconds: the mail is sent now`)
     }
     const routed = await runHook(
@@ -70,8 +72,8 @@ async function deferred({ registry, logger }, item, told) {
     const answer = await runHook(registry, logger, 'deferred', item, params, { span: spanOf(told.spans, 'deferred') })
     if (answer.code === constants.cont) return { what: 'default' }
     if (!DENYSOFT.has(answer.code)) return { what: 'drop', by: answer.plugin }
-    const seconds = Number(answer.msg)
-    if (seconds > 0 && Number.isFinite(seconds)) return { what: 'delay', seconds, by: answer.plugin }
+    const seconds = delayOf(answer.msg)
+    if (seconds) return { what: 'delay', seconds, by: answer.plugin }
     item.logwarn(`${answer.plugin} answered deferred with DENYSOFT and no number of seconds: the usual delay is used`)
     return { what: 'default', decided: endOf(told.spans, answer) }
 }
@@ -98,6 +100,12 @@ async function delivered({ registry, logger }, item, told) {
         item.logwarn(`${answer.plugin} answered delivered with ${constants.translate(answer.code)}, which changes nothing`)
     }
     return undefined
+}
+
+// Seconds, of which Haraka looks at its queue once; undefined when it is no delay.
+function delayOf(msg) {
+    const seconds = Number(msg)
+    return seconds > 0 && Number.isFinite(seconds) ? Math.max(seconds, DELAY_SECONDS_MIN) : undefined
 }
 
 // Texts, arrays of them, Errors and DSN objects of haraka-dsn.

@@ -54,6 +54,7 @@ class Registry {
         try {
             this.find(name)
             installed = true
+            this.runtime.loads(name)
             const plugin = this.compile(name)
             this.plugins.push(plugin)
             await plugin.start()
@@ -101,6 +102,7 @@ class Registry {
         const place = list.findIndex((other) => other.priority > listener.priority)
         list.splice(place === -1 ? list.length : place, 0, listener)
         this.listeners.set(hook, list)
+        this.runtime.listened()
     }
 
     // `span`: only those between two places, of which either may be null; null: none.

@@ -25,6 +25,16 @@ const GET_MX = {
         'next(OK, "smtp://user:pass@mx.example.test:587")',
         { mx: [{ host: 'mx.example.test', port: 587, user: 'user', password: 'pass' }] },
     ],
+    'a URL with an address of IPv6': ['next(OK, "lmtp://[::1]:2525")', { mx: [{ host: '::1', port: 2525, lmtp: true }] }],
+    'a URL with a login that needs encoding': [
+        'next(OK, "smtp://me%40here.test:a%2Fb%3A@mx.example.test")', { mx: [{ host: 'mx.example.test', user: 'me@here.test', password: 'a/b:' }] },
+    ],
+    'a URL with a percent sign in the password': [
+        'next(OK, "smtp://me:100%@mx.example.test")', { mx: [{ host: 'mx.example.test', user: 'me', password: '100%' }] },
+    ],
+    'an object with a percent sign in the password': [
+        'next(OK, { exchange: "a.test", auth_user: "me", auth_pass: "%41" })', { mx: [{ host: 'a.test', user: 'me', password: '%41' }] },
+    ],
     'a login without a password': ['next(OK, { exchange: "a.test", auth_user: "me", auth_type: "plain" })', { mx: [{ host: 'a.test' }] }],
     'LMTP': ['next(OK, "lmtp://mx.example.test:24")', { mx: [{ host: 'mx.example.test', port: 24, lmtp: true }] }],
     'an object': [
@@ -67,6 +77,7 @@ const SEND_EMAIL = {
     'DELAY as text': ['next(DELAY, "30")', { what: 'delay', seconds: 30, by: 'only' }],
     'DELAY without a number': ['next(DELAY)', { what: 'go', terms: {} }],
     'DELAY into the past': ['next(DELAY, -5)', { what: 'go', terms: {} }],
+    'DELAY for next to nothing': ['next(DELAY, 1e-9)', { what: 'delay', seconds: 1, by: 'only' }],
     'DENY changes nothing': ['next(DENY)', { what: 'go', terms: {} }],
     'throw': ['throw "a text"', { what: 'go', terms: {} }],
     'reject': ['return Promise.reject()', { what: 'go', terms: {} }],
@@ -90,6 +101,7 @@ const DEFERRED = {
     'another delay': ['next(DENYSOFT, 42)', { what: 'delay', seconds: 42, by: 'only' }],
     'DENYSOFT without a number (A4)': ['next(DENYSOFT)', { what: 'default' }],
     'DENYSOFT with NaN (A4)': ['next(DENYSOFT, NaN)', { what: 'default' }],
+    'another delay of next to nothing': ['next(DENYSOFT, 1e-9)', { what: 'delay', seconds: 1, by: 'only' }],
     'OK drops the mail': ['next(OK)', { what: 'drop', by: 'only' }],
     'throw': ['null.x', { what: 'default' }],
     'reject': ['return Promise.reject(1)', { what: 'default' }],
@@ -117,6 +129,12 @@ for (const [name, [body, expected]] of Object.entries(BOUNCE)) {
         assert.deepStrictEqual(answer, expected)
     })
 }
+
+test('what is no code is warned of', async (t) => {
+    const { answer, engine } = await answerOf(t, 'get_mx', 'function (next) { next(new Error("no database")) }')
+    assert.strictEqual(answer.what, 'go')
+    assert.strictEqual((await engine.logged(/get_mx answered with what is no code: Error: no database/)).origin, 'only')
+})
 
 test('what hooks are given', async (t) => {
     const engine = new Engine(t)

@@ -29,15 +29,18 @@ test('what does not load is left out and reported', async (t) => {
     const engine = new Engine(t)
     engine.plugin('bad/syntax', 'exports.x = {')
     engine.plugin('bad/register', 'exports.register = function () { this.register_hook("get_mx", "x"); throw new Error("not today") }')
+    engine.plugin('bad/null', 'throw null').plugin('bad/rejection', 'exports.register = () => Promise.reject()')
     engine.plugin('good', ROUTE)
     engine.list.push('absent')
     await engine.start()
     assert.deepStrictEqual(engine.ready.plugins, ['good'])
     assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['absent'])
-    assert.deepStrictEqual(engine.ready.broken.map(({ name }) => name), ['bad/syntax', 'bad/register'])
+    assert.deepStrictEqual(engine.ready.broken.map(({ name }) => name), ['bad/syntax', 'bad/register', 'bad/null', 'bad/rejection'])
     const reasons = Object.fromEntries([...engine.ready.failed, ...engine.ready.broken].map(({ name, reason }) => [name, reason]))
     assert.match(reasons['bad/syntax'], /syntax\.js:1/)
     assert.match(reasons['bad/register'], /not today[\s\S]*register\.js:1/)
+    assert.match(reasons['bad/null'], /null was thrown/)
+    assert.match(reasons['bad/rejection'], /undefined was thrown/)
     assert.match(reasons.absent, /neither in plugins\/ nor in node_modules\//)
     assert.strictEqual((await engine.call('attempt')).mx[0].host, 'mx.test')
 })
@@ -108,6 +111,33 @@ test('legacy plugins inherit, require and find their globals', async (t) => {
     assert.strictEqual((await engine.call('attempt')).mx[0].host, 'child-of-parent-x.test')
 })
 
+test('a legacy plugin may be written as a module; a priority beyond the range is its end', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('last', `module.exports = {
+        register() { this.register_hook('get_mx', 'route', 500); this.register_hook('get_mx', 'never', 'x') },
+        route(next) { next(OK, this.name + '.test') },
+        never(next) { next() },
+    }`)
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.roster.hooks.get_mx.map(({ method, priority }) => [method, priority]), [['never', 0], ['route', 100]])
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'last.test')
+})
+
+test('a hook that is registered later is told of then, once for all that come together', async (t) => {
+    const engine = new Engine(t)
+    engine.plugin('late', `exports.register = function () {
+            setTimeout(() => { this.register_hook('get_mx', 'route'); this.register_hook('delivered', 'hear') }, 50)
+        }
+        exports.route = (next) => next(OK, 'late.test')
+        exports.hear = (next) => next()`)
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.hooks, {})
+    const ready = await engine.expect((message) => message.t === 'ready')
+    assert.deepStrictEqual(Object.keys(ready.hooks), ['get_mx', 'delivered'])
+    assert.strictEqual((await engine.call('attempt')).mx[0].host, 'late.test')
+    assert.ok(!engine.other.some((message) => message.t === 'ready'))
+})
+
 test('configuration of every type, read again when a file changes', async (t) => {
     const engine = new Engine(t)
     engine.config('thing.ini', 'n=1\n[sub]\nyes=true\n').config('thing.json', '{"a":[1]}').config('list', 'a\n# no\nb\n').config('value', '17\n')
@@ -130,6 +160,33 @@ test('configuration of every type, read again when a file changes', async (t) =>
         if (told(answer)[0] === 2) break
         await new Promise((resolve) => setTimeout(resolve, 100))
     }
+})
+
+test('a package brings defaults, over which the files of the instance lie; other types are read as Haraka does', async (t) => {
+    const engine = new Engine(t)
+    engine.package('packed', `exports.register = function () { this.register_hook('send_email', 'tell') }
+        exports.tell = async function (next, hmail) {
+            const c = this.config
+            hmail.todo.notes.told = [
+                c.get('p.ini', { booleans: ['+main.on', '-sub.off'] }), c.get('p.json'), c.get('p.yaml'), c.get('p.list', 'list'), c.get('only.list', 'list'),
+                c.get('p.value'), c.get('p.data', 'data'), c.get('p.pem', 'binary').length, c.get('p.bin', 'binary') === null,
+                c.get('absent.ini'), c.get('absent.json'), c.get('absent', 'list'), c.getInt('p.value', 7), c.get('replaced.ini').main,
+                (await c.getDir('dir', { type: 'binary' })).map(({ path, data }) => [path.split('/').pop(), data.length]),
+            ]
+            next()
+        }`)
+    const home = path.join(engine.directory, 'node_modules', 'haraka-plugin-packed', 'config')
+    fs.mkdirSync(path.join(home, 'dir'), { recursive: true })
+    const defaults = { 'p.ini': 'a=1\nb=2\n[sub]\nx=1\n', 'p.json': '{"a":{"b":1,"c":2}}', 'p.yaml': 'a: {b: 1}\n', 'p.list': 'one\ntwo\n', 'only.list': 'mine\n', 'p.value': '5\n' }
+    for (const [name, text] of Object.entries({ ...defaults, 'dir/one': '1', 'dir/two': '22' })) fs.writeFileSync(path.join(home, name), text)
+    engine.config('p.ini', 'b=3\non=false\n[sub]\ny=2\noff=yes\n').config('p.json', '{"a":{"c":3}}').config('p.yaml', 'd: 4\n').config('p.list', 'three\n')
+    engine.config('p.value', '6\n').config('p.data', '# kept\n\nx\n').config('p.pem', 'abc\n')
+    engine.config('smtp.json', '{"!replaced.ini":{"main":{"by":"smtp.json"}}}').config('replaced.ini', 'by=itself\n')
+    await engine.start()
+    assert.deepStrictEqual(told(await engine.call('attempt')), [
+        { main: { a: 1, b: 3, on: false }, sub: { x: 1, y: 2, off: true } }, { a: { b: 1, c: 3 } }, { a: { b: 1 }, d: 4 }, ['three'], ['mine'],
+        6, ['# kept', '', 'x'], 4, true, { main: {} }, {}, [], 6, { by: 'smtp.json' }, [['one', 1], ['two', 2]],
+    ])
 })
 
 test('live notes are shared by the items of a message until the last one has ended', async (t) => {
@@ -215,6 +272,36 @@ test('an item whose notes nobody changed has no image', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('route', ROUTE).start()
     assert.strictEqual((await engine.call('attempt', { notes: { x: 1 } })).image, undefined)
+})
+
+test('notes that cannot be read, or are called like what notes have, harm nothing', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('odd', `exports.hook_get_mx = function (next, hmail) {
+        Object.defineProperty(hmail.todo.notes, 'broken', { enumerable: true, get() { throw new Error('not to be read') } })
+        hmail.todo.notes.big = 1n
+        hmail.todo.notes.good = [typeof hmail.todo.notes.get, typeof hmail.notes.set, hmail.todo.notes.polluted, ({}).polluted].map(String)
+        next(OK, 'a.test')
+    }`).start()
+    const given = JSON.parse('{"get":1,"set":2,"__proto__":{"polluted":1}}')
+    const { mx, image } = await engine.call('attempt', { notes: given }, { noted: given })
+    assert.strictEqual(mx[0].host, 'a.test')
+    assert.deepStrictEqual(JSON.parse(image).notes.good, ['function', 'function', 'undefined', 'undefined'])
+    assert.ok(!image.includes('broken'))
+})
+
+test('what a plugin leaves of an item that cannot be worked with is made again', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('breaks', `exports.hook_get_mx = function (next, hmail, domain) {
+        hmail.notes.calls = (hmail.notes.calls || 0) + 1
+        if (hmail.num_failures === 0) domain === 'null.test' ? hmail.todo = null : Object.freeze(Object.freeze(hmail).todo)
+        next(OK, 'again' + hmail.notes.calls + '.test')
+    }`).plugin('after', 'exports.hook_deferred = (next) => next()').start()
+    for (const [number, domain] of ['null.test', 'frozen.test'].entries()) {
+        const id = `0${number}CDEFGHJKMN.1`
+        const first = await engine.call('attempt', { id, domain })
+        const second = await engine.call('attempt', { id, domain, attempts: 1 })
+        assert.deepStrictEqual([first.what, second.what, second.mx[0].host], ['failed', 'go', 'again2.test'])
+    }
 })
 
 test('notes without measure are not kept, and said to be', async (t) => {

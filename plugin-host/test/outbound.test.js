@@ -76,6 +76,27 @@ for (const [name, [from, to, contents, expected]] of Object.entries(REFUSED)) {
     })
 }
 
+test('lookup_mx, which Haraka had, for plugins that ask DNS themselves', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `
+        const { lookup_mx } = require('./outbound')
+        require('haraka-net-utils').get_mx = async (domain) => {
+            if (domain === 'bad.test') throw new Error('SERVFAIL')
+            return [{ exchange: 'mx.' + domain, priority: 10 }]
+        }
+        exports.hook_get_mx = function (next, hmail, domain) {
+            lookup_mx('bad.test', (error) => lookup_mx(domain, async (none, hosts) => {
+                const promised = await this.haraka_require('outbound/mx_lookup').lookup_mx(domain)
+                for (const mx of hosts) mx.bind = '192.0.2.1'
+                hmail.todo.notes.told = [error.message, String(none), promised.length]
+                next(OK, hosts)
+            }))
+        }`).start()
+    const answer = await engine.call('attempt')
+    assert.deepStrictEqual(answer.mx, [{ host: 'mx.there.test', bind: '192.0.2.1' }])
+    assert.deepStrictEqual(JSON.parse(answer.image).notes.told, ['SERVFAIL', 'null', 1])
+})
+
 test('the engine may refuse, and a callback may throw', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', SENDER(`outbound.send_email('a@here.test', 'b@there.test', 'x', (code, text) => {

@@ -5,6 +5,7 @@
 #include "async/blocking.h"
 #include "async/task_group.h"
 #include "base/assert.h"
+#include "base/text.h"
 #include "delivery/hearing.h"
 #include "delivery/outbound_session.h"
 #include "delivery/settlement.h"
@@ -159,7 +160,7 @@ private:
                 Verdict verdict;
                 verdict.code = for_good ? 550 : 450;
                 verdict.status = for_good ? "5.1.2" : "4.1.2";
-                verdict.text = before.text;
+                verdict.text = printable(before.text);  // one line, as of a peer: it goes into notifications
                 co_return co_await conclude(std::move(work), std::move(verdict), nullptr);
             }
         }

@@ -34,6 +34,14 @@ TEST(Fingerprint, ChangesWithWhatAPluginIsMadeOf) {
     EXPECT_NE(touched, two);
     fs::remove(folder + "/queue/two.js");
     EXPECT_NE(fingerprint_of(folder), touched);
+    // A folder of plugins that is kept elsewhere, with a link that leads in a circle.
+    write("../fingerprint_elsewhere/three.js", "3");
+    fs::create_directory_symlink("../fingerprint_elsewhere", folder + "/elsewhere");
+    fs::create_directory_symlink("..", folder + "/elsewhere/circle");
+    const std::uint64_t linked = fingerprint_of(folder);
+    write("elsewhere/three.js", "3 and more");
+    EXPECT_NE(fingerprint_of(folder), linked);
+    fs::remove_all(folder + "/../fingerprint_elsewhere");
     fs::remove_all(folder);
 }
 

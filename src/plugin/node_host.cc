@@ -300,6 +300,7 @@ Result<> NodeHost::begin() {
     ++life_;
     seen_ = {};
     note_.clear();
+    loading_.clear();
     partners_.chronicle.started();
     view_.with([this](View& view) {
         view = View();
@@ -388,7 +389,10 @@ void NodeHost::bury() {
     const HostEnd end = end_of(end_reason_.empty() ? how : end_reason_);
     child_.reset();
     if (ending_) return;
-    if (partners_.on_trial) return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason));
+    if (partners_.on_trial) {
+        const std::string who = end.plugin.empty() ? "" : " (" + end.plugin + " " + end.because + ")";
+        return decide_trial(fail(Errc::link_closed, "the plugin host ended while it loaded plugins: " + end.reason + who));
+    }
     if (!unfit_) partners_.chronicle.ended(end);
     if (!unfit_) partners_.chronicle.blame(end, blame_limits(), Clock::now());
     if (unfit_ && pause() > pause_max_started) refuse_waiting(Error(Errc::unreachable, "a plugin does not load"));
@@ -443,6 +447,12 @@ HostEnd NodeHost::end_of(const std::string& how) const {
         const bool running = is_true(note.get_object(), "running");
         end.because = running ? "was running" : "ran last";
         end.certain = running && exhausted;
+        return end;
+    }
+    if (!worked_ && !loading_.empty()) {
+        end.plugin = printable(loading_);
+        end.hook = "register";
+        end.because = "was loading";
         return end;
     }
     const View seen = view();

@@ -242,6 +242,7 @@ private:
     std::string end_reason_;
     std::uint64_t life_ = 0;      // number of the process
     std::string note_;            // of the lookout, while a plugin does not give way
+    std::string loading_;         // the plugin that this host loads, or loaded last
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;

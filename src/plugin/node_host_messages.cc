@@ -46,6 +46,8 @@ void NodeHost::handle(boost::json::object& message) {
         pinged_ = false;
     } else if (type == "log") {
         handle_log(message);
+    } else if (type == "loading") {
+        loading_ = text_of(message, "plugin");
     } else if (type == "ready") {
         handle_ready(message);
     } else if (type == "inject") {
@@ -104,15 +106,17 @@ unsigned NodeHost::listen(const boost::json::object& listened) {
     return listened.contains("get_mx") ? hooks | routes_bit : hooks;
 }
 
+// Also when a plugin has registered another hook since.
 void NodeHost::handle_ready(const boost::json::object& message) {
+    const bool again = state_ == State::ready;
     pinged_at_ = Clock::now();
     const boost::json::value* listened = message.if_contains("hooks");
     const unsigned hooks = listen(listened != nullptr && listened->is_object() ? listened->get_object() : boost::json::object());
-    tell_of_plugins(message);
+    if (!again) tell_of_plugins(message);
     const Roster roster = roster_of(message);
     view_.with([&](View& view) { view.roster = roster; });
     if (!list_of(message, "broken").empty()) return give_up(roster.left_out);
-    log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
+    if (!again) log_.info("plugins", "the plugin host is ready", {{"plugins", list_of(message, "plugins").size()}});
     become(State::ready);
     worked_ = true;
     listeners_.set(read_listeners(message));

@@ -19,10 +19,15 @@ namespace {
 using delivery::Hook;
 using Answer = Result<boost::json::object>;
 
-constexpr const char* cases = R"(        if what == "stillborn":
+constexpr const char* cases = R"(        if what == "endless": open(sys.argv[0] + ".endless", "w").close(); os._exit(3)
+        if what == "stillborn":
             open(sys.argv[0] + ".stillborn", "w").close()
             os._exit(3)
         if what == "hello":
+            if os.path.exists(sys.argv[0] + ".endless"):
+                os.remove(sys.argv[0] + ".endless")
+                send({"t": "loading", "plugin": "good"}, {"t": "loading", "plugin": "bad"})
+                os._exit(5)
             if os.path.exists(sys.argv[0] + ".stillborn"):
                 os.remove(sys.argv[0] + ".stillborn")
                 os._exit(4)
@@ -30,6 +35,9 @@ constexpr const char* cases = R"(        if what == "stillborn":
                   "uncalled": [{"plugin": "a", "hook": "rcpt"}]},
                  {"t": "log", "level": 5, "text": "told %s %s" % (message["budgets"], [one[:2] for one in message["resting"]])})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "pid": os.getpid()})
+        if what == "listens":
+            send({"t": "ready", "plugins": ["a"], "hooks": {"get_mx": 100, "delivered": 100}, "failed": [], "broken": []},
+                 {"t": "answer", "id": message["id"], "what": "go"})
         if what == "twice": send(*[{"t": "answer", "id": message["id"], "what": "go"}] * 2)
         if what == "die": os._exit(3)
         if what == "accused":
@@ -151,6 +159,18 @@ TEST_F(NodeHostTest, AsksAndKnowsWhoListens) {
     EXPECT_EQ(outcome(ask("answer")), "answered");
 }
 
+TEST_F(NodeHostTest, LearnsOfHooksThatAreRegisteredLater) {
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    EXPECT_FALSE(host().wants(Hook::delivered));
+    EXPECT_EQ(outcome(ask("listens")), "answered");
+    EXPECT_TRUE(host().wants(Hook::delivered));
+    EXPECT_FALSE(host().wants(Hook::bounce));
+    EXPECT_EQ(hook_changes_, 2);
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    const std::string told = log_.text();
+    EXPECT_EQ(told.find("is ready"), told.rfind("is ready")) << told;
+}
+
 TEST_F(NodeHostTest, WhateverEndsAHostEndsItsQuestionsAndAnotherOneAnswers) {
     for (const char* what : {"die", "hang", "garbage", "no array"}) {
         auto same_fate = ask("ignore");
@@ -169,6 +189,15 @@ TEST_F(NodeHostTest, OneThatDiesAtItsStartIsNoReasonForALongPause) {
     wait_for([&] { return chronicle_.state().ends == 5; });
     EXPECT_EQ(outcome(ask("answer")), "answered");
     EXPECT_NE(log_.text().find("exit code 4"), std::string::npos) << log_.text();
+}
+
+TEST_F(NodeHostTest, NamesWhoDoesNotEndToLoad) {
+    EXPECT_EQ(outcome(ask("endless")), "link_closed");
+    EXPECT_EQ(outcome(ask("answer")), "answered");
+    const Chronicle::State state = chronicle_.state();
+    const auto& ends = state.last_ends;
+    ASSERT_FALSE(ends.empty());
+    EXPECT_EQ(ends.front().plugin + " " + ends.front().because, "bad was loading") << log_.text();
 }
 
 TEST_F(NodeHostTest, CountsOverHostsAndNamesWhoWasRunning) {

@@ -21,13 +21,15 @@ using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
 
+constexpr std::size_t reason_bytes_max = 4 * 1024;  // of what plugins say, or what is said of it
+
 // Message::origin of what went to recipients that a plugin added.
 constexpr std::string_view added_by = "added by plugin ";
 
 Before deferral(std::string text, std::string by = {}) {
     Before before;
     before.what = Before::What::defer;
-    before.text = std::move(text);
+    before.text = text.substr(0, reason_bytes_max);
     before.by = std::move(by);
     return before;
 }
@@ -136,7 +138,7 @@ Task<> ShardHooks::interpret(
     const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span, Before& before) {
     const std::string what = text_member(answer, "what");
     before.by = text_member(answer, "by");
-    before.text = text_member(answer, "text");
+    before.text = text_member(answer, "text").substr(0, reason_bytes_max);
     if (what == "delay") {
         before.what = Before::What::later;
         before.delay = seconds_member(answer, "seconds");

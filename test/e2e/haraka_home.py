@@ -62,9 +62,10 @@ exports.hook_delivered = function (next, hmail) {
 
 
 class RealHaraka:
-    """A Haraka on `folder`, whose only destination is `sink`, an address and port where perhaps nobody listens."""
+    """A Haraka on `folder`, whose only destination is `sink`, an address and port where perhaps nobody listens. `furnish` may add to
+    the folder before it starts."""
 
-    def __init__(self, folder, sink, intervals="1h,2h,3h"):
+    def __init__(self, folder, sink, intervals="1h,2h,3h", furnish=lambda folder: None):
         haraka = prepare_haraka()
 
         class Instance(haraka):
@@ -75,6 +76,7 @@ class RealHaraka:
                 self.write("config/outbound.ini", f"enable_tls=false\ntemp_fail_intervals={intervals}\n")
                 self.write("plugins/route.js", ROUTE)
                 self.write("plugins/accounts.js", ACCOUNTS)
+                furnish(pathlib.Path(self.folder))
 
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(exist_ok=True)

@@ -20,6 +20,8 @@ PLUGINS = {
     # What accounting-files was written for; newer ones are no CommonJS.
     "dateformat": "4.6.3",
 }
+# What single tests need besides, in a folder of its own.
+MORE_PACKAGES = {"typescript": "5.4.5"}
 
 
 def node_modules(also=None):
@@ -44,6 +46,17 @@ def node_modules(also=None):
                 raise unittest.SkipTest("npm install failed: " + npm.stderr.strip()[-300:])
             done.write_text("")
     return folder / "node_modules"
+
+
+def dkim_key(config, domain="src.test"):
+    """A key for haraka-plugin-dkim in the folder `config`, with the selector may2026; returns the record that DNS would have."""
+    folder = config / "dkim" / domain
+    folder.mkdir(parents=True)
+    key = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, check=True).stdout
+    public = subprocess.run(["openssl", "rsa", "-pubout"], input=key, capture_output=True, check=True).stdout
+    (folder / "private").write_bytes(key)
+    (folder / "selector").write_text("may2026\n")
+    return b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
 
 
 class PluginEngine:

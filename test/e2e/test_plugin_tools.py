@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 from peers import Scripted
-from plugin_home import HOST
+from plugin_home import HOST, MORE_PACKAGES, node_modules
 from test_plugins import Plugins
 from world import ROOT, wait_for
 
@@ -286,6 +286,11 @@ class TheModule(Tools):
                 notes.limit = await memory.get('limit:' + domain)
                 notes.count = await memory.incr('count', 2)
                 notes.swaps = [await memory.compareAndSet('lock', undefined, 'me'), await memory.compareAndSet('lock', undefined, 'you')]
+                await memory.set('brief', [1], {{ ttl: 1 }})
+                const left = await memory.ttl('brief')
+                notes.ttl = [left > 0 && left <= 1, String(await memory.ttl('count')), String(await memory.ttl('absent')), await memory.get('brief')]
+                await new Promise((resolve) => setTimeout(resolve, 1100))
+                notes.ttl.push(String(await memory.get('brief')), await memory.compareAndSet('brief', [1], 2), await memory.delete('brief'))
                 notes.queued = await queue.count('domain=' + domain)
                 notes.why = (await explain(hmail.uuid)).length
                 const added = await suspend.add({{ remotemx: 'never.test', ttl: 60 }})
@@ -303,12 +308,62 @@ class TheModule(Tools):
         said = json.loads((self.engine.directory / "said").read_text())
         self.assertEqual(said["limit"], {"most": 7})
         self.assertEqual((said["count"], said["swaps"], said["queued"], said["why"], said["mine"]), (42, [True, False], 1, 1, True))
+        self.assertEqual(said["ttl"], [True, "Infinity", "undefined", [1], "undefined", False, False])
         self.assertEqual(said["bad"][0], 422)
         self.cli("plugins", "reload")
         self.submit("c@dst.test")
         self.sink.wait(2)
         self.assertEqual(self.engine.api("GET", "/v1/memory?key=count")[1]["value"], 44)
         self.assertEqual(self.engine.api("GET", "/v1/suspensions")[1]["suspensions"], [])
+
+
+class Declarations(Tools):
+    def test_the_declarations_of_the_module_compile(self):
+        """With the compiler of TypeScript: what the reference shows is right, and what is wrong is refused."""
+        modules = node_modules(MORE_PACKAGES)
+        folder = self.engine.directory
+        folder.mkdir(exist_ok=True)
+        (folder / "plugin.ts").write_text("""/// <reference path="./sluice.d.ts" />
+import { policy, suspend, rate, cache, memory, queue, explain, request, SluiceError } from 'sluice'
+
+const slowDown = cache(300, (mx: string) => policy.add({
+    if: { remotemx: mx }, then: { rate: '10/60', tag: 'slow-down' }, ttl: 300, class: 'back_off', reason: 'more than 10 failures a minute',
+}))
+
+export async function all(mx: string): Promise<void> {
+    const allowed: boolean = await rate('failures', mx, 10, 60)
+    const used: number = await rate('failures', mx, 0, 60)
+    const { id } = await slowDown(mx)
+    if (id) await policy.delete(id, 'over')
+    const added = await suspend.add({ remotemx: ['a.test', '*.b.test'], ttl: 60, percent: 50 })
+    if (added.id) await suspend.delete(added.id)
+    for (const one of [...await policy.list(), ...await suspend.list()]) console.log(one.id)
+    await memory.set('k', { a: [1, 'x', null] }, { ttl: 5 })
+    const value = await memory.get('k')
+    const sum: number = await memory.incr('n', 2, { ttl: 60 })
+    const done: boolean = await memory.compareAndSet('lock', undefined, 'me')
+    const left: number | undefined = await memory.ttl('k')
+    const deleted: boolean = await memory.delete('k')
+    const { entries } = await memory.list({ prefix: 'vip:', limit: 10 })
+    const waiting: number = await queue.count('domain=*.example.org age>2h')
+    const { items, cursor } = await queue.list({ where: 'age>1h', limit: 5 })
+    await queue.groups(['domain', 'tenant'], { limit: 5 })
+    await queue.stats()
+    await explain('example.org')
+    await request('POST', '/v1/queue/flush', { body: { all: true } })
+    try { await memory.get('') } catch (error) { if (error instanceof SluiceError) console.log(error.status, error.field) }
+    console.log(allowed, used, value, sum, done, left, deleted, entries.length, waiting, items.length, cursor)
+    // @ts-expect-error: a word that is none
+    await policy.add({ if: { remotemx: mx }, then: { rate: 1 }, class: 'colour' })
+    // @ts-expect-error: no number
+    await memory.incr('n', 'two')
+}
+""")
+        (folder / "sluice.d.ts").write_text((HOST / "sluice.d.ts").read_text())
+        command = ["node", modules / "typescript" / "bin" / "tsc", "--noEmit", "--strict", "--target", "es2022", "--module", "commonjs", "--lib",
+                   "es2022,dom", "plugin.ts"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
 
 
 class Authors(Tools):

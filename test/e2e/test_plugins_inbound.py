@@ -11,7 +11,7 @@ import threading
 import time
 
 from clients import Raw, submit
-from peers import program
+from plugin_home import dkim_key
 from test_plugins import Plugins
 from world import wait_for
 
@@ -362,13 +362,7 @@ class Unmodified(Inbound):
             import dkim
         except ImportError:
             self.skipTest("python3-dkim is not installed")
-        folder = self.engine.config / "dkim" / "src.test"
-        folder.mkdir(parents=True)
-        key = subprocess.run([program("openssl"), "genrsa", "2048"], capture_output=True, check=True).stdout
-        public = subprocess.run([program("openssl"), "rsa", "-pubout"], input=key, capture_output=True, check=True).stdout
-        record = b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
-        (folder / "private").write_bytes(key)
-        (folder / "selector").write_text("may2026\n")
+        record = dkim_key(self.engine.config)
         self.engine.set("dkim.ini", "sign", enabled="true", headers="From, To, Subject, Date, Message-ID")
         self.engine.set("dkim.ini", "verify", enabled="false")
         self.plugins.add("dkim")

@@ -14,7 +14,7 @@ import subprocess
 import time
 
 from haraka_home import Instance, RealHaraka, contents_of, name_of, prepare_haraka, queue_file
-from plugin_home import HOST, node_modules
+from plugin_home import HOST, dkim_key, node_modules
 from world import EndToEnd, free_port, wait_for
 
 FILES = int(os.environ.get("SLUICE_IMPORT_FILES", "300"))
@@ -369,3 +369,46 @@ class FromHaraka(EndToEnd):
         told = wait_for(lambda: accounts(files + new), "the new accounts")[files:]
         self.assertEqual({one["notes"]["accounted"]["to"] for one in told}, {1, 3})
         self.assertEqual({one["fails"] for one in told}, {0})
+
+    def test_packages_of_npm_go_on_under_sluice(self):
+        """The same with packages: haraka-plugin-dkim signed what Haraka had accepted, and signs what Sluice accepts."""
+        try:
+            import dkim
+        except ImportError:
+            self.skipTest("python3-dkim is not installed")
+        modules, records = node_modules(), []
+
+        def furnish(folder):
+            (folder / "node_modules").mkdir()
+            for package in ("Haraka", "haraka-plugin-dkim"):
+                (folder / "node_modules" / package).symlink_to(modules / package)
+            (folder / "config" / "plugins").write_text("route\naccounts\ndkim\nprocess_title\n")
+            (folder / "config" / "dkim.ini").write_text("[sign]\nenabled=true\nheaders=From, Subject, Date, Message-ID\n[verify]\nenabled=false\n")
+            records.append(dkim_key(folder / "config"))
+
+        self.haraka.stop()
+        self.haraka = RealHaraka(self.world.directory / "furnished", f"127.0.0.1:{free_port()}", furnish=furnish)
+        self.addCleanup(self.haraka.stop)
+        files = self.accept(12)
+        self.haraka.stop()
+        arrived = self.world.directory / "arrived"
+        arrived.mkdir()
+        sink = self.world.sink("--dir", arrived)
+        engine = self.world.engine()
+        engine.directory, engine.port, engine.write = self.haraka.folder, self.haraka.port, lambda: None
+        (self.haraka.folder / "config" / "sink").write_text(sink.endpoint + "\n")
+        (self.haraka.folder / "config" / "plugin_host.ini").write_text(f"folder={HOST}\n")
+        engine.start(env={"NODE_PATH": str(modules), "HARAKA": str(self.haraka.folder)})
+        wait_for(lambda: self.haraka.names() == [], "the queue to be taken over")
+        engine.api("POST", "/v1/queue/flush", {"all": True})
+        sink.wait(files)
+        self.submit(range(101, 107))
+        sink.wait(files + 6)
+        engine.wait_empty()
+        plugins = {plugin["name"] for plugin in engine.api("GET", "/v1/plugins")[1]["plugins"]}
+        self.assertEqual(plugins, {"route", "accounts", "dkim", "process_title"})
+        mails = [file.read_bytes() for file in arrived.glob("*.eml")]
+        self.assertEqual(len(mails), files + 6)
+        for mail in mails:
+            self.assertEqual(mail.count(b"\r\nDKIM-Signature:") + mail.startswith(b"DKIM-Signature:"), 1, mail[:600])
+            self.assertTrue(dkim.verify(mail, dnsfunc=lambda name, timeout=5: records[0]), mail[:600])
