@@ -9,6 +9,7 @@ import time
 import unittest
 
 from attacks import Attack, free_port
+from haraka_home import name_of, queue_file
 from world import PATIENCE, SLUICE, wait_for
 
 TEBIBYTE = 1 << 40
@@ -248,6 +249,24 @@ class CommandLine(Folders):
             done = self.run_sluice("inject", "-f", "a@src.test", "-t", "b@dst.test", *name, input=message)
             self.assertTrue(done.stdout.startswith(b"queued as "), done)
         self.assertEqual(self.queued(), 3)
+        self.assertEqual(self.engine.stop(), 0)
+
+    def test_PATH_1_an_import_takes_plain_files_only(self):
+        """Links, pipes, sockets and folders by the names of queue files are left where they are, and told."""
+        self.engine.set("outbound.ini", disabled="true").start()
+        old = self.world.directory / "old"
+        old.mkdir()
+        now = time.time_ns() // 1_000_000
+        for number, make in enumerate(self.kinds.values()):
+            make(old / name_of(number, now, now))
+        good = queue_file(["b@dst.test"], b"Subject: x\r\n\r\nx\r\n")
+        self.outside.write_bytes(good)
+        (old / name_of(100, now, now)).write_bytes(good)
+        before = set(os.listdir(old))
+        done = self.run_sluice("queue", "import", old)
+        self.assertIn(b"imported 1 of ", done.stdout)
+        self.assertEqual(before - set(os.listdir(old)), {name_of(100, now, now)})
+        self.assertEqual((self.queued(), self.outside.read_bytes()), (1, good))
         self.assertEqual(self.engine.stop(), 0)
 
     def test_names_of_files_are_only_names(self):
