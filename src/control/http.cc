@@ -14,6 +14,8 @@ using Parser = http::request_parser<http::string_body>;
 
 constexpr std::uint32_t head_bytes_max = 16 * 1024;
 constexpr std::size_t read_bytes = 16 * 1024;
+// What the parser leaves until more has come: parts of a chunk's head and the fields behind the last chunk, which have no other bound.
+constexpr std::size_t unparsed_bytes_max = 64 * 1024;
 
 std::string text_of(boost::beast::string_view view) { return std::string(view.data(), view.size()); }
 
@@ -151,6 +153,7 @@ Task<Result<>> RequestReader::advance() {
     }
     if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
     if (parser.is_done() || (used > 0 && !error)) co_return Result<>();
+    if (unread_.size() > unparsed_bytes_max) co_return fail(Errc::too_large, "a line or trailer without end");
     CO_TRY(const std::size_t count, co_await stream_.read_some(parsing_->buffer));
     unread_.append(parsing_->buffer.data(), count);
     co_return Result<>();

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import socket
 import subprocess
@@ -46,6 +47,11 @@ class ControlPort(Attack):
 
     def status(self, *arguments, source="127.0.0.1", **options):
         return self.raw(self.request(*arguments, **options), source)[0]
+
+    def resident(self):
+        """KiB of memory of the engine."""
+        status = pathlib.Path(f"/proc/{self.engine.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
 
     def inject(self):
         body = json.dumps({"from": "a@src.test", "to": ["b@dst.test"], "message": "Subject: x\n\nhello\n"}).encode()
@@ -135,6 +141,13 @@ class ControlPort(Attack):
         self.assertIn(self.status("GET", "/v1/status", **many), ([400], [413]))
         announced = self.request("POST", "/v1/messages").replace(b"Content-Length: 0", b"Content-Length: 99999999999999999999")
         self.assertIn(self.raw(announced)[0], ([400], [413]))
+        before = self.resident()
+        chunked = self.request("POST", "/v1/messages", **{"Content-Length": None, "Transfer-Encoding": "chunked"})
+        # What a chunk's size is followed by, and the fields behind the last chunk, have no length of their own.
+        for rest in (b"2;" + b"x" * 5_000_000 + b"\r\n{}\r\n0\r\n\r\n", b"2\r\n{}\r\n0\r\n" + b"A: b\r\n" * 350_000 + b"\r\n"):
+            with contextlib.suppress(OSError):  # it closes while we speak
+                self.assertIn(self.raw(chunked + rest)[0], ([], [400], [413]))
+            self.assertLess(self.resident() - before, 16 * 1024)
         self.assertEqual(self.engine.api("GET", "/health")[0], 200)
         self.assertEqual(self.engine.stop(), 0)
 
