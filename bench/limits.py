@@ -36,7 +36,7 @@ def policies(lab):
     """Relaying to one domain under two policies that limit nothing here, in turns with an engine without policies."""
     count = max(5_000, 60_000 * lab.options.items // 1_000_000)
     sink = f"127.0.0.1:{machine.free_port()}"
-    child = lab.sink([sink], "--no-check")
+    child = lab.sink([sink])
     engines = {"without": lab.engine({"any": sink}, MANY), "with": lab.engine({"any": sink}, {**MANY, "policy.yaml": WIDE})}
     rates, costs = collections.defaultdict(list), collections.defaultdict(list)
     for turn in range(8):

@@ -5,9 +5,6 @@
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 #include <cstdio>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <limits>
 #include <memory>
 #include <sstream>
@@ -16,6 +13,7 @@
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/table.h"
+#include "config/sources.h"
 
 namespace sluice::cli {
 namespace {
@@ -103,15 +101,17 @@ struct InjectOptions {
     std::vector<std::string> to, notes;
 };
 
+Result<std::string> read_message(const std::string& path) {
+    constexpr std::size_t bytes_max = std::size_t{1} << 30;  // what an engine may be set to take
+    const bool standard = path.empty() || path == "-";
+    Result<std::string> message = standard ? config::read_to_end(STDIN_FILENO, bytes_max) : config::read_named(path, bytes_max);
+    if (message) return message;
+    return fail(message.error().code, (standard ? "standard input" : path) + ": " + message.error().detail);
+}
+
 void inject(Session& session, const InjectOptions& options) {
-    std::string message;
-    if (options.file.empty() || options.file == "-") {
-        message.assign(std::istreambuf_iterator<char>(std::cin), {});
-    } else {
-        std::ifstream file(options.file, std::ios::binary);
-        if (!file) return session.fail_with(Error(Errc::bad_input, options.file + ": cannot be read"));
-        message.assign(std::istreambuf_iterator<char>(file), {});
-    }
+    const Result<std::string> message = read_message(options.file);
+    if (!message) return session.fail_with(message.error());
     std::string target = "/v1/messages?from=" + percent_encode(options.from);
     for (const std::string& to : options.to) target += "&to=" + percent_encode(to);
     const auto add = [&](const char* key, const std::string& value) {
@@ -129,7 +129,7 @@ void inject(Session& session, const InjectOptions& options) {
         notes[note.substr(0, equals)] = note.substr(equals + 1);
     }
     if (!notes.empty()) add("notes", json::serialize(notes));
-    const Result<json::value> queued = json_of(session.client().post(target, "message/rfc822", message, options.key));
+    const Result<json::value> queued = json_of(session.client().post(target, "message/rfc822", *message, options.key));
     if (!queued) return session.fail_with(queued.error());
     if (session.json) return Session::print_json(*queued);
     const bool repeated = queued->as_object().at("repeated").as_bool();

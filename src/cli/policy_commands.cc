@@ -1,12 +1,10 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "cli/commands.h"
+#include "config/sources.h"
 #include "policy/check.h"
 
 namespace sluice::cli {
@@ -36,13 +34,11 @@ void print_ceilings(const std::vector<policy::Ceiling>& ceilings) {
 // What the file says, with everything that can be told of it without running it.
 void check(Session& session, const std::string& given) {
     const std::string path = given.empty() ? session.directory + "/config/policy.yaml" : given;
-    std::ifstream file(path, std::ios::binary);
-    if (!file || std::filesystem::is_directory(path)) {
-        return session.fail_with(Error(Errc::not_found, "cannot read " + path));
-    }
-    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    constexpr std::size_t bytes_max = 64 << 20;
+    const Result<std::string> text = config::read_named(path, bytes_max);
+    if (!text) return session.fail_with(Error(text.error().code, path + ": " + text.error().detail));
     Problems problems;
-    const policy::PolicySetPtr set = policy::parse_policies(text, path, problems);
+    const policy::PolicySetPtr set = policy::parse_policies(*text, path, problems);
     const bool good = !problems.any_error();
     std::vector<Problem> found = problems.take();
     std::vector<policy::Ceiling> ceilings;

@@ -5,12 +5,14 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/text.h"
 #include "cli/commands.h"
 
 namespace sluice::cli {
 
 void Session::fail_with(const Error& error) {
-    std::fprintf(stderr, "sluice: %s\n", error.detail.empty() ? name_of(error.code) : error.detail.c_str());
+    // It may quote names and answers of anybody.
+    std::fprintf(stderr, "sluice: %s\n", error.detail.empty() ? name_of(error.code) : printable(error.detail).c_str());
     switch (error.code) {
         case Errc::not_found: exit_code = exit_not_found; return;
         case Errc::refused: exit_code = exit_unavailable; return;

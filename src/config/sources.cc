@@ -68,18 +68,28 @@ Result<std::optional<std::string>> read_text(const std::string& path, std::size_
     struct stat status{};
     if (fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
         return fail(Errc::disk_failed, "is not a plain file");
+    TRY(std::string text, read_to_end(file.get(), bytes_max));
+    return std::optional<std::string>(std::move(text));
+}
 
+Result<std::string> read_to_end(int descriptor, std::size_t bytes_max) {
     std::string text;
     std::array<char, 65'536> block{};
     for (;;) {
-        const ssize_t got = ::read(file.get(), block.data(), block.size());
+        const ssize_t got = ::read(descriptor, block.data(), block.size());
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return fail(Errc::disk_failed, "cannot be read: " + reason(errno));
-        if (got == 0) return std::optional<std::string>(std::move(text));
+        if (got == 0) return text;
         text.append(block.data(), static_cast<std::size_t>(got));
         if (text.size() > bytes_max)
             return fail(Errc::too_large, "is larger than " + std::to_string(bytes_max) + " octets");
     }
+}
+
+Result<std::string> read_named(const std::string& path, std::size_t bytes_max) {
+    const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    if (file.get() < 0) return fail(errno == ENOENT ? Errc::not_found : Errc::disk_failed, "cannot be read: " + reason(errno));
+    return read_to_end(file.get(), bytes_max);
 }
 
 Sources Sources::read(const std::string& config_folder, Problems& problems) {

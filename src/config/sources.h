@@ -15,6 +15,11 @@ namespace sluice::config {
 // plain file, too_large above `bytes_max`. The detail is a phrase without the file's name.
 Result<std::optional<std::string>> read_text(const std::string& path, std::size_t bytes_max);
 
+// All that can be read from here. Errors: disk_failed, too_large above `bytes_max`; the detail is a phrase.
+Result<std::string> read_to_end(int descriptor, std::size_t bytes_max);
+// The same of whatever has this name; a pipe is waited for.
+Result<std::string> read_named(const std::string& path, std::size_t bytes_max);
+
 // What the files of an instance say, read once, before anything is made of it. Value.
 class Sources {
 public:

@@ -18,6 +18,8 @@ constexpr std::size_t last_chunk_bytes = 5;
 
 constexpr std::uint32_t head_bytes_max = 16 * 1024;
 constexpr std::size_t read_bytes = 16 * 1024;
+// What the parser leaves until more has come: parts of a chunk's head and the fields behind the last chunk, which have no other bound.
+constexpr std::size_t unparsed_bytes_max = 64 * 1024;
 
 std::string text_of(boost::beast::string_view view) { return std::string(view.data(), view.size()); }
 
@@ -158,6 +160,7 @@ Task<Result<>> RequestReader::advance() {
     }
     if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
     if (parser.is_done() || (used > 0 && !error)) co_return Result<>();
+    if (unread_.size() > unparsed_bytes_max) co_return fail(Errc::too_large, "a line or trailer without end");
     co_return co_await receive();
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/crc32c.h"
 #include "base/text.h"
+#include "config/sources.h"
 
 namespace sluice::daemon {
 namespace {
@@ -72,10 +73,10 @@ Instant resumed_at(const std::optional<ClockReading>& last, const ClockReading& 
 }
 
 Instant ClockMemory::resume(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    std::string line;
-    std::getline(file, line);
-    return resumed_at(parse_reading(line + "\n"), read_clocks(0));
+    constexpr std::size_t bytes_max = 4096;
+    const auto text = config::read_text(path, bytes_max);
+    if (!text || !*text) return resumed_at(std::nullopt, read_clocks(0));
+    return resumed_at(parse_reading((*text)->substr(0, (*text)->find('\n')) + "\n"), read_clocks(0));
 }
 
 ClockMemory::ClockMemory(std::string path, const Clock& clock, event::Log& log)
@@ -113,7 +114,8 @@ void ClockMemory::note_step() {
 
 // One write of a few octets: whole or not at all, but for a power cut, which the checksum tells.
 void ClockMemory::write() const {
-    const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    // Never what a link points to, nor a pipe that waits for somebody to read.
+    const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR);
     if (fd < 0) return;
     const std::string line = format_reading(read_clocks(to_ms(clock_.now())));
     (void)!::pwrite(fd, line.data(), line.size(), 0);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,12 +10,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <fstream>
 #include <system_error>
 #include <utility>
 
 #include "base/assert.h"
+#include "base/text.h"
 #include "base/working_on.h"
+#include "config/sources.h"
 
 namespace sluice::daemon {
 namespace {
@@ -23,6 +25,7 @@ constexpr std::array fatal_signals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 constexpr std::size_t id_digits = 13;
 // Room for the lines of many crashes, taken at start: the disk may be full by then.
 constexpr off_t room_bytes = 4096;
+constexpr std::size_t notes_bytes_max = 1 << 20;
 
 // What a handler needs is nowhere but here: it gets no argument of ours.
 // NOLINTBEGIN(cppcoreguidelines-avoid-non-const-global-variables)
@@ -82,9 +85,12 @@ void remove_handlers() {
 
 CrashGuard::CrashGuard(std::string path) : path_(std::move(path)) {
     Counts counts;
-    std::ifstream file(path_);
-    for (std::string line; std::getline(file, line);) {
-        if (const auto id = MessageId::parse(line)) ++counts[*id];  // half a line names nobody
+    // Whatever else may lie there is refused by arm().
+    const auto text = config::read_text(path_, notes_bytes_max);
+    if (text && *text) {
+        for (const std::string_view line : split(**text, '\n')) {
+            if (const auto id = MessageId::parse(line)) ++counts[*id];  // half a line names nobody
+        }
     }
     counts_.with([&](Counts& present) { present = std::move(counts); });
 }
@@ -118,8 +124,14 @@ std::string CrashGuard::reason() {
 
 Result<> CrashGuard::arm(std::span<const MessageId> queued) {
     ASSERT(fd_ < 0 && file_of_crashes < 0);
-    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    // It is emptied below: not what a link points to.
+    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR);
     if (fd_ < 0) return fail(Errc::disk_failed, path_ + ": " + std::generic_category().message(errno));
+    struct stat facts{};
+    if (::fstat(fd_, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        ::close(std::exchange(fd_, -1));
+        return fail(Errc::disk_failed, path_ + ": not a plain file");
+    }
     counts_.with([&](Counts& counts) {
         const std::size_t before = counts.size();
         absl::erase_if(counts, [&](const auto& entry) {

@@ -5,21 +5,26 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <vector>
 
 #include "base/text.h"
+#include "config/lines.h"
+#include "config/sources.h"
 
 namespace sluice::daemon {
 namespace {
 
 namespace fs = std::filesystem;
 
+// Nothing of a file of a process that has ended meanwhile.
+std::string text_of(const fs::path& file) {
+    constexpr std::size_t bytes_max = 4 << 20;
+    return config::read_text(file.string(), bytes_max).value_or(std::nullopt).value_or("");
+}
+
 std::vector<std::string> command_line(const fs::path& process) {
-    std::ifstream file(process / "cmdline", std::ios::binary);
-    const std::string text(std::istreambuf_iterator<char>(file), {});
+    const std::string text = text_of(process / "cmdline");
     std::vector<std::string> words;
     for (const std::string_view word : split(text, '\0')) {
         if (!word.empty()) words.emplace_back(word);
@@ -60,14 +65,10 @@ std::optional<fs::path> instance_of(const fs::path& process, const std::vector<s
 
 // `queue_dir` counts from where the process stands.
 fs::path queue_of(const fs::path& process, const fs::path& instance) {
-    std::ifstream file(instance / "config" / "queue_dir");
-    for (std::string line; std::getline(file, line);) {
-        const std::string_view text = trim(line);
-        if (text.empty() || text.front() == '#' || text.front() == ';') continue;
-        std::error_code error;
-        return fs::read_symlink(process / "cwd", error) / fs::path(std::string(text));
-    }
-    return instance / "queue";
+    const config::Values values = config::parse_value(text_of(instance / "config" / "queue_dir"));
+    if (values.empty()) return instance / "queue";
+    std::error_code error;
+    return fs::read_symlink(process / "cwd", error) / fs::path(values.front().text);
 }
 
 bool works_on(const fs::path& process, const std::string& queue_directory) {
@@ -80,8 +81,7 @@ bool works_on(const fs::path& process, const std::string& queue_directory) {
 
 // The plugin host is a Node, too, and ids come again: in a container even the same ones.
 bool is_our_child(const fs::path& process) {
-    std::ifstream file(process / "stat");
-    const std::string text(std::istreambuf_iterator<char>(file), {});
+    const std::string text = text_of(process / "stat");
     // "id (name) state parent ...", where the name may contain anything.
     const std::size_t end = text.rfind(')');
     const std::vector<std::string_view> words = split(std::string_view(text).substr(end == std::string::npos ? text.size() : end), ' ');

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <system_error>
 
+#include "base/text.h"
 #include "config/watch.h"
 #include "daemon/engine.h"
 #include "daemon/privileges.h"
@@ -116,7 +117,7 @@ int serve(const std::string& directory) {
     const std::vector<Problem> problems = loaded.problems;
     Engine engine(std::move(loaded), supervisor);
     if (const Result<> started = engine.start(); !started) {
-        std::fprintf(stderr, "sluice: %s\n", started.error().text().c_str());
+        std::fprintf(stderr, "sluice: %s\n", printable(started.error().text()).c_str());
         return started.error().code == Errc::locked ? exit_tempfail : 1;
     }
     supervisor.ready("serving");

@@ -2,12 +2,11 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 
 #include "config/load.h"
+#include "config/sources.h"
 #include "daemon/machinery.h"
 #include "sim/rehearsal.h"
 
@@ -28,12 +27,11 @@ struct Cast {
 };
 
 std::optional<std::string> text_of(const std::string& path, Problems& problems) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file || std::filesystem::is_directory(path)) {
-        problems.error(path, 0, "cannot be read");
-        return std::nullopt;
-    }
-    return std::string{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    constexpr std::size_t bytes_max = std::size_t{4} << 30;  // a recording may be long
+    Result<std::string> text = config::read_named(path, bytes_max);
+    if (text) return std::move(*text);
+    problems.error(path, 0, text.error().detail);
+    return std::nullopt;
 }
 
 std::optional<Cast> cast_of(const std::string& directory, Problems& problems) {

@@ -50,8 +50,18 @@ std::uint64_t cut_half_line(const std::string& path, std::uint64_t size) {
     return ::truncate(path.c_str(), static_cast<off_t>(whole)) == 0 ? whole : size;
 }
 
+// The folder may be that of a user whom we become later (`user` in smtp.ini): he shall not lead root to files that he may not write.
+bool is_link_of_another(const std::string& path) {
+    struct stat link{};
+    return ::lstat(path.c_str(), &link) == 0 && S_ISLNK(link.st_mode) && link.st_uid != 0 && link.st_uid != ::geteuid();
+}
+
 // A pipe is opened for reading, too: then opening it does not wait for a reader, and one that goes away is no end.
 int open_for_append(const std::string& path) {
+    if (is_link_of_another(path)) {
+        errno = EACCES;
+        return -1;
+    }
     struct stat status{};
     const bool pipe = ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
     const int access = pipe ? O_RDWR | O_NONBLOCK : O_WRONLY | O_CREAT;

@@ -205,8 +205,7 @@ std::string without_stuffing(std::string_view wire) {
 
 void take_message(std::string_view wire, QueueFile& file) {
     file.content = without_stuffing(wire);
-    const bool ends = file.content.empty() || file.content.ends_with("\r\n");
-    file.mended = !ends || mail::scan_content(file.content).has_bare_eol;
+    file.mended = !mail::is_clean_text(file.content);
     if (file.mended) file.content = mail::clean_text(file.content);
 }
 

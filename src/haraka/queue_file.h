@@ -28,7 +28,7 @@ struct QueueFile {
     std::string uuid;                // as Haraka's log calls it; may be empty
     bool force_tls = false;
     std::string content;             // lines end in CRLF, dots are not stuffed
-    bool mended = false;             // it had other line ends, or a last line without one
+    bool mended = false;             // it had other line ends, a last line without one, or NUL
 };
 
 // Why a file cannot be taken: where it stops making sense, and a sentence. Value.

@@ -139,7 +139,7 @@ struct Body {
 TEST(QueueFile, LineEndsAndDots) {
     for (const Body& body : {Body{"", "", false}, Body{"\r\n", "\r\n", false}, Body{"..\r\n.\r\n.x\r\n", ".\r\n.\r\nx\r\n", false},
                              Body{"last", "last\r\n", true}, Body{"a\nb\r\n", "a\r\nb\r\n", true}, Body{"a\n..b\n", "a\r\n.b\r\n", true},
-                             Body{"a\rb\r\n", "a b\r\n", true}}) {
+                             Body{"a\rb\r\n", "a b\r\n", true}, Body{{"a\0b\r\n", 5}, "a b\r\n", true}}) {
         const auto file = read(simple_todo(some_one, some_one), body.stored);
         ASSERT_TRUE(file.has_value()) << file.error().reason;
         EXPECT_EQ(file->content, body.content);

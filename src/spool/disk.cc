@@ -123,6 +123,13 @@ public:
         return static_cast<std::uint64_t>(facts.st_size);
     }
 
+    std::uint64_t next_data(std::uint64_t offset) const override {
+        const Counted call(*calls_);
+        const off_t found = ::lseek(descriptor_, static_cast<off_t>(offset), SEEK_DATA);
+        if (found >= 0) return static_cast<std::uint64_t>(found);
+        return errno == ENXIO ? size().value_or(offset) : offset;
+    }
+
 private:
     // The kernel took only `done` bytes of a piece: writes the rest of it.
     Result<> finish_piece(const iovec& piece, std::size_t done, std::uint64_t offset) {
@@ -154,17 +161,29 @@ private:
     int descriptor_;
 };
 
+// Neither a link, which may lead anywhere, nor a pipe, which may wait for ever.
+constexpr int plain_only = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+
+bool is_plain_file(int descriptor) {
+    struct stat facts{};
+    return ::fstat(descriptor, &facts) == 0 && S_ISREG(facts.st_mode);
+}
+
+Error not_plain(const std::string& path) { return Error(Errc::disk_failed, "open " + path + ": not a plain file"); }
+
 class SystemDisk final : public Disk {
 public:
     Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) override {
         const Counted call(*calls_);
-        int flags = O_CLOEXEC;
+        int flags = plain_only;
         if (mode == OpenMode::read) flags |= O_RDONLY;
         if (mode == OpenMode::write) flags |= O_RDWR;
         if (mode == OpenMode::create) flags |= O_RDWR | O_CREAT | O_EXCL;
         const int descriptor = uninterrupted([&] { return ::open(path.c_str(), flags, 0600); });
         if (descriptor < 0) return fail(disk_error("open", path, errno));
-        return std::make_shared<SystemFile>(descriptor, path, calls_);
+        auto file = std::make_shared<SystemFile>(descriptor, path, calls_);
+        if (!is_plain_file(descriptor)) return fail(not_plain(path));
+        return file;
     }
 
     Result<std::vector<std::string>> list(const std::string& directory) override {
@@ -228,9 +247,10 @@ public:
     Result<std::unique_ptr<DirectoryLock>> lock(const std::string& path) override {
         const Counted call(*calls_);
         const int descriptor =
-            uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600); });
+            uninterrupted([&] { return ::open(path.c_str(), O_RDWR | O_CREAT | plain_only, 0600); });
         if (descriptor < 0) return fail(disk_error("open", path, errno));
         auto held = std::make_unique<SystemLock>(descriptor);
+        if (!is_plain_file(descriptor)) return fail(not_plain(path));
         char text[32] = {};
         if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
             if (errno != EWOULDBLOCK) return fail(disk_error("lock", path, errno));

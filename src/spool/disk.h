@@ -34,6 +34,8 @@ public:
     // Fills `into` as far as the file goes; gives the number of bytes read.
     virtual Result<std::size_t> read(std::span<char> into, std::uint64_t offset) const = 0;
     virtual Result<std::uint64_t> size() const = 0;
+    // No octet from `offset` up to here is anything but 0. A file that cannot tell gives `offset` itself.
+    virtual std::uint64_t next_data(std::uint64_t offset) const { return offset; }
 };
 
 // Held as long as it lives; the kernel releases it when the process dies, however it dies.
@@ -54,6 +56,7 @@ struct DiskCalls {
 class Disk {
 public:
     virtual ~Disk() = default;
+    // A plain file of this name, not what a link points to: whatever else may lie there is refused, and nothing is waited for.
     virtual Result<std::shared_ptr<File>> open(const std::string& path, OpenMode mode) = 0;
     // Names without the directory, sorted.
     virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;

@@ -4,12 +4,24 @@
 #include "spool/file_journal.h"
 
 namespace sluice::spool {
+namespace {
+
+// Far below the last number: what a process uses up while it lives fits behind it.
+constexpr std::uint32_t segment_number_max = 4'000'000'000;
+
+}  // namespace
 
 Result<> FileJournal::recover(const std::function<Result<>(Found)>& on_segment, RecoveryReport& report) {
     std::vector<std::uint32_t> segments;
     TRY_VOID(take_stock(segments, report));
     std::vector<Opening> openings;
     std::vector<std::uint32_t> empty;
+    if (!segments.empty() && segments.back() > segment_number_max) {
+        return fail(
+            Errc::corrupt, path(segment_name(segments.back())) + ": no journal comes to such a number, and behind the last one there is none: "
+            "a file of something else, to be moved away"
+        );
+    }
     for (const std::uint32_t segment : segments) {
         next_segment_ = std::max(next_segment_, segment + 1);
         TRY(std::optional<Opening> opening, look_at(segment));
@@ -49,8 +61,12 @@ Result<> FileJournal::take_stock(std::vector<std::uint32_t>& segments, RecoveryR
         if (const auto segment = parse_segment_name(name)) {
             segments.push_back(*segment);
         } else if (name.starts_with("spare-") || name == "reserve.seg") {
-            TRY(const std::shared_ptr<File> file, disk_.open(path(name), OpenMode::read));
-            TRY(const std::uint64_t bytes, file->size());
+            const auto file = disk_.open(path(name), OpenMode::read);
+            if (!file) {
+                report.warnings.push_back("not used: " + file.error().detail);
+                continue;
+            }
+            TRY(const std::uint64_t bytes, (*file)->size());
             const bool reserve = name == "reserve.seg";
             if (reserve && bytes == settings_.reserve_bytes) {
                 reserve_bytes_ = bytes;

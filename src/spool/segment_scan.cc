@@ -10,6 +10,10 @@ namespace {
 
 constexpr std::uint64_t search_bytes = 1 << 20;
 
+bool is_zero(std::string_view text) {
+    return std::all_of(text.begin(), text.end(), [](char c) { return c == '\0'; });
+}
+
 Result<std::string> read_text(const File& file, std::uint64_t offset, std::uint64_t length) {
     std::string text(length, '\0');
     TRY(const std::size_t got, file.read(std::span(text.data(), text.size()), offset));
@@ -209,8 +213,12 @@ private:
     // The first sector after `from` with the header of a batch that counts and comes later than the one
     // expected.
     Result<std::optional<std::uint64_t>> find_batch_after(std::uint64_t from) {
-        for (std::uint64_t at = from + sector_bytes; at < size_; at += search_bytes) {
+        std::uint64_t next = 0;
+        for (std::uint64_t at = from + sector_bytes; at < size_; at = next) {
             TRY(const std::string stretch, read_text(file_, at, search_bytes));
+            next = at + search_bytes;
+            // A file may be terabytes of nothing.
+            if (is_zero(stretch)) next = std::max(next, file_.next_data(next) / sector_bytes * sector_bytes);
             for (std::uint64_t i = 0; i + batch_header_bytes <= stretch.size(); i += sector_bytes) {
                 const auto header = decode_batch_header(std::string_view(stretch).substr(i));
                 if (!header || header->segment != plan_.segment) continue;
@@ -280,7 +288,7 @@ Result<std::string> read_index(const File& file, const Trailer& trailer) {
 Result<std::optional<SegmentHeader>> read_segment_header(const File& file) {
     using Found = std::optional<SegmentHeader>;
     TRY(const std::string sector, read_text(file, 0, sector_bytes));
-    if (std::all_of(sector.begin(), sector.end(), [](char c) { return c == '\0'; })) return Found();
+    if (is_zero(sector)) return Found();
     TRY(const SegmentHeader header, decode_header(sector));
     return Found(header);
 }

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import fcntl
 import json
+import os
 import pathlib
 import socket
 import ssl
@@ -11,6 +12,7 @@ import struct
 import sys
 import termios
 
+LONG = os.environ.get("SLUICE_LONG") == "1"  # attacks at the size that the conformance suite asks for, which takes minutes
 FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent / "e2e"))
 
@@ -32,6 +34,11 @@ def at_once(function, rows, workers=8):
     """function(*row) for every row, several at a time: they wait more than they work. The first error is raised."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         return [future.result() for future in [pool.submit(function, *row) for row in rows]]
+
+
+def long_or(full, short):
+    """How many: as the conformance suite asks, or what every run of the tests has time for."""
+    return full if LONG else short
 
 
 def wait_until_read(link):
@@ -57,7 +64,7 @@ class Attack(EndToEnd):
     def client(self, channel="clear", **options):
         """A client that has said EHLO: in clear, after STARTTLS, or on the port that begins with TLS."""
         if channel == "implicit":
-            client = Raw(self.secure_port, greet=None)
+            client = Raw(self.secure_port, **{**options, "greet": None})
             client.link = ssl._create_unverified_context().wrap_socket(client.link)
             client.reply()
             client.ask("EHLO client.test")

@@ -14,7 +14,7 @@ import threading
 import time
 import unittest
 
-import attacks  # noqa: F401, makes the world importable
+from attacks import long_or  # first, for it makes the world importable
 from world import SLUICE, EndToEnd, free_port, wait_for
 
 TOKEN = "a-token-of-sixteen-and-more"
@@ -102,30 +102,41 @@ class SlowAndLarge(Attacks):
         return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
 
     def test_DoS_1_an_octet_now_and_then_does_not_buy_time(self):
-        """The deadline is that of the command, so it ends however often an octet comes; 200 of them disturb nobody."""
+        """The deadline is that of the command, so it ends however often an octet comes; 5,000 of them (200) disturb nobody."""
+        count = long_or(5000, 200)
         sink = self.to_sink()
-        self.engine.set("smtp.ini", inactivity_timeout="3", connections_per_client_max="0").start()
-        links = [socket.create_connection(("127.0.0.1", self.engine.port), timeout=30) for _ in range(200)]
-        began = time.monotonic()
-        ended = {}
-        for link in links:
+        self.engine.set("smtp.ini", inactivity_timeout=str(long_or(20, 3)), connections_per_client_max="0").start()
+        self.serves_others(sink, 1)
+        before = self.resident()
+        links = {}
+        for number in range(count):
+            link = socket.create_connection(("127.0.0.1", self.engine.port), timeout=30, source_address=(f"127.0.2.{number % 250 + 1}", 0))
+            links[link.fileno()] = link
+        watched = select.epoll()
+        for number, link in links.items():
             link.recv(1000)
-        while len(ended) < len(links) and time.monotonic() < began + 60:
-            for number, link in enumerate(links):
+            watched.register(number, select.EPOLLIN)
+        self.assertLess((self.resident() - before) / count, 16 if count > 1000 else 1000)
+        self.serves_others(sink, 2)
+        ended, end = {}, time.monotonic() + 90
+        while len(ended) < count and time.monotonic() < end:
+            for number, link in links.items():
                 if number not in ended:
                     with contextlib.suppress(OSError):
                         link.send(b"N")
-            readable, _, _ = select.select([link for number, link in enumerate(links) if number not in ended], [], [], 0.5)
-            for link in readable:
+            for number, _ in watched.poll(0.5):
+                watched.unregister(number)
+                ended[number] = b""
                 with contextlib.suppress(OSError):
-                    ended[links.index(link)] = link.recv(1000)
-        self.assertEqual(len(ended), len(links))
+                    ended[number] = links[number].recv(1000)
+        self.assertEqual(len(ended), count)
         self.assertEqual({said[:3] for said in ended.values()}, {b"421"})
-        self.serves_others(sink, 1)
-        for link in links:
+        self.serves_others(sink, 3)
+        for link in links.values():
             link.close()
 
     def test_DoS_2_a_command_without_an_end_takes_no_memory(self):
+        """A gigabyte on one line (64 MB)."""
         sink = self.to_sink()
         self.engine.start()
         self.serves_others(sink, 1)
@@ -135,7 +146,7 @@ class SlowAndLarge(Attacks):
                 link.recv(1000)
                 with contextlib.suppress(OSError):
                     link.sendall(head)
-                    for _ in range(64):
+                    for _ in range(long_or(1000, 64)):
                         link.sendall(b"x" * 1_000_000)
                     self.assertLess(self.resident() - before, 8 * 1024)
                     link.sendall(b"\r\nQUIT\r\n")
@@ -143,14 +154,14 @@ class SlowAndLarge(Attacks):
         self.serves_others(sink, 2)
 
     def test_DoS_3_headers_and_parts_without_number(self):
-        """A header of 50 MB, 200,000 fields, 10,000 parts, parts 10,000 deep: refused or delivered, in linear time."""
+        """A header of 500 MB (50), a million fields (200,000), 10,000 parts, parts 10,000 deep: refused or delivered, in linear time."""
         sink = self.to_sink()
         self.engine.set("outbound.ini", eight_bit="downgrade").start()
         nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(10_000))
         parts = b"".join(b"--b\r\nContent-Type: text/plain\r\n\r\n\xc3\xbc\r\n" for _ in range(10_000)) + b"--b--\r\n"
         contents = {
-            "one field": (b"X: " + b"y" * 900 + b"\r\n" + (b" " + b"y" * 900 + b"\r\n") * 55_000 + b"\r\nbody\r\n", False),
-            "fields": (b"X: y\r\n" * 200_000 + b"\r\nbody\r\n", False),
+            "one field": (b"X: " + b"y" * 900 + b"\r\n" + (b" " + b"y" * 900 + b"\r\n") * long_or(550_000, 55_000) + b"\r\nbody\r\n", False),
+            "fields": (b"X: y\r\n" * long_or(1_000_000, 200_000) + b"\r\nbody\r\n", False),
             "parts": (b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n" + parts, True),
             "nested": (b"MIME-Version: 1.0\r\n" + nested + b"\xc3\xbc\r\n", True)}
         taken = 0
@@ -260,16 +271,20 @@ class SlowAndLarge(Attacks):
         return self.engine.api("POST", f"/v1/messages?from=a@src.test&to={to}", text, "message/rfc822")
 
     def test_DoS_9_a_dead_destination_with_a_long_queue_holds_up_nobody(self):
+        """A million recipients (10,000) of a destination that refuses connections, all due at once again and again."""
+        count = long_or(1_000_000, 10_000)
         sink = self.to_sink()
         dead = free_port()
         self.engine.route("dead.test", f"127.0.0.1:{dead}").set("outbound.ini", temp_fail_intervals="5s*1000").start()
         subprocess.run(
-            [SLUICE, "blast", "--target", f"127.0.0.1:{self.engine.port}", "--messages", "10000", "--size", "300", "--to", "u%n@dead.test"],
-            check=True, capture_output=True)
+            [SLUICE, "blast", "--target", f"127.0.0.1:{self.engine.port}", "--messages", str(count), "--size", "300", "--sessions", "20",
+             "--to", "u%n@dead.test"], check=True, capture_output=True)
         for number in range(20):
+            began = time.monotonic()
             self.inject(f"u{number}@dst.test")
-        sink.wait(20)
-        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], 10_000)
+            sink.wait(number + 1)
+            self.assertLess(time.monotonic() - began, 5)
+        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["queue"]["items"], count)
 
 
 class ControlApi(Attacks):

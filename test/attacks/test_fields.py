@@ -113,6 +113,58 @@ class Fields(Attack):
             self.assertEqual((mailbox(one[0]), [mailbox(to) for to in one[1]]), ("a@src.test", ["b@dst.test"]))
         self.assert_one_line()
 
+    def test_2_3_no_field_of_policies_adds_a_line(self):
+        """What a message may carry for policies, and lone surrogates in it: refused by name, or kept as harmless text."""
+        self.engine.start()
+        taken = 0
+        for vector in ADDRESSES + ["\ud800", "a\udfff"]:
+            fields = {"tenant": vector, "job": vector, "transport": vector, "lifetime": vector, "priority": vector,
+                      "notes": {"campaign": vector}, "notes ": {vector: "x"}, vector: "x"}
+            for field, value in fields.items():
+                with self.subTest(vector, field=field):
+                    status, answer = self.post(**{field.strip(): value})
+                    self.assertIn(status, (202, 400, 422), answer)
+                    if status == 422:
+                        self.assertTrue(answer["field"] and answer["error"], answer)
+                    taken += status == 202
+                if vector.isascii():
+                    status, answer = self.engine.api(
+                        "POST", "/v1/messages?from=a@src.test&to=b@dst.test&" + urllib.parse.urlencode({field.strip(): str(value)}),
+                        self.message(), "message/rfc822")
+                    self.assertIn(status, (202, 400, 422), answer)
+                    taken += status == 202
+        for one in self.arrived(taken):
+            self.assertEqual((mailbox(one[0]), [mailbox(to) for to in one[1]]), ("a@src.test", ["b@dst.test"]))
+            self.assertNotRegex(one[2].split(b"\r\n\r\n")[0], rb"(?mi)^(X|RCPT|Bcc)\b")
+        self.assert_one_line()
+
+    def test_2_3_no_name_of_an_operator_adds_a_line(self):
+        """Conditions, suspensions, bulk commands, plugins' memory, imports: every text an operator may give, back in JSON and in the log."""
+        self.engine.set("log.ini", level="debug").start()
+        for vector in ADDRESSES + ["\ud800", "../../etc/passwd", "x" * 5000]:
+            bodies = {
+                "/v1/policy/conditions": {"id": vector, "policy": vector, "fields": [vector], "if": {"recipientdomain": vector},
+                                          "then": {"rate": vector}, "author": vector, "reason": vector},
+                "/v1/suspensions": {"recipientdomain": vector, "tag": vector, "author": vector, "reason": vector, "id": vector, "cron": vector},
+                "/v1/queue/jobs": {"action": "change", "where": vector, "tenant": vector, "next_hop": vector, "reason": vector},
+                "/v1/memory": {"key": vector, "value": vector}, "/v1/queue/import": {"directory": vector},
+                "/v1/suspensions/delete": {"id": vector, "author": vector, "reason": vector}}
+            for path, body in bodies.items():
+                for field in body:
+                    whole = {"/v1/policy/conditions": {"fields": ["recipientdomain"], "then": {"rate": 1}, "ttl": 60}, "/v1/suspensions": {"recipientdomain": "x.test", "ttl": 60},
+                             "/v1/queue/jobs": {"action": "bounce", "where": "domain=none.test"}, "/v1/memory": {"key": "k", "value": 1}}.get(path, {})
+                    with self.subTest(vector[:40], path=path, field=field):
+                        status, answer = self.engine.api("POST", path, json.dumps({**whole, field: body[field]}))
+                        self.assertIn(status, (200, 202, 400, 404, 409, 422), answer)
+        for path in ("/v1/policy/conditions", "/v1/suspensions", "/v1/queue/jobs", "/v1/explain?what=x.test"):
+            self.assertIn(self.engine.api("GET", path)[0], (200, 404))
+        for command in (["explain", "x.test"], ["suspend", "list"]):
+            for line in self.engine.cli(*command, check=False).stdout.splitlines():
+                self.assertTrue(line.isprintable(), line)
+        self.engine.restart_after_kill()
+        self.assertEqual(self.arrived(0), [])
+        self.assert_one_line()
+
     def test_2_3_no_parameter_of_MAIL_or_RCPT_adds_a_line(self):
         """Refused, or passed on in xtext as it came: the wire, the notification and the log keep one line."""
         self.engine.start()

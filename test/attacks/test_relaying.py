@@ -50,6 +50,23 @@ class Relaying(Attack):
         self.assertEqual(found, [])
         self.end_clean()
 
+    def test_2_4_nor_inside_tls(self):
+        """After STARTTLS and on the port that begins with TLS the rule is the same."""
+        self.engine.set("connection.ini", "max", errors="100").start()
+        for channel in ("starttls", "implicit"):
+            for at in range(0, len(TABLE["forms"]), FORMS_A_SESSION):
+                with self.client(channel, source=STRANGER) as client:
+                    self.assertEqual(client.ask("MAIL FROM:<b@local.test>")[0], 250)
+                    for form in TABLE["forms"][at:at + FORMS_A_SESSION]:
+                        with self.subTest(form, channel=channel):
+                            self.assertEqual(client.ask(b"RCPT TO:" + octets(form))[0] // 100, 5)
+                        if b"\0" in octets(form):
+                            break
+                    else:  # nor does content make up for it, in whichever way it comes
+                        for command in ("DATA", "BDAT 0 LAST"):
+                            self.assertEqual(client.ask(command)[0] // 100, 5)
+        self.end_clean()
+
     def test_2_4_the_rule_itself(self):
         """A listed destination is taken from everybody, in all spellings of its name; a listed client may relay."""
         self.engine.start()

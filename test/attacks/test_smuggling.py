@@ -1,9 +1,11 @@
 """Conformance 2.1: nothing is smuggled in on any path, and whatever was let in leaves as one clean message."""
 
 import itertools
+import time
 import unittest
 
 from attacks import Attack, at_once, octets, vectors, wait_until_read
+from haraka_home import name_of, queue_file
 from peers import Scripted
 from world import free_port, wait_for
 
@@ -107,7 +109,30 @@ class Smuggling(Attack):
             with self.subTest(channel):
                 codes = self.by_data(channel, b".\n" + INNER, "i15@dst.test", b".\r\n")
                 self.assertEqual(codes.count(250), 0, codes)
+                self.assertEqual(self.by_chunks(channel, b".\n" + INNER, "i15@dst.test").count(250), 0)
+        self.assertEqual(self.by_http(b".\n" + INNER, "i15@dst.test")[0], 422)
+        self.assertNotEqual(self.by_cli(b".\n" + INNER, "i15@dst.test"), 0)
         self.assert_exactly([])
+
+    def test_SMUG_I15_and_SMUG_O_by_ways_that_have_no_end_of_data(self):
+        """JSON has lines and no end of data: whatever begins with a dot is content, and leaves with two."""
+        self.engine.set("connection.ini", bare_eol="normalise").start()
+        content = b".\n" + INNER + b".\n"
+        accepted = {"json": self.by_json(content, "i15-json@dst.test")[0] == 202, "http": self.by_http(content, "i15-http@dst.test")[0] == 202,
+                    "cli": self.by_cli(content, "i15-cli@dst.test") == 0}
+        self.assertEqual(accepted, {"json": True, "http": True, "cli": True})
+        self.assert_exactly([f"i15-{name}@dst.test" for name in accepted])
+
+    def test_SMUG_by_the_import_of_a_queue(self):
+        """What another program has queued is as strange as what a client says: one message each, clean on the wire."""
+        old = self.world.directory / "old"
+        old.mkdir()
+        now = time.time_ns() // 1_000_000
+        for number, name in enumerate(SEQUENCES):
+            (old / name_of(number, now - 60_000, now - 1000)).write_bytes(queue_file([self.recipient(name, "import")], with_sequence(name) + b".\r\n"))
+        self.engine.start()
+        self.engine.cli("queue", "import", old)
+        self.assert_exactly([self.recipient(name, "import") for name in SEQUENCES])
 
     def test_SMUG_I16_after_the_size_limit(self):
         """What is read only to be thrown away goes by the same rules: nothing behind a false end is a command."""

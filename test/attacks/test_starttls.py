@@ -96,20 +96,39 @@ class ServerSide(Attack):
             self.handshake(client)
             self.assertIsNone(client.link.compression())
         # R asks for a renegotiation, which TLS 1.2 still knows.
-        talk = subprocess.run(
-            ["openssl", "s_client", "-connect", f"127.0.0.1:{self.secure_port}", "-tls1_2", "-legacy_renegotiation"],
-            input=b"R\nQUIT\n", capture_output=True, timeout=PATIENCE)
-        said = talk.stdout + talk.stderr
-        self.assertIn(b"RENEGOTIATING", said)
-        self.assertRegex(said, b"(?i)no renegotiation|alert|error")
-        self.assertNotIn(b"250 ", said.partition(b"RENEGOTIATING")[2])
-        session = self.world.directory / "session.pem"
-        subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.secure_port}", "-tls1_3", "-sess_out", session],
-                       input=b"QUIT\n", capture_output=True, timeout=PATIENCE)
-        if session.exists():
-            told = subprocess.run(["openssl", "sess_id", "-in", session, "-noout", "-text"], capture_output=True, text=True).stdout
-            self.assertNotRegex(told, r"Max Early Data: [1-9]")
+        talk = self.s_client("-tls1_2", "-legacy_renegotiation", said=b"R\nNOOP\n")
+        self.assertIn(b"RENEGOTIATING", talk)
+        self.assertIn(b"no renegotiation", talk.partition(b"RENEGOTIATING")[2])
         self.end_clean()
+
+    def test_TLS_I8_early_data_is_never_taken(self):
+        """Tickets promise none, and what is sent with a handshake all the same is no command."""
+        self.engine.start()
+        session, early = self.world.directory / "session.pem", self.world.directory / "early"
+        early.write_bytes(b"EHLO early.test\r\nMAIL FROM:<early@src.test>\r\n")
+        self.s_client("-tls1_3", "-sess_out", session, said=b"NOOP\r\n")
+        if session.exists():
+            told = subprocess.run(["openssl", "sess_id", "-in", session, "-noout", "-text"], capture_output=True, text=True, check=True).stdout
+            self.assertIn("TLSv1.3", told)
+            self.assertNotRegex(told, r"Max Early Data: [1-9]")
+            said = self.s_client("-tls1_3", "-sess_in", session, "-early_data", early, said=b"NOOP\r\n")
+            self.assertNotIn(b"Early data was accepted", said)
+            self.assertNotIn(b"early.test", said)
+        self.end_clean()
+
+    def s_client(self, *options, said):
+        """What OpenSSL's client shows of a session in which it says this after the banner."""
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{self.secure_port}", "-crlf", *options]
+        client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        output = b""
+        try:
+            while b"\n220 " not in output and (piece := client.stdout.read1(65536)):
+                output += piece
+            output += client.communicate(said, PATIENCE)[0]
+        finally:
+            client.kill()
+            client.wait()
+        return output
 
 
 class Server:

@@ -92,6 +92,29 @@ class Privileges(EndToEnd):
         self.deliver_one()
 
     @as_root
+    def test_PRIV_1_root_follows_no_link_of_whom_it_becomes(self):
+        """Before it is `user`, root opens files in folders of `user`, who could have put links there."""
+        engine = self.engine
+        engine.set("smtp.ini", user="nobody", group="nogroup").write()
+        treasure = self.world.directory / "treasure"
+        for folder, name in (("log", "events.jsonl"), ("queue", "lock"), ("queue", "clock"), ("queue", "crashes"), ("queue", "reserve.seg")):
+            with self.subTest(name):
+                treasure.write_text("root's\nand no end of line")
+                (engine.directory / folder).mkdir(exist_ok=True)
+                link = engine.directory / folder / name
+                link.unlink(missing_ok=True)
+                os.symlink(treasure, link)
+                os.lchown(link, NOBODY.pw_uid, NOBODY.pw_gid)
+                engine.start(wait=False)
+                control = engine.directory / "run" / "control.sock"
+                wait_for(lambda: control.exists() or not engine.process.running(), "the start, or its end")
+                engine.process.stop()
+                self.assertEqual(treasure.read_text(), "root's\nand no end of line")
+                link.unlink(missing_ok=True)
+        engine.start()
+        self.deliver_one()
+
+    @as_root
     def test_root_that_stays_root_is_warned(self):
         self.engine.start()
         self.engine.wait_logged("runs as root")
