@@ -81,8 +81,8 @@ typedef struct sluice_text {
  * Hooks of mail in. The session waits for the answer and nothing else does. SLUICE_DENY... refuses for good and
  * SLUICE_DENYSOFT... for now, with the usual reply or with reply_code and reason; ...DISCONNECT ends the session after that
  * reply, and DISCONNECT is DENYSOFTDISCONNECT, before the greeting DENYDISCONNECT. Other codes than those and what stands
- * here end the chain and change nothing. Whose hook throws is asked no more about it, but by DATA_POST, QUEUE and
- * QUEUE_OUTBOUND, where that is a refusal for now, as silence is.
+ * here end the chain and change nothing. An exception counts as SLUICE_CONT, but in DATA_POST, QUEUE and QUEUE_OUTBOUND as
+ * a refusal for now, as silence does.
  *
  * hook                  about            answers beside refusals                     without an answer in time
  * LOOKUP_RDNS           connection       OK with reason: the name of the client      refused for now
@@ -107,9 +107,9 @@ typedef struct sluice_text {
  * VRFY, NOOP, QUIT      connection       OK with reason: words of the reply          refused for now
  * DENY                  text, refused_*, OK: what a native plugin refused is not     nobody waits
  *                       refused_by       refused, and the chain goes on
- * QUEUE_OK, RSET,       text: the reply  nothing. There is no ticket, and whoever    nobody waits
- * RESET_TRANSACTION,    to the message   ends the chain ends it
- * DISCONNECT
+ * QUEUE_OK, RSET,       text: the reply  nothing. There is no ticket; after another  nobody waits
+ * RESET_TRANSACTION,    to the message   code than CONT native plugins that follow
+ * DISCONNECT            (QUEUE_OK)       are not told
  *
  * DENY is called for refusals of native and of JavaScript plugins, there is no ticket, and of the latter none is undone.
  */
@@ -170,7 +170,8 @@ typedef struct sluice_address {
     sluice_text local, domain;
 } sluice_address;
 
-/* A message on its way to one destination: Haraka's hmail with its todo. Filled in by the engine. */
+/* A message on its way to one destination: Haraka's hmail with its todo, as plugins asked before this one have changed it.
+ * Filled in by the engine. */
 typedef struct sluice_item {
     uint32_t size;
     uint32_t attempts;        /* failed ones before this (num_failures) */

@@ -33,6 +33,9 @@ struct PluginHooks::Course {
     boost::json::object terms;
     bool gate_passed = false;  // send_email is decided
     std::vector<std::uint32_t> left;  // the recipients that plugins left, when they removed some
+    // The same for native plugins: what JavaScript plugins before them have changed.
+    mail::MessagePtr edited;
+    std::optional<queue::Work> fewer;
 };
 
 PluginHooks::PluginHooks(
@@ -98,7 +101,8 @@ Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessageP
         }
         const NativeListener& listener = *step.native;
         if (step.number == SLUICE_HOOK_SEND_EMAIL && course.gate_passed) continue;
-        NativeItemEvent event(work, message, images_.get(work.item), clock_);
+        NativeItemEvent event(
+            course.fewer ? *course.fewer : work, course.edited ? course.edited : message, images_.get(work.item), clock_);
         NativeReply reply;
         reply.mx.swap(spare_mx_);
         const std::unique_ptr<NativeQuestion> question = caller_.begin(listener, event, reply);
@@ -152,6 +156,8 @@ Task<bool> PluginHooks::ask_node(const Step& step, const queue::Work& work, cons
     Before before = co_await node_hooks_->before_attempt(asked, message, span);
     for (const auto& [name, value] : span.terms) course.terms[name] = value;
     if (!before.pending.empty()) course.left = before.pending;
+    course.edited = with_edits(edits_, work.item, message);
+    if (!course.left.empty()) course.fewer.emplace(work).pending = course.left;
     if (before.what != Before::What::go || before.route != nullptr) {
         course.before = std::move(before);
         co_return true;

@@ -360,6 +360,25 @@ class Mixed(Native):
         self.submit()
         self.sink.wait(1)
 
+    def test_native_plugins_see_what_javascript_before_them_has_changed(self):
+        answers = {"send_email": {"code": CONT}, "get_mx": {"code": CONT}}
+        self.engine.route("any", self.sink.endpoint)
+        self.probe("first", **answers)
+        self.javascript("editor", """exports.hook_send_email = (next, { todo }) => {
+            todo.rcpt_to = todo.rcpt_to.filter((rcpt) => rcpt.user !== 'no')
+            todo.rcpt_to[0].user = 'edited'
+            next()
+        }
+        exports.hook_get_mx = (next, { todo }) => { todo.rcpt_to[1].user = 'again'; next() }""")
+        self.probe("last", **answers)
+        self.plugins.start()
+        self.submit(["b@dst.test", "no@dst.test", "c@dst.test"])
+        self.assertEqual(self.sink.wait(1)[0]["to"], ["edited@dst.test", "again@dst.test"])
+        told = {" ".join(line.split()[:2]): line.split(" to=")[1] for line in self.said()}
+        self.assertEqual(told, {
+            "send_email first": "b:0:,no:0:,c:0:", "send_email last": "edited:0:,c:0:", "get_mx first": "edited:0:,c:0:",
+            "get_mx last": "edited:0:,again:0:"})
+
     def test_every_hook_with_both_kinds(self):
         reports = Reports(self.world)
         peer = Scripted(self, {"RCPT b@": "550 5.1.1 no", "RCPT c@": "450 4.2.1 later"})

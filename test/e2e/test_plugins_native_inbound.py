@@ -6,7 +6,7 @@ import time
 
 from clients import Raw
 from plugin_home import PluginEngine
-from test_plugins_native import CONT, DENY, DENYDISCONNECT, DENYSOFT, OK, Native
+from test_plugins_native import CONT, DENY, DENYDISCONNECT, DENYSOFT, OK, Native, compiled
 from world import ROOT, wait_for
 
 MESSAGE = "Subject: test\r\nFrom: a@src.test\r\n\r\nhello\r\n"
@@ -191,6 +191,59 @@ class Alone(Inbound):
         self.assertEqual(hooks, {"mail": [("two", 0, 1), ("one", 3, 1)], "rcpt": [("one", 0, 1)]})
         table = self.engine.cli("plugins").stdout
         self.assertRegex(table, r"(?m)^mail +two +native, may block +0 +1 +- ")
+
+
+class Cxx(Inbound):
+    SOURCE = """
+        #include <sluice/plugin.hpp>
+        #include <thread>
+        using namespace sluice::plugins;
+        class Gate {
+        public:
+            explicit Gate(Host host) {
+                host.listen<&Gate::rcpt>(SLUICE_HOOK_RCPT);
+                host.listen<&Gate::data_post>(SLUICE_HOOK_DATA_POST);
+                host.listen<&Gate::ehlo>(SLUICE_HOOK_CAPABILITIES);
+            }
+            ~Gate() {
+                if (later_.joinable()) later_.join();
+            }
+            Answer rcpt(const Call& call) {
+                if (view(call.rcpt()->address.local) == "no") return Answer::deny("5.1.1 not him").with_code(553);
+                if (view(call.rcpt()->address.local) != "later") return Answer::go_on();
+                const Ticket ticket = call.later();
+                later_ = std::thread([ticket, kept = KeptEvent(call)] {
+                    ticket.answer(Answer::deny_for_now(std::string(view(kept.connection()->hello)) + " may wait"));
+                });
+                return Answer::pending();
+            }
+            Answer data_post(const Call& call) {
+                const std::string count = std::to_string(call.recipients().size()) + " " + std::to_string(call.content().received.size > 0);
+                return Answer::go_on().with_header("X-Count", count).with_header("X-Top", "1", true).with_notes(R"({"gate":1})");
+            }
+            Answer ehlo(const Call&) { return Answer::offer("XGATE"); }
+
+        private:
+            std::thread later_;
+        };
+        SLUICE_CXX_PLUGIN(Gate, "1.0")
+    """
+
+    def test_a_plugin_in_cxx(self):
+        source = self.world.directory / "gate.cc"
+        source.write_text(self.SOURCE)
+        (self.engine.directory / "plugins").mkdir(exist_ok=True)
+        compiled(source, self.engine.directory / "plugins")
+        self.engine.files["plugins"] += "gate\n"
+        self.engine.start()
+        with Raw(self.engine.port, greet=None) as client:
+            client.reply()
+            self.assertIn("XGATE", client.ask("EHLO client.test")[1])
+            replies = self.envelope(client, "no@dst.test", "later@dst.test", "b@dst.test")
+            self.assertEqual(replies[1:3], [(553, "5.1.1 not him"), (450, "4.7.1 client.test may wait")])
+            self.assertEqual(self.content(client)[0], 250)
+        mail = self.arrived()[0]
+        self.assertTrue("\r\nX-Count: 1 1\r\n" in mail and "X-Top: 1\r\n" in mail, mail)
 
 
 class Mixed(Inbound):
