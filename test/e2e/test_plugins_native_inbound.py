@@ -1,13 +1,15 @@
 """Native plugins in the hooks of mail in: at once, later and never, alone and in one chain with JavaScript."""
 
+import base64
 import json
 import socket
 import time
 
 from clients import Raw
+from peers import certificate_for
 from plugin_home import PluginEngine
 from test_plugins_native import CONT, DENY, DENYDISCONNECT, DENYSOFT, OK, Native, compiled
-from world import ROOT, wait_for
+from world import wait_for
 
 MESSAGE = "Subject: test\r\nFrom: a@src.test\r\n\r\nhello\r\n"
 
@@ -171,6 +173,27 @@ class Alone(Inbound):
         self.assertIn("rdns=client.example.test", self.said("connect")[0])
         self.assertIn("text=XYZ a b", self.said("unrecognized_command")[0])
         self.wait_said("disconnect")
+
+    def test_what_is_told_of_tls_logins_and_parameters(self):
+        self.engine.files["relay_acl_allow"] = "192.0.2.0/24\n"
+        cert, key = certificate_for(self.world, "mx.sluice.test")
+        self.probe(mail={"code": CONT}, rcpt={"code": CONT}, data_post={"code": CONT})
+        self.engine.files["plugins"] += "tls\nauth/flat_file\n"
+        self.engine.set("tls.ini", cert=cert, key=key).set("auth_flat_file.ini", "core", methods="PLAIN")
+        self.engine.set("auth_flat_file.ini", "users", **{"a@src.test": "secret"})
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            client.starttls()
+            client.ask("EHLO again.test")
+            client.ask("XYZ")
+            self.assertEqual(client.ask("AUTH PLAIN " + base64.b64encode(b"\0a@src.test\0secret").decode())[0], 235)
+            self.assertEqual(client.ask("MAIL FROM:<a@src.test> SIZE=1234 BODY=8BITMIME RET=HDRS ENVID=QQ")[0], 250)
+            self.assertEqual(client.ask("RCPT TO:<b@dst.test>")[0], 250)
+            self.assertEqual(self.content(client)[0], 250)
+        told = self.said("rcpt probe")[0]
+        for part in ("ehlo=again.test", "tls=TLSv1.3", "user=a@src.test", "relaying=1", "errors=1", "from=a", "body=8BITMIME", "envid=QQ",
+                     "number=1", "declared=1234", "rcpt=b"):
+            self.assertIn(part, told)
 
     def test_mail_of_the_api(self):
         self.probe(pre_send_trans_email={"code": CONT, "header": "X-Probe"})
@@ -342,6 +365,25 @@ class Mixed(Inbound):
         self.assertEqual((code, words.split(" (")[0]), (250, "2.0.0 mine"))
         self.assertIn("text=mine (", self.wait_said("queue_ok watch")[0])
         self.assertEqual(self.said("queue_outbound"), [])
+
+    def test_the_plugin_host_dies_between_two_native_plugins(self):
+        self.expects_errors = True
+        self.probe("first", rcpt={"code": CONT}, data_post={"code": CONT, "header": "X-First"})
+        self.script("middle", """
+            exports.hook_rcpt = (next, connection, [address]) => address.user === 'boom' ? process.kill(process.pid, 'SIGKILL') : next()
+            exports.hook_data_post = (next, { transaction }) =>
+                transaction.mail_from.user === 'boom' ? process.kill(process.pid, 'SIGKILL') : next()""")
+        self.probe("last", rcpt={"code": CONT}, data_post={"code": CONT}, disconnect={"code": CONT})
+        self.plugins.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(self.envelope(client, "boom@dst.test")[1][0], 421)
+            self.assertEqual(client.line(), "")
+        self.assertEqual(self.send(sender="boom@src.test")[0], 451)
+        self.assertEqual(self.send()[0], 250)
+        self.assertIn("X-First: as first says", self.arrived()[0])
+        self.wait_said("disconnect last", 3)
+        self.assertEqual(len(self.said("rcpt last")), 2)
+        self.assertEqual(len(self.said("data_post last")), 1)
 
     def test_people_see_one_order(self):
         self.probe("first", rcpt={"code": CONT})
