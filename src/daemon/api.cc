@@ -317,11 +317,16 @@ Task<std::string> Api::metrics() {
 void Api::count_plugins() {
     const plugin::Hosts::View view = plugins();
     event::Metrics& metrics = engine_.metrics_;
+    const auto& loaded = view.host.roster.plugins;
+    const auto is_native = [&](const std::string& name) {
+        return std::any_of(loaded.begin(), loaded.end(), [&](const plugin::LoadedPlugin& one) { return one.native && one.name == name; });
+    };
     for (const auto& [key, counts] : view.totals.counts) {
         const event::Labels labels{{"plugin", key.first}, {"hook", key.second}};
         metrics.total("sluice_plugin_calls_total", "Calls of a plugin's hook", static_cast<double>(counts.calls), labels);
         metrics.total("sluice_plugin_timeouts_total", "Calls that were not answered in time", static_cast<double>(counts.timeouts), labels);
         metrics.total("sluice_plugin_failures_total", "Calls that threw or rejected", static_cast<double>(counts.failures), labels);
+        if (is_native(key.first)) continue;  // nobody takes its time
         metrics.total("sluice_plugin_seconds_total", "Time until plugins answered", counts.ms / 1000, labels);
         metrics.total("sluice_plugin_ends_total", "Plugin hosts that ended while this plugin ran or filled the heap", static_cast<double>(counts.host_ends), labels);
         metrics.total("sluice_plugin_busy_seconds_total", "Time in which a plugin's code ran and nothing else could", counts.busy_ms / 1000, labels);

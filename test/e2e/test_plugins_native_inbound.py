@@ -214,6 +214,9 @@ class Alone(Inbound):
         self.assertEqual(hooks, {"mail": [("two", 0, 1), ("one", 3, 1)], "rcpt": [("one", 0, 1)]})
         table = self.engine.cli("plugins").stdout
         self.assertRegex(table, r"(?m)^mail +two +native, may block +0 +1 +- ")
+        metrics = self.engine.api("GET", "/metrics")[1]
+        self.assertIn('sluice_plugin_calls_total{hook="rcpt",plugin="one"} 1', metrics)
+        self.assertNotIn("sluice_plugin_seconds_total", metrics)
 
 
 class Cxx(Inbound):
