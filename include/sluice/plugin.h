@@ -77,13 +77,71 @@ typedef struct sluice_text {
  *
  * When nobody decides: SEND_EMAIL go on, GET_MX the route of the domain, DEFERRED the retry schedule, BOUNCE a
  * notification (DSN).
+ *
+ * Hooks of mail in. The session waits for the answer and nothing else does. SLUICE_DENY... refuses for good and
+ * SLUICE_DENYSOFT... for now, with the usual reply or with reply_code and reason; ...DISCONNECT ends the session after that
+ * reply, and DISCONNECT is DENYSOFTDISCONNECT, before the greeting DENYDISCONNECT. Other codes than those and what stands
+ * here end the chain and change nothing. An exception counts as SLUICE_CONT, but in DATA_POST, QUEUE and QUEUE_OUTBOUND as
+ * a refusal for now, as silence does.
+ *
+ * hook                  about            answers beside refusals                     without an answer in time
+ * LOOKUP_RDNS           connection       OK with reason: the name of the client      refused for now
+ * CONNECT               connection       OK with reason: the greeting                refused for now
+ * HELO, EHLO            connection                                                   refused for now
+ * CAPABILITIES          connection       CONT with reason: lines that EHLO is        the next plugin is asked
+ *                                        answered with besides; no refusal
+ * UNRECOGNIZED_COMMAND  text: the line   OK: 250, or reason                          refused for now
+ * MAIL                  transaction      OK with reason: words of the reply          refused for now
+ * RCPT                  rcpt             OK: taken, also from who may not relay;     refused for now
+ *                                        then only a plugin's QUEUE may have it
+ * RCPT_OK               rcpt, as taken   OK with reason: words of the reply          refused for now
+ * DATA                  transaction                                                  refused for now
+ * DATA_POST             content                                                      refused for now
+ * QUEUE_OUTBOUND        content, where   OK: the plugin has the message, and we      refused for now
+ *                       the client may   do not keep it
+ *                       relay
+ * QUEUE                 content, else    the same                                    refused for now
+ * PRE_SEND_TRANS_EMAIL  content that     nothing; there may be no connection         the next plugin is asked
+ *                       stays with us
+ * MAX_DATA_EXCEEDED     transaction                                                  refused for now
+ * VRFY, NOOP, QUIT      connection       OK with reason: words of the reply          refused for now
+ * DENY                  text, refused_*, OK: what a native plugin refused is not     nobody waits
+ *                       refused_by       refused, and the chain goes on
+ * QUEUE_OK, RSET,       text: the reply  nothing. There is no ticket; after another  nobody waits
+ * RESET_TRANSACTION,    to the message   code than CONT native plugins that follow
+ * DISCONNECT            (QUEUE_OK)       are not told
+ *
+ * DENY is called for refusals of native and of JavaScript plugins, there is no ticket, and of the latter none is undone.
  */
 enum {
     SLUICE_HOOK_SEND_EMAIL = 1,
     SLUICE_HOOK_GET_MX = 2,
     SLUICE_HOOK_DEFERRED = 3,
     SLUICE_HOOK_BOUNCE = 4,
-    SLUICE_HOOK_DELIVERED = 5
+    SLUICE_HOOK_DELIVERED = 5,
+    SLUICE_HOOK_LOOKUP_RDNS = 6,
+    SLUICE_HOOK_CONNECT = 7,
+    SLUICE_HOOK_HELO = 8,
+    SLUICE_HOOK_EHLO = 9,
+    SLUICE_HOOK_CAPABILITIES = 10,
+    SLUICE_HOOK_UNRECOGNIZED_COMMAND = 11,
+    SLUICE_HOOK_MAIL = 12,
+    SLUICE_HOOK_RCPT = 13,
+    SLUICE_HOOK_RCPT_OK = 14,
+    SLUICE_HOOK_DATA = 15,
+    SLUICE_HOOK_DATA_POST = 16,
+    SLUICE_HOOK_QUEUE = 17,
+    SLUICE_HOOK_QUEUE_OUTBOUND = 18,
+    SLUICE_HOOK_QUEUE_OK = 19,
+    SLUICE_HOOK_PRE_SEND_TRANS_EMAIL = 20,
+    SLUICE_HOOK_DENY = 21,
+    SLUICE_HOOK_MAX_DATA_EXCEEDED = 22,
+    SLUICE_HOOK_VRFY = 23,
+    SLUICE_HOOK_NOOP = 24,
+    SLUICE_HOOK_RSET = 25,
+    SLUICE_HOOK_QUIT = 26,
+    SLUICE_HOOK_RESET_TRANSACTION = 27,
+    SLUICE_HOOK_DISCONNECT = 28
 };
 
 /* What hooks return; the numbers are Haraka's. */
@@ -112,7 +170,8 @@ typedef struct sluice_address {
     sluice_text local, domain;
 } sluice_address;
 
-/* A message on its way to one destination: Haraka's hmail with its todo. Filled in by the engine. */
+/* A message on its way to one destination: Haraka's hmail with its todo, as plugins asked before this one have changed it.
+ * Filled in by the engine. */
 typedef struct sluice_item {
     uint32_t size;
     uint32_t attempts;        /* failed ones before this (num_failures) */
@@ -133,12 +192,44 @@ typedef struct sluice_item {
     uint32_t item_count;      /* of the message */
 } sluice_item;
 
+/* A client's session with us. Filled in by the engine. */
+typedef struct sluice_connection {
+    uint32_t size;
+    uint32_t errors;        /* commands that were refused so far */
+    sluice_text id;         /* of the session, in logs; the `uuid` of JavaScript plugins */
+    sluice_text remote_ip;  /* behind a proxy: who the proxy says it is. "unix": a local socket */
+    sluice_text local_ip;
+    sluice_text proxy_ip;   /* absent: it came directly */
+    sluice_text rdns;       /* as LOOKUP_RDNS of a plugin or the plugin host found; absent: nobody looked */
+    sluice_text hello;      /* what it called itself; absent: it has not greeted yet */
+    sluice_text tls_version, tls_cipher; /* absent: in clear */
+    sluice_text auth_user;  /* absent: nobody has logged in */
+    uint16_t remote_port, local_port;
+    uint8_t extended;       /* EHLO rather than HELO */
+    uint8_t relaying;       /* may send to any domain; within a transaction: in that */
+} sluice_connection;
+
+/* A mail transaction, which has begun with MAIL. Filled in by the engine. */
+typedef struct sluice_transaction {
+    uint32_t size;
+    uint32_t number;          /* of the session's, from 1; 0: no session brought it */
+    sluice_address mail_from;
+    uint32_t recipient_count; /* taken so far; see recipient() */
+    uint32_t smtputf8;        /* 0 or 1 */
+    uint64_t declared_octets; /* SIZE of MAIL; 0: none */
+    uint64_t octets;          /* of the message, when there is one */
+    sluice_text message;      /* with it: the id that it has, or will have if it stays with us */
+    sluice_text body, ret, envid; /* of MAIL ("8BITMIME", "HDRS", xtext); absent: none */
+} sluice_transaction;
+
+typedef struct sluice_recipient sluice_recipient;
+
 /* What a hook is told. Filled in by the engine. */
 typedef struct sluice_event {
     uint32_t size;
     int32_t hook;
     const sluice_host *host; /* of the plugin that is called */
-    const sluice_item *item;
+    const sluice_item *item; /* NULL in hooks of mail in */
     /* DEFERRED: until the next attempt. DELIVERED: since the message arrived. */
     int64_t delay_ms;
     /* DEFERRED, BOUNCE: the first recipient's, as "550 5.1.1 no such user". */
@@ -149,10 +240,17 @@ typedef struct sluice_event {
     sluice_text response;  /* DELIVERED: the text of the reply to the final dot */
     uint16_t port;
     uint8_t lmtp, secured, authenticated; /* 0 or 1 */
+    /* Hooks of mail in: */
+    const sluice_connection *connection;   /* NULL: the API has brought the message */
+    const sluice_transaction *transaction; /* NULL: there is none */
+    const sluice_recipient *rcpt;          /* RCPT, RCPT_OK: whom it is about, who is not among the recipients yet */
+    sluice_text text;                      /* see there */
+    sluice_text refused_by;                /* DENY: the plugin that refused */
+    int32_t refused_hook, refused_code;    /* DENY; the hook is 0 when it is none of these, or not known */
 } sluice_event;
 
 /* One recipient. `size` is set by the plugin, the rest by the engine. */
-typedef struct sluice_recipient {
+struct sluice_recipient {
     uint32_t size;
     uint32_t place;         /* in the envelope, from 0; the same in every hook of the message */
     sluice_address address;
@@ -161,9 +259,10 @@ typedef struct sluice_recipient {
     sluice_text status;     /* "4.2.1" */
     sluice_text response;   /* text of the reply, or why there was none */
     uint16_t code;          /* of the reply; 0: there was none */
-} sluice_recipient;
+};
 
-/* The message as it goes out: header fields that were added here, then what was received. CRLF, without dot-stuffing. */
+/* The message as it goes out: header fields that were added here, then what was received. CRLF, without dot-stuffing. In
+ * hooks of mail in all of it is `received`, as plugins have made it so far, and both are absent before it has come. */
 typedef struct sluice_content {
     sluice_text added, received;
 } sluice_content;
@@ -185,21 +284,42 @@ typedef struct sluice_mx {
 } sluice_mx;
 enum { SLUICE_MX_LMTP = 1 };
 
+/* A header field that a plugin adds. Filled in by the plugin. The name is at most 76 octets of visible ASCII without a colon.
+ * Line ends in the value are left out, other control characters become blanks, and long values are folded at blanks; one
+ * without a blank within 900 octets is none. */
+typedef struct sluice_header {
+    uint32_t size;
+    uint32_t first; /* 1: above all other fields; 0: below them */
+    sluice_text name, value;
+} sluice_header;
+
 /* What a plugin answers. Filled in by the plugin; zero what is not used. */
 typedef struct sluice_answer {
     uint32_t size;
     int32_t code;
-    sluice_text reason;  /* GET_MX with DENY... or DENYSOFT... */
+    sluice_text reason;  /* GET_MX with DENY... or DENYSOFT...; hooks of mail in: words of the reply, lines ended by LF. An
+                          * enhanced code of the right class in front of a line is taken as one. */
     int64_t delay_ms;    /* SEND_EMAIL with DELAY, DEFERRED with DENYSOFT... */
     const sluice_mx *mx; /* GET_MX with OK, the preferred one first */
     size_t mx_count;     /* at most 100 */
     /* A JSON object whose members become members of the todo's notes, for this item, with any code. They are kept over
      * restarts with what JavaScript plugins note (64 Ki characters for one item), and SEND_EMAIL and GET_MX obey
-     * `outbound_ip` and `outbound_helo` among them. */
+     * `outbound_ip` and `outbound_helo` among them. Hooks of mail in that have a transaction: of its notes, which are those
+     * of the message if it stays with us. */
     sluice_text notes;
-    uint32_t flags;      /* SLUICE_FORCE_TLS */
+    uint32_t flags;      /* of those below */
+    /* DATA_POST, QUEUE, QUEUE_OUTBOUND, PRE_SEND_TRANS_EMAIL, with any code but a refusal: fields to add to the header. */
+    const sluice_header *headers;
+    size_t header_count; /* at most 100 */
+    uint32_t reply_code; /* of a refusal, 4xx for now and 5xx for good; 0, or one that does not fit: the usual one */
+    uint32_t reserved;   /* 0 */
 } sluice_answer;
-enum { SLUICE_FORCE_TLS = 1 /* SEND_EMAIL, GET_MX: only with TLS and a certificate that verifies */ };
+enum {
+    SLUICE_FORCE_TLS = 1,   /* SEND_EMAIL, GET_MX: only with TLS and a certificate that verifies */
+    /* Hooks of mail in: from now on the client may send to any domain, or may not; within a transaction, in that. */
+    SLUICE_RELAY = 2,
+    SLUICE_DO_NOT_RELAY = 4
+};
 
 /*
  * Returns a code, after reply() when there is more to say than that. `state` is what init() left there. An exception that
@@ -256,10 +376,12 @@ struct sluice_host {
      * the message in memory: keep few, and not for long. Returns another pointer, or the same one with an owner more. */
     const sluice_event *(*keep)(const sluice_event *event);
     void (*release)(const sluice_event *event);
-    /* Fills in `recipient`, whose `size` is set, with one of item->recipient_count. Returns 0, or -1 when there is none. */
+    /* Fills in `recipient`, whose `size` is set, with one of item->recipient_count, or of the transaction's. Returns 0, or -1
+     * when there is none. */
     int (*recipient)(const sluice_event *event, uint32_t index, sluice_recipient *recipient);
     /* The todo's notes of the item as a JSON object; with `live`, the notes that all items of the message share as
-     * JavaScript plugins see them. "{}": none. Valid as long as the event. */
+     * JavaScript plugins see them. "{}": none. In hooks of mail in, the notes of the transaction: what native plugins noted,
+     * and, from DATA_POST on, JavaScript plugins before this one. Valid as long as the event. */
     sluice_text (*notes)(const sluice_event *event, int live);
     /* The message. Nothing is copied. Valid as long as the event. */
     sluice_content (*content)(const sluice_event *event);

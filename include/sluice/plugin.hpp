@@ -55,6 +55,10 @@ public:
     static Answer to(std::string next_hop) { return Answer(SLUICE_OK).and_to(std::move(next_hop)); }
     static Answer deny(std::string reason) { return Answer(SLUICE_DENY).because(std::move(reason)); }
     static Answer deny_for_now(std::string reason) { return Answer(SLUICE_DENYSOFT).because(std::move(reason)); }
+    // Hooks of mail in: yes, with these words of the reply, or the usual ones. queue: the plugin has the message.
+    static Answer accept(std::string words = {}) { return Answer(SLUICE_OK).because(std::move(words)); }
+    // capabilities: lines that EHLO is answered with besides, ended by LF.
+    static Answer offer(std::string lines) { return Answer(SLUICE_CONT).because(std::move(lines)); }
     // send_email: not before that.
     static Answer put_off(std::chrono::milliseconds delay) { return Answer(SLUICE_DELAY).in(delay); }
     // deferred: the next attempt then.
@@ -73,6 +77,20 @@ public:
         flags_ |= SLUICE_FORCE_TLS;
         return *this;
     }
+    // Hooks of mail in: the code of the reply that refuses, and whether the client may send to any domain.
+    Answer& with_code(std::uint32_t reply_code) {
+        reply_code_ = reply_code;
+        return *this;
+    }
+    Answer& with_relaying(bool allowed) {
+        flags_ = (flags_ & ~std::uint32_t{SLUICE_RELAY | SLUICE_DO_NOT_RELAY}) | (allowed ? SLUICE_RELAY : SLUICE_DO_NOT_RELAY);
+        return *this;
+    }
+    // A header field below the others, or above them.
+    Answer& with_header(std::string name, std::string value, bool first = false) {
+        headers_.push_back({std::move(name), std::move(value), first});
+        return *this;
+    }
     std::int32_t code() const { return code_; }
 
     // Calls `use` with the structure of plugin.h, which lives that long.
@@ -84,6 +102,10 @@ public:
             mx[i].size = sizeof(sluice_mx);
             mx[i].next_hop = text(next_hops_[i]);
         }
+        std::vector<sluice_header> headers(headers_.size());
+        for (std::size_t i = 0; i < headers.size(); ++i) {
+            headers[i] = {sizeof(sluice_header), headers_[i].first ? 1u : 0u, text(headers_[i].name), text(headers_[i].value)};
+        }
         sluice_answer answer{};
         answer.size = sizeof answer;
         answer.code = code_;
@@ -93,6 +115,9 @@ public:
         answer.mx_count = mx.size();
         answer.notes = text(notes_);
         answer.flags = flags_;
+        answer.headers = headers.data();
+        answer.header_count = headers.size();
+        answer.reply_code = reply_code_;
         return use(answer);
     }
 
@@ -110,8 +135,14 @@ private:
     std::int32_t code_;
     std::string reason_, notes_;
     std::chrono::milliseconds delay_{0};
+    struct Header {
+        std::string name, value;
+        bool first;
+    };
+
     std::vector<std::string> next_hops_;
-    std::uint32_t flags_ = 0;
+    std::vector<Header> headers_;
+    std::uint32_t flags_ = 0, reply_code_ = 0;
 };
 
 // What a hook is told. Borrows, unless it is a KeptEvent.
@@ -120,7 +151,15 @@ public:
     explicit Event(const sluice_event* event) : event_(event) {}
 
     const sluice_event& raw() const { return *event_; }
+    // In hooks of mail out.
     const sluice_item& item() const { return *event_->item; }
+    // In hooks of mail in: null where there is none, or where the engine is older than these.
+    const sluice_connection* connection() const { return SLUICE_HAS(event_, connection) ? event_->connection : nullptr; }
+    const sluice_transaction* transaction() const { return SLUICE_HAS(event_, transaction) ? event_->transaction : nullptr; }
+    const sluice_recipient* rcpt() const { return SLUICE_HAS(event_, rcpt) ? event_->rcpt : nullptr; }
+    // What plugin.h calls text.
+    std::string_view parameter() const { return SLUICE_HAS(event_, text) ? view(event_->text) : std::string_view(); }
+    std::string_view refused_by() const { return SLUICE_HAS(event_, refused_by) ? view(event_->refused_by) : std::string_view(); }
     std::string_view id() const { return view(item().id); }
     std::string_view domain() const { return view(item().domain); }
     std::uint32_t attempts() const { return item().attempts; }
@@ -130,7 +169,9 @@ public:
     std::string_view response() const { return view(event_->response); }
     std::chrono::milliseconds delay() const { return std::chrono::milliseconds(event_->delay_ms); }
     std::vector<sluice_recipient> recipients() const {
-        std::vector<sluice_recipient> all(item().recipient_count);
+        std::uint32_t count = event_->item != nullptr ? item().recipient_count : 0;
+        if (transaction() != nullptr) count = transaction()->recipient_count;
+        std::vector<sluice_recipient> all(count);
         for (std::uint32_t i = 0; i < all.size(); ++i) {
             all[i] = sluice_recipient{};
             all[i].size = sizeof(sluice_recipient);

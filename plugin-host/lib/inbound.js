@@ -48,17 +48,24 @@ const isDenied = (found) => found.what === 'deny' || found.what === 'denysoft'
 
 // ---- the points ----------------------------------------------------------------------------------------------------
 
-async function opening(host, connection) {
+async function opening(host, connection, told) {
     const { registry, logger } = host
     await runHook(registry, logger, 'connect_init', connection, undefined, ALL_HEAR)
     const named = await runHook(registry, logger, 'lookup_rdns', connection, undefined, DECIDES)
     const found = refusedAtOnce(named)
     if (isDenied(found)) return found
+    await name(connection, named.code === constants.ok ? nameSaid(named) : host.rehearsal?.name)
+    const rdns = told.named ? connection.remote.host : undefined
+    return { ...refusedAtOnce(await runHook(registry, logger, 'connect', connection, undefined, DECIDES)), rdns }
+}
+
+const nameSaid = (answer) => utils.sanitize(String(answer.msg || '')) || 'Unknown'
+
+async function name(connection, said) {
     const { remote } = connection
-    remote.host = named.code === constants.ok ? utils.sanitize(String(named.msg || '')) || 'Unknown' : host.rehearsal?.name || await nameOf(remote.ip)
+    remote.host = said || await nameOf(remote.ip)
     remote.info = remote.info || remote.host
     connection.results.add({ name: 'remote' }, remote)
-    return refusedAtOnce(await runHook(registry, logger, 'connect', connection, undefined, DECIDES))
 }
 
 // Before the greeting DISCONNECT is a refusal for good.
@@ -102,13 +109,15 @@ function withoutTwins(lines) {
 async function command(host, connection, told) {
     const { registry, logger } = host
     connection.current_line = told.params.join(' ')
-    const answer = await runHook(registry, logger, 'unrecognized_command', connection, told.params, DECIDES)
+    const rules = { ...DECIDES, span: told.part?.span }
+    const answer = await runHook(registry, logger, 'unrecognized_command', connection, told.params, rules)
     let found = verdict(answer)
     if (answer.code === constants.next_hook) {
         found = verdict(await runHook(registry, logger, String(answer.msg), connection, undefined, DECIDES))
     }
     // A plugin that has asked for more gets the next line as it is.
     if (connection.said.at(-1)?.code === 334) found.more = true
+    if (told.part && answer.code !== constants.cont) found.decided = true
     return found
 }
 
@@ -188,20 +197,21 @@ async function injected(host, told) {
     addRecipients(transaction, told.tx.rcpt_to.map(host.makeAddress))
     addNotes(transaction.notes, told.notes || {})
     const original = await load(host, transaction, told)
-    await runHook(host.registry, host.logger, 'pre_send_trans_email', sender, undefined, HEARS)
-    return keep(host, transaction, original, told)
+    const answer = await runHook(host.registry, host.logger, 'pre_send_trans_email', sender, undefined, { ...HEARS, span: told.part?.span })
+    return { ...await keep(host, transaction, original, told), decided: told.part && answer.code !== constants.cont }
 }
 
 // The header at once; the body only when somebody wants it parsed.
 async function load(host, transaction, told) {
-    const fetch = () => host.fetchContent(told.id)
+    const original = { question: told.id }
+    const fetch = () => host.fetchContent(original.question)
     const stream = transaction.message_stream
     transaction.data_bytes = told.size
     // Plugins may have added fields before there was content.
     const added = transaction.header.header_list.length
     if (transaction.parse_body) await transaction.receive(await fetch())
     else transaction.lend(Buffer.from(told.header, 'base64'), fetch)
-    return { stream, header: transaction.header.header_list.slice(added).join('') }
+    return Object.assign(original, { stream, header: transaction.header.header_list.slice(added).join('') })
 }
 
 async function decide(host, connection, told) {
@@ -288,6 +298,142 @@ function notesText(host, transaction) {
     return undefined
 }
 
+// ---- parts of the points -------------------------------------------------------------------------------------------
+// Where native plugins stand among ours the engine puts a point together itself, and asks here for one hook of it at a time,
+// or for a part of its listeners.
+
+async function part(host, connection, told) {
+    return (PARTS[told.part.hook] || plainPart)(host, connection, told)
+}
+
+// What the plugins of a part say, and whether one of them ended the chain.
+async function run(host, connection, told, params, rules) {
+    const answer = await runHook(host.registry, host.logger, told.part.hook, connection, params, { ...rules, span: told.part.span })
+    return { answer, found: { ...verdict(answer), decided: answer.code !== constants.cont } }
+}
+
+async function plainPart(host, connection, told) {
+    const { found } = await run(host, connection, told, undefined, DECIDES)
+    return found
+}
+
+async function lookupPart(host, connection, told) {
+    const { answer, found } = await run(host, connection, told, undefined, DECIDES)
+    const rdns = answer.code === constants.ok ? nameSaid(answer) : undefined
+    return { ...found, ...refusedAtOnce(answer), rdns }
+}
+
+async function connectPart(host, connection, told) {
+    const { answer, found } = await run(host, connection, told, undefined, DECIDES)
+    return { ...found, ...refusedAtOnce(answer) }
+}
+
+async function helloPart(host, connection, told) {
+    const { found } = await run(host, connection, told, connection.hello.host, DECIDES)
+    return found
+}
+
+async function capabilitiesPart(host, connection, told) {
+    connection.capabilities = [...told.lines]
+    const { found } = await run(host, connection, told, undefined, HEARS)
+    return { what: 'cont', decided: found.decided, lines: withoutTwins(connection.capabilities.map(String)) }
+}
+
+async function mailPart(host, connection, told) {
+    const { found } = await run(host, connection, told, [connection.transaction.mail_from, told.params], DECIDES)
+    return found
+}
+
+// The recipient is among the others while plugins are asked; whether it stays the engine tells at the end.
+async function rcptPart(host, connection, told) {
+    const { transaction } = connection
+    const address = host.makeAddress(told.rcpt)
+    transaction.rcpt_to.push(address)
+    const params = told.part.hook === 'rcpt' ? [address, told.params] : address
+    const { found } = await run(host, connection, told, params, DECIDES)
+    const place = transaction.rcpt_to.indexOf(address)
+    if (place !== -1) transaction.rcpt_to.splice(place, 1)
+    return found
+}
+
+async function rcptEnd(host, connection, told) {
+    const { transaction } = connection
+    const address = host.makeAddress(told.rcpt)
+    if (told.part.action === 'accept') addRecipients(transaction, [address])
+    connection.rcpt_incr(address, told.part.action, told.part.text, constants[told.part.action === 'reject' ? 'deny' : 'denysoft'])
+}
+
+// What comes before the first plugin that sees the content, and what native plugins have added since the last one.
+async function prepare(host, connection, told) {
+    const { transaction } = connection
+    if (!transaction.original) {
+        Object.defineProperty(transaction, 'original', { value: await load(host, transaction, told), enumerable: false })
+        transaction.data_post_start = Date.now()
+        connection.totalbytes += told.size
+        if (sessionConfig().headers?.clean_auth_results !== false) connection.auth_results_clean()
+        return
+    }
+    const { original } = transaction
+    original.question = told.id
+    for (const [first, key, value] of told.added || []) {
+        const add = first ? 'add_leading_header' : 'add_header'
+        transaction[add](key, value)
+    }
+    if (told.added) original.header = transaction.header.header_list.join('')
+}
+
+// Every part tells what it changed, for native plugins that come next.
+async function changed(host, { transaction }, told) {
+    const { original } = transaction
+    const changes = await sendChanges(host, transaction, original, told.id)
+    original.header = transaction.header.header_list.join('')
+    original.stream = transaction.message_stream
+    return { ...envelopeChanges(transaction), notes: notesText(host, transaction), changed: changes }
+}
+
+const contentPart = (rules, before = () => {}) => async (host, connection, told) => {
+    await prepare(host, connection, told)
+    before(connection)
+    const { found } = await run(host, connection, told, undefined, rules)
+    return { ...found, ...await changed(host, connection, told) }
+}
+
+// After the last data_post.
+async function postedPart(host, connection, told) {
+    const { transaction } = connection
+    await prepare(host, connection, told)
+    transaction.data_post_delay = (Date.now() - transaction.data_post_start) / 1000
+    const most = sessionConfig().max?.mime_parts || 1000
+    if (transaction.mime_part_count >= most) return { what: 'deny', decided: true, code: 554, text: ['Too many MIME parts'] }
+    const authenticity = connection.auth_results()
+    if (authenticity) transaction.add_leading_header('Authentication-Results', authenticity)
+    return { what: 'cont', ...await changed(host, connection, told) }
+}
+
+async function keptPart(host, connection, told) {
+    await prepare(host, connection, told)
+    host.items.adopt(told.message, connection.transaction.notes)
+    return { what: 'cont', ...await changed(host, connection, told) }
+}
+
+const PARTS = {
+    connect_init: async (host, connection, told) => {
+        await run(host, connection, told, undefined, ALL_HEAR)
+        return { what: 'cont' }
+    },
+    lookup_rdns: lookupPart,
+    named: async (host, connection, told) => {
+        await name(connection, told.part.rdns)
+        return { what: 'cont', rdns: connection.remote.host }
+    },
+    connect: connectPart, helo: helloPart, ehlo: helloPart, capabilities: capabilitiesPart, unrecognized_command: command,
+    mail: mailPart, rcpt: rcptPart, rcpt_ok: rcptPart, rcpt_end: rcptEnd,
+    data_post: contentPart(LAST_WORD), posted: postedPart, queue: contentPart(LAST_WORD), queue_outbound: contentPart(LAST_WORD),
+    pre_send_trans_email: contentPart(HEARS, (connection) => { if (connection.relaying) complete(connection.transaction) }),
+    kept: keptPart,
+    refused: async (host, connection, told) => connection.count(told.part.action),
+}
+
 async function queued(host, connection, told) {
     await runHook(host.registry, host.logger, 'queue_ok', connection, told.text, HEARS)
     connection.count('accept')
@@ -345,7 +491,9 @@ class Sessions {
         await this.answer(message, async () => {
             connection.update(message.client)
             if (message.tx) connection.enter(message.tx)
-            const answer = await SESSION_POINTS[message.point](this.host, connection, message)
+            if (message.noted && connection.transaction) Object.assign(connection.transaction.notes, message.noted) // by native plugins
+            const point = message.part ? part : SESSION_POINTS[message.point]
+            const answer = await point(this.host, connection, message)
             const disconnect = answer?.disconnect || connection.ending || undefined
             return { ...answer, ...connection.changes(), disconnect }
         }, uuid)

@@ -273,3 +273,36 @@ test('who does not answer VRFY, NOOP and QUIT, or fails there, has said nothing'
         for (const point of ['vrfy', 'noop', 'quit']) assert.deepEqual(await session.ask(point), { what: 'cont' }, point + answer)
     }
 })
+
+test('a part of a hook, what native plugins add and note, and what they see', async (t) => {
+    const engine = new Engine(t)
+    for (const name of ['a', 'b']) {
+        engine.plugin(name, `
+            exports.hook_rcpt = (next, connection, [rcpt]) => next(rcpt.user === '${name}' ? DENY : CONT, '${name}')
+            exports.hook_data_post = (next, { transaction }) => {
+                transaction.notes.heard = [transaction.header.get('X-Native').trim(), transaction.rcpt_to.length, transaction.notes.native]
+                transaction.add_header('X-${name}', 'yes')
+                next()
+            }`)
+    }
+    await engine.start({ order: ['a', 'b'] })
+    const session = engine.session()
+    const { tx } = session
+    const part = (hook, span, more = {}) => ({ tx, part: { hook, span, ...more } })
+    const rcpt = (user, span) => session.ask('rcpt', { ...part('rcpt', span), rcpt: `<${user}@there.test>`, params: {}, permitted: true })
+    const first = [null, [0, 0.5]]
+    const second = [[0, 0.5], null]
+    assert.deepEqual(await rcpt('b', first), { what: 'cont', decided: false })
+    assert.deepEqual(await rcpt('b', second), { what: 'deny', by: 'b', text: ['b'], decided: true })
+    // The engine has the last word about who stays.
+    session.tell('rcpt', { ...part('rcpt_end', undefined, { action: 'accept' }), rcpt: '<c@there.test>' })
+    const content = { content: MESSAGE, keeps: true }
+    const one = await session.ask('content', { ...part('data_post', first), ...content, noted: { native: 1 } })
+    assert.deepEqual(JSON.parse(one.notes).heard, ['', 1, 1])
+    assert.equal(one.changed, 'header')
+    const added = [[false, 'X-Native', 'here']]
+    const two = await session.ask('content', { ...part('data_post', second), ...content, added })
+    assert.deepEqual(JSON.parse(two.notes).heard, ['here', 1, 1])
+    const end = await session.ask('content', { ...part('kept'), ...content, added })
+    assert.equal(end.changed, undefined, 'what the engine told is no change')
+})

@@ -45,9 +45,16 @@ std::string mebibytes(double bytes) { return fixed(bytes / (1 << 20), 1) + " MiB
 
 std::string timeout_text(double seconds) { return seconds > 0 ? fixed(seconds, seconds < 1 ? 1 : 0) + " s" : "none"; }
 
+bool is_native(const json::object& object) {
+    const json::value* const value = object.if_contains("native");
+    return value != nullptr && value->is_bool() && value->get_bool();
+}
+
+// Of native plugins nobody takes the time.
 // CALLS, MEAN, MAX, BUSY, TIMEOUTS, OVER BUDGET, PASSED OVER, FAILURES
 std::vector<std::string> counts_of(const json::object& object) {
     const double calls = real(object, "calls");
+    if (is_native(object)) return {fixed(calls, 0), "-", "-", "-", fixed(real(object, "timeouts"), 0), "-", "-", fixed(real(object, "failures"), 0)};
     return {fixed(calls, 0), calls > 0 ? fixed(real(object, "ms") / calls, 2) : "-", fixed(real(object, "max_ms"), 1),
             fixed(real(object, "busy_ms"), 1), fixed(real(object, "timeouts"), 0), fixed(real(object, "over_budget"), 0),
             fixed(real(object, "passed_over"), 0), fixed(real(object, "failures"), 0)};
@@ -93,7 +100,7 @@ void print_plugins(const json::object& answer) {
         const json::object& plugin = value.as_object();
         std::vector<std::string> row{member(plugin, "name"), timeout_text(real(plugin, "timeout"))};
         append(row, counts_of(plugin));
-        append(row, {mebibytes(real(plugin, "heap_bytes")), member(plugin, "path")});
+        append(row, {is_native(plugin) ? "-" : mebibytes(real(plugin, "heap_bytes")), member(plugin, "path")});
         rows.push_back(std::move(row));
     }
     if (rows.size() > 1) print_table(rows);

@@ -59,7 +59,7 @@ HookCounts sum_of(const Totals& totals, const std::string& name) {
 }
 
 json::object to_json(const plugin::LoadedPlugin& plugin, const plugin::Hosts::View& view) {
-    json::object out{{"name", plugin.name}, {"path", plugin.path}, {"package", plugin.package}, {"timeout", plugin.timeout_s}};
+    json::object out{{"name", plugin.name}, {"path", plugin.path}, {"package", plugin.package}, {"timeout", plugin.timeout_s}, {"native", plugin.native}};
     put_counts(sum_of(view.totals, plugin.name), out);
     const auto heap = view.host.heap.find(plugin.name);
     out["heap_bytes"] = heap != view.host.heap.end() ? heap->second : 0;
@@ -69,7 +69,7 @@ json::object to_json(const plugin::LoadedPlugin& plugin, const plugin::Hosts::Vi
 json::object to_json(const plugin::HookedPoint& point, const Totals& totals) {
     json::array listeners;
     for (const plugin::Listener& listener : point.listeners) {
-        json::object one{{"plugin", listener.plugin}, {"method", listener.method}, {"priority", listener.priority}};
+        json::object one{{"plugin", listener.plugin}, {"method", listener.method}, {"priority", listener.priority}, {"native", listener.native}};
         const auto counts = totals.counts.find({listener.plugin, point.hook});
         put_counts(counts != totals.counts.end() ? counts->second : HookCounts(), one);
         listeners.push_back(std::move(one));

@@ -13,6 +13,7 @@
 #include "daemon/engine.h"
 #include "daemon/filtering.h"
 #include "dns/nexthop.h"
+#include "plugin/native_roster.h"
 #include "reception/injection.h"
 #include "reception/revision.h"
 
@@ -51,7 +52,7 @@ Api::Api(Engine& engine, async::Executor executor)
       import_desk_(engine),
       tasks_(executor) {
     if (plugin::Hosts* const host = engine.machinery_->plugins()) {
-        hooks_ = std::make_unique<plugin::InboundHooks>(executor, *host, *engine.log_);
+        hooks_ = std::make_unique<plugin::InboundChain>(executor, engine.machinery_->natives(), *host, *engine.log_);
     }
     recover_keys();
 }
@@ -315,20 +316,26 @@ Task<std::string> Api::metrics() {
 
 void Api::count_plugins() {
     const plugin::Hosts::View view = plugins();
-    if (!view.any) return;
     event::Metrics& metrics = engine_.metrics_;
+    const auto& loaded = view.host.roster.plugins;
+    const auto is_native = [&](const std::string& name) {
+        return std::any_of(loaded.begin(), loaded.end(), [&](const plugin::LoadedPlugin& one) { return one.native && one.name == name; });
+    };
     for (const auto& [key, counts] : view.totals.counts) {
         const event::Labels labels{{"plugin", key.first}, {"hook", key.second}};
         metrics.total("sluice_plugin_calls_total", "Calls of a plugin's hook", static_cast<double>(counts.calls), labels);
         metrics.total("sluice_plugin_timeouts_total", "Calls that were not answered in time", static_cast<double>(counts.timeouts), labels);
         metrics.total("sluice_plugin_failures_total", "Calls that threw or rejected", static_cast<double>(counts.failures), labels);
+        if (is_native(key.first)) continue;  // nobody takes its time
         metrics.total("sluice_plugin_seconds_total", "Time until plugins answered", counts.ms / 1000, labels);
         metrics.total("sluice_plugin_ends_total", "Plugin hosts that ended while this plugin ran or filled the heap", static_cast<double>(counts.host_ends), labels);
         metrics.total("sluice_plugin_over_budget_total", "Times that a hook was over its budget of CPU time or heap", static_cast<double>(counts.over_budget), labels);
         metrics.total("sluice_plugin_passed_over_total", "Times that a hook was not asked because it had been over its budget too often", static_cast<double>(counts.passed_over), labels);
         metrics.total("sluice_plugin_busy_seconds_total", "Time in which a plugin's code ran and nothing else could", counts.busy_ms / 1000, labels);
     }
+    if (!view.any) return;
     for (const plugin::LoadedPlugin& plugin : view.host.roster.plugins) {
+        if (plugin.native) continue;
         const auto heap = view.host.heap.find(plugin.name);
         const double bytes = heap != view.host.heap.end() ? static_cast<double>(heap->second) : 0;
         metrics.set("sluice_plugin_heap_bytes", "Live octets of JavaScript that a plugin's code allocated, sampled", bytes, {{"plugin", plugin.name}});
@@ -347,7 +354,10 @@ void Api::count_plugins() {
 
 plugin::Hosts::View Api::plugins() {
     plugin::Hosts* const hosts = engine_.machinery_->plugins();
-    return hosts != nullptr ? hosts->view() : plugin::Hosts::View();
+    plugin::Hosts::View view = hosts != nullptr ? hosts->view() : plugin::Hosts::View();
+    const plugin::JavaScriptListenersPtr listeners = hosts != nullptr ? hosts->listeners() : nullptr;
+    if (const plugin::NativeHost* const natives = engine_.machinery_->natives()) plugin::add_natives(view, *natives, listeners.get());
+    return view;
 }
 
 Task<plugin::Reloaded> Api::reload_plugins() {

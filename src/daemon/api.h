@@ -19,7 +19,7 @@
 #include "daemon/policy_desk.h"
 #include "daemon/queue_desk.h"
 #include "daemon/survey_desk.h"
-#include "plugin/inbound_hooks.h"
+#include "plugin/inbound_chain.h"
 
 namespace sluice::daemon {
 
@@ -106,7 +106,7 @@ private:
     PolicyDesk policy_desk_;
     control::Memory memory_;
     ImportDesk import_desk_;
-    std::unique_ptr<plugin::InboundHooks> hooks_;  // null: no plugin is configured
+    std::unique_ptr<plugin::InboundChain> hooks_;  // null: no plugin is configured
     absl::flat_hash_map<std::string, Seen> seen_;
     std::deque<std::pair<Instant, std::string>> key_ages_;  // of seen_, oldest first
     absl::flat_hash_map<std::string, PendingPtr> pending_;

@@ -81,6 +81,7 @@ public:
     event::LineListener* log_listener() { return plugins_ ? &plugins_->log_listener() : nullptr; }
     // Null where there are no processes.
     plugin::Hosts* plugins() { return plugins_.get(); }
+    plugin::NativeHost* natives() { return natives_.get(); }
     // Removals that are not yet appended to the spool.
     std::uint64_t removals_under_way() const { return removals_under_way_; }
 

@@ -24,7 +24,7 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
       newest_(settings) {
     if (common.natives != nullptr) hooks_ = make_hooks(common);
     if (common.plugins != nullptr) {
-        inbound_hooks_ = std::make_unique<plugin::InboundHooks>(shard_.executor(), *common.plugins, common.log);
+        inbound_hooks_ = std::make_unique<plugin::InboundChain>(shard_.executor(), common.natives, *common.plugins, common.log);
     }
     const delivery::Surroundings out{
         shard_, common.clock, common.spool, common.ids, common.disk_pool, common.network, inbox_, common.events, common.log,

@@ -15,7 +15,7 @@
 #include "delivery/courier.h"
 #include "dns/resolver.h"
 #include "dns/router.h"
-#include "plugin/inbound_hooks.h"
+#include "plugin/inbound_chain.h"
 #include "plugin/plugin_hooks.h"
 #include "reception/census.h"
 #include "reception/reception.h"
@@ -93,7 +93,7 @@ private:
     std::unique_ptr<dns::Resolver> resolver_;
     dns::Router router_;
     std::unique_ptr<plugin::PluginHooks> hooks_;
-    std::unique_ptr<plugin::InboundHooks> inbound_hooks_;
+    std::unique_ptr<plugin::InboundChain> inbound_hooks_;
     std::unique_ptr<delivery::Courier> courier_;
     std::unique_ptr<reception::Reception> reception_;
     async::Mailbox<queue::Action> actions_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "plugin/inbound_facts.h"
+#include "plugin/json_members.h"
 
 namespace sluice::plugin {
 
@@ -31,7 +32,12 @@ void InboundHooks::follow(const std::string& session, const NodeHost* asked) {
 }
 
 Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
-    Question question(hook, inbound_question(hook, occasion), executor_);
+    HostAnswer said = co_await put(hook, occasion, {});
+    co_return std::move(said.answer);
+}
+
+Task<HostAnswer> InboundHooks::put(Hook hook, const Occasion& occasion, std::string more) {
+    Question question(hook, inbound_question(hook, occasion) + more, executor_);
     question.back = &answers_;
     question.content = occasion.content;
     if (const std::shared_ptr<NodeHost> host = host_of(occasion.visitor)) {
@@ -39,20 +45,33 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
         co_await question.done.wait();
         if (question.asked != host.get()) follow(occasion.visitor.session, question.asked);
     }
-    if (question.answer) co_return inbound_answer(*question.answer, std::move(question.octets));
+    HostAnswer said;
+    if (question.answer) {
+        said.decided = is_true(*question.answer, "decided");
+        said.rdns = text_of(*question.answer, "rdns");
+        said.answer = inbound_answer(*question.answer, std::move(question.octets));
+        co_return said;
+    }
     if (question.answer.error().code != Errc::cancelled) {
         log_.warn("plugins", "a client is turned away because plugins do not answer",
                   {{"session", occasion.visitor.session}, {"reason", question.answer.error().text()}});
     }
-    Answer lost;
-    lost.what = Answer::What::lost;
-    co_return lost;
+    said.answer.what = Answer::What::lost;
+    co_return said;
 }
 
-void InboundHooks::tell(Hook hook, const Occasion& occasion) {
+void InboundHooks::tell(Hook hook, const Occasion& occasion) { tell(hook, occasion, {}); }
+
+void InboundHooks::tell(Hook hook, const Occasion& occasion, const std::string& more) {
     const std::shared_ptr<NodeHost> host = host_of(occasion.visitor);
     if (hook == Hook::left) sessions_.erase(occasion.visitor.session);
-    if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + "}");
+    if (host) host->report(R"({"t":"session",)" + inbound_question(hook, occasion) + more + "}");
+}
+
+JavaScriptListenersPtr InboundHooks::listeners(const reception::Visitor& visitor) const {
+    const auto known = sessions_.find(visitor.session);
+    const std::shared_ptr<NodeHost> host = known != sessions_.end() && known->second ? known->second : hosts_.lease();
+    return host ? host->listeners() : nullptr;
 }
 
 }  // namespace sluice::plugin

@@ -12,6 +12,13 @@
 
 namespace sluice::plugin {
 
+// What the plugin host says. Value.
+struct HostAnswer {
+    reception::Answer answer;
+    bool decided = false;  // of a part of a hook's listeners: those behind it need not be asked
+    std::string rdns;      // opening: the client's name
+};
+
 // The hooks of mail in of one shard, answered by the plugin host. Shard-owned, except wants().
 class InboundHooks final : public reception::Hooks {
 public:
@@ -20,6 +27,12 @@ public:
     bool wants(reception::Hook hook) const override { return hosts_.wants(hook); }
     Task<reception::Answer> ask(reception::Hook hook, const reception::Occasion& occasion) override;
     void tell(reception::Hook hook, const reception::Occasion& occasion) override;
+
+    // The same with more members of the message, which begin with a comma.
+    Task<HostAnswer> put(reception::Hook hook, const reception::Occasion& occasion, std::string more);
+    void tell(reception::Hook hook, const reception::Occasion& occasion, const std::string& more);
+    // Who would be asked about that session; null: nobody.
+    JavaScriptListenersPtr listeners(const reception::Visitor& visitor) const;
 
 private:
     std::shared_ptr<NodeHost> host_of(const reception::Visitor& visitor);

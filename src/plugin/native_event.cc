@@ -1,5 +1,6 @@
 #include "plugin/native_event.h"
 
+#include <array>
 #include <boost/json/serialize.hpp>
 #include <utility>
 
@@ -24,8 +25,6 @@ std::vector<std::uint32_t> concerned(const delivery::Hearing& about) {
     return recipients;
 }
 
-sluice_address address_of(const mail::Address& address) { return {text_of(address.local), text_of(address.domain)}; }
-
 std::string member_text(const std::string& image, const char* member) {
     boost::system::error_code error;
     const boost::json::value parsed = parse_json(image, error);
@@ -36,32 +35,93 @@ std::string member_text(const std::string& image, const char* member) {
 
 const NativeEvent* ours(const sluice_event* event) { return static_cast<const NativeEvent*>(event); }
 
+using Inbound = reception::Hook;
+
+constexpr NativeHook outbound(const char* name, Hook hook) { return {name, hook, std::nullopt, hook != Hook::delivered, false, false}; }
+// Silence is a refusal for now.
+constexpr NativeHook deciding(const char* name, Inbound hook) { return {name, std::nullopt, hook, true, true, false}; }
+// And so is an exception.
+constexpr NativeHook last_word(const char* name, Inbound hook) { return {name, std::nullopt, hook, true, true, true}; }
+constexpr NativeHook hearing(const char* name, std::optional<Inbound> hook, bool waits) { return {name, std::nullopt, hook, waits, false, false}; }
+
+// Who is to hear how a session or a transaction ends must know it from its beginning.
+constexpr std::array<NativeHook, SLUICE_HOOK_DISCONNECT> hooks{{
+    outbound("send_email", Hook::before_attempt),
+    outbound("get_mx", Hook::before_attempt),
+    outbound("deferred", Hook::deferred),
+    outbound("bounce", Hook::bounce),
+    outbound("delivered", Hook::delivered),
+    deciding("lookup_rdns", Inbound::opening),
+    deciding("connect", Inbound::opening),
+    deciding("helo", Inbound::hello),
+    deciding("ehlo", Inbound::hello),
+    hearing("capabilities", Inbound::hello, true),
+    deciding("unrecognized_command", Inbound::command),
+    deciding("mail", Inbound::mail),
+    deciding("rcpt", Inbound::rcpt),
+    deciding("rcpt_ok", Inbound::rcpt),
+    deciding("data", Inbound::data),
+    last_word("data_post", Inbound::content),
+    last_word("queue", Inbound::content),
+    last_word("queue_outbound", Inbound::content),
+    hearing("queue_ok", Inbound::content, false),
+    hearing("pre_send_trans_email", Inbound::content, true),
+    hearing("deny", std::nullopt, false),
+    deciding("max_data_exceeded", Inbound::oversize),
+    deciding("vrfy", Inbound::vrfy),
+    deciding("noop", Inbound::noop),
+    hearing("rset", Inbound::rset, false),
+    deciding("quit", Inbound::quit),
+    hearing("reset_transaction", Inbound::mail, false),
+    hearing("disconnect", Inbound::opening, false),
+}};
+
 }  // namespace
 
-std::optional<Hook> hook_of(std::int32_t number) {
-    switch (number) {
-        case SLUICE_HOOK_SEND_EMAIL:
-        case SLUICE_HOOK_GET_MX: return Hook::before_attempt;
-        case SLUICE_HOOK_DEFERRED: return Hook::deferred;
-        case SLUICE_HOOK_BOUNCE: return Hook::bounce;
-        case SLUICE_HOOK_DELIVERED: return Hook::delivered;
-        default: return std::nullopt;
-    }
+sluice_address address_of(const mail::Address& address) { return {text_of(address.local), text_of(address.domain)}; }
+
+const NativeHook* native_hook(std::int32_t number) {
+    return number >= 1 && number <= SLUICE_HOOK_DISCONNECT ? &hooks[static_cast<std::size_t>(number - 1)] : nullptr;
 }
 
 const char* name_of_hook(std::int32_t number) {
-    switch (number) {
-        case SLUICE_HOOK_SEND_EMAIL: return "send_email";
-        case SLUICE_HOOK_GET_MX: return "get_mx";
-        case SLUICE_HOOK_DEFERRED: return "deferred";
-        case SLUICE_HOOK_BOUNCE: return "bounce";
-        case SLUICE_HOOK_DELIVERED: return "delivered";
-        default: return nullptr;
-    }
+    const NativeHook* hook = native_hook(number);
+    return hook == nullptr ? nullptr : hook->name;
 }
 
-NativeEvent::NativeEvent(const queue::Work& work, mail::MessagePtr message, std::string image, const Clock& clock)
-    : sluice_event{}, message_(std::move(message)), id_(work.item.text()), image_(std::move(image)), own_recipients_(work.pending),
+// ---- any event -------------------------------------------------------------------------------------------------
+
+const NativeEvent* NativeEvent::keep() const {
+    if (owners_ == 0) return copy();
+    ++owners_;
+    return this;
+}
+
+const sluice_event* NativeEvent::keep(const sluice_event* event) { return event == nullptr ? nullptr : ours(event)->keep(); }
+
+void NativeEvent::release(const sluice_event* event) {
+    if (event == nullptr || !ours(event)->is_kept()) return;
+    if (--ours(event)->owners_ == 0) delete ours(event);
+}
+
+int NativeEvent::recipient(const sluice_event* event, std::uint32_t index, sluice_recipient* recipient) {
+    if (event == nullptr || recipient == nullptr) return -1;
+    const auto told = ours(event)->recipient_at(index);
+    return told && give(recipient, *told) ? 0 : -1;
+}
+
+sluice_text NativeEvent::notes(const sluice_event* event, int live) {
+    return event == nullptr ? sluice_text{} : text_of(ours(event)->notes_text(live != 0));
+}
+
+sluice_content NativeEvent::content(const sluice_event* event) {
+    return event == nullptr ? sluice_content{} : ours(event)->message_content();
+}
+
+// ---- of an item ------------------------------------------------------------------------------------------------
+
+NativeItemEvent::NativeItemEvent(const queue::Work& work, mail::MessagePtr message, std::string image, const Clock& clock)
+    : message_(std::move(message)), id_(work.item.text()), image_(std::move(image)), own_recipients_(work.pending),
       recipients_(own_recipients_.empty() ? &message_->items[work.item.index].recipients : &own_recipients_) {
     hook = SLUICE_HOOK_SEND_EMAIL;
     item_facts_.attempts = work.attempts;
@@ -72,12 +132,12 @@ NativeEvent::NativeEvent(const queue::Work& work, mail::MessagePtr message, std:
     point();
 }
 
-NativeEvent::NativeEvent(std::int32_t number, const delivery::Hearing& about, std::string image, const Clock& clock)
-    : sluice_event{}, message_(about.attempted.message), id_(about.attempted.work.item.text()), image_(std::move(image)),
+NativeItemEvent::NativeItemEvent(std::int32_t number, const delivery::Hearing& about, std::string image, const Clock& clock)
+    : message_(about.attempted.message), id_(about.attempted.work.item.text()), image_(std::move(image)),
       own_recipients_(concerned(about)), recipients_(&own_recipients_) {
     const delivery::Attempted& attempted = about.attempted;
     const event::Link& link = attempted.link;
-    const Hook of = *hook_of(number);
+    const Hook of = *native_hook(number)->outbound;
     hook = number;
     item_facts_.attempts = attempted.work.attempts;
     item_facts_.attempted_count = static_cast<std::uint32_t>(attempted.recipients.size());
@@ -107,18 +167,18 @@ NativeEvent::NativeEvent(std::int32_t number, const delivery::Hearing& about, st
     point();
 }
 
-NativeEvent::NativeEvent(Copy, const NativeEvent& original)
-    : sluice_event(original), item_facts_(original.item_facts_), message_(original.message_), id_(original.id_),
+NativeItemEvent::NativeItemEvent(Copy, const NativeItemEvent& original)
+    : NativeEvent(Copy{}, original), item_facts_(original.item_facts_), message_(original.message_), id_(original.id_),
       image_(original.image_), own_recipients_(original.own_recipients_),
       recipients_(own_recipients_.empty() ? original.recipients_ : &own_recipients_), decided_(original.decided_),
-      host_name_(original.host_name_), ip_(original.ip_), response_(original.response_), reason_(original.reason_), owners_(1) {
+      host_name_(original.host_name_), ip_(original.ip_), response_(original.response_), reason_(original.reason_) {
     notes_text(false);
     notes_text(true);
     point();
 }
 
 // Everything that the structures point to is ours, or the message's, which we hold.
-void NativeEvent::point() {
+void NativeItemEvent::point() {
     sluice_event::size = sizeof(sluice_event);
     item = &item_facts_;
     reason = some_text_of(reason_);
@@ -141,15 +201,7 @@ void NativeEvent::point() {
     item_facts_.item_count = static_cast<std::uint32_t>(message_->items.size());
 }
 
-const NativeEvent* NativeEvent::keep() const {
-    if (owners_ > 0) {
-        ++owners_;
-        return this;
-    }
-    return new NativeEvent(Copy{}, *this);
-}
-
-const std::string& NativeEvent::notes_text(bool live) const {
+const std::string& NativeItemEvent::notes_text(bool live) const {
     std::string& text = live ? live_notes_ : notes_;
     if (!text.empty()) return text;
     if (!image_.empty()) text = member_text(image_, live ? "live" : "notes");
@@ -157,39 +209,23 @@ const std::string& NativeEvent::notes_text(bool live) const {
     return text;
 }
 
-const sluice_event* NativeEvent::keep(const sluice_event* event) { return event == nullptr ? nullptr : ours(event)->keep(); }
-
-void NativeEvent::release(const sluice_event* event) {
-    if (event == nullptr || !ours(event)->is_kept()) return;
-    if (--ours(event)->owners_ == 0) delete ours(event);
-}
-
-int NativeEvent::recipient(const sluice_event* event, std::uint32_t index, sluice_recipient* recipient) {
-    if (event == nullptr || recipient == nullptr) return -1;
-    const NativeEvent& of = *ours(event);
-    if (index >= of.recipients_->size()) return -1;
-    const std::uint32_t place = (*of.recipients_)[index];
-    const mail::Recipient& told = of.message_->envelope.recipients[place];
+std::optional<sluice_recipient> NativeItemEvent::recipient_at(std::uint32_t index) const {
+    if (index >= recipients_->size()) return std::nullopt;
+    const std::uint32_t place = (*recipients_)[index];
+    const mail::Recipient& told = message_->envelope.recipients[place];
     sluice_recipient answer{};
     answer.place = place;
     answer.address = address_of(told.address);
     answer.orcpt = some_text_of(told.orcpt);
-    if (index < of.decided_.size()) {
-        const Decided& decided = of.decided_[index];
+    if (index < decided_.size()) {
+        const Decided& decided = decided_[index];
         answer.status = text_of(decided.status);
         answer.response = text_of(decided.response);
         answer.code = decided.code;
     }
-    return give(recipient, answer) ? 0 : -1;
+    return answer;
 }
 
-sluice_text NativeEvent::notes(const sluice_event* event, int live) {
-    return event == nullptr ? sluice_text{} : text_of(ours(event)->notes_text(live != 0));
-}
-
-sluice_content NativeEvent::content(const sluice_event* event) {
-    if (event == nullptr) return {};
-    return {text_of(ours(event)->message_->trace), text_of(ours(event)->message_->content)};
-}
+sluice_content NativeItemEvent::message_content() const { return {text_of(message_->trace), text_of(message_->content)}; }
 
 }  // namespace sluice::plugin

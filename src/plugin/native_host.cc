@@ -84,18 +84,33 @@ Result<> NativeHost::load() {
         }
         log_.warn("plugins", "a plugin does not load and is left out", {{"plugin", listed.name}, {"reason", loaded.error().detail}});
     }
-    unsigned hooks = 0;
+    unsigned hooks = 0, inbound = 0;
     bool blocks = false;
     for (const auto& listeners : listeners_) {
         for (const NativeListener& listener : listeners) {
-            hooks |= bit(*hook_of(listener.number));
+            const NativeHook& hook = *native_hook(listener.number);
+            if (hook.outbound) hooks |= bit(*hook.outbound);
+            inbound |= inbound_bits(listener.number);
             blocks |= listener.may_block;
         }
     }
     if (blocks) blocking_ = std::make_unique<async::Workers>(blocking_threads);
     start();
     hooks_ = hooks;
+    inbound_hooks_ = inbound;
     return {};
+}
+
+// By which questions of mail in a hook is called, or what it answers gets to where it counts.
+unsigned NativeHost::inbound_bits(std::int32_t number) {
+    using reception::Hook;
+    const auto& hook = native_hook(number)->inbound;
+    if (!hook) return 0;
+    unsigned bits = bit(*hook);
+    if (number == SLUICE_HOOK_PRE_SEND_TRANS_EMAIL) bits |= bit(Hook::injected);
+    // What is noted about a transaction goes into its message.
+    if (*hook == Hook::mail || *hook == Hook::rcpt || *hook == Hook::data) bits |= bit(Hook::content);
+    return bits;
 }
 
 // As the plugin host reads it, with the words for yes that Haraka knows.
@@ -183,7 +198,7 @@ std::optional<std::chrono::milliseconds> NativeHost::timeout_of(const std::strin
 }
 
 int NativeHost::listen(NativeModule& module, const NativeListener& listener) {
-    if (!module.listening || !hook_of(listener.number) || listener.hook == nullptr) return -1;
+    if (!module.listening || native_hook(listener.number) == nullptr || listener.hook == nullptr) return -1;
     if (listener.priority < -priority_max || listener.priority > priority_max) return -1;
     auto& list = listeners_[static_cast<std::size_t>(listener.number)];
     const auto place = std::find_if(list.begin(), list.end(), [&](const auto& other) { return other.priority > listener.priority; });
@@ -203,6 +218,7 @@ std::int32_t NativeHost::call(const NativeListener& listener, sluice_call& call,
     const WorkingOn working(event.message_id());
     event.set_hook(listener.number);
     event.set_host(listener.module->host);
+    listener.module->counts_of(listener.number).calls.fetch_add(1, std::memory_order_relaxed);
     std::string why;
     try {
         return listener.hook(listener.module->state, &call, &event);
@@ -211,14 +227,16 @@ std::int32_t NativeHost::call(const NativeListener& listener, sluice_call& call,
     } catch (...) {
         why = "an exception";
     }
-    complain(listener, view_of(event.item->id), "a native plugin threw", why);
+    call.reply.threw = true;
+    ++listener.module->counts_of(listener.number).failures;
+    complain(listener, event.log_id(), "a native plugin threw", why);
     return SLUICE_CONT;
 }
 
-void NativeHost::complain(const NativeListener& listener, std::string_view item, const char* sentence, const std::string& why) {
+void NativeHost::complain(const NativeListener& listener, std::string_view id, const char* sentence, const std::string& why) {
     if (!log_.enabled(event::Level::error)) return;
     log_.write(
-        event::Level::error, item, listener.module->listed.name, sentence,
+        event::Level::error, id, listener.module->listed.name, sentence,
         {{"hook", name_of_hook(listener.number)}, {"reason", printable(why)}});
 }
 
@@ -274,7 +292,7 @@ void NativeHost::call_nobody(const NativeListener& listener, sluice_ticket ticke
         none.in_time = false;
         answer(ticket, std::move(none));
     } else if (dropped_++ % elsewhere_max == 0) {
-        log_.warn("plugins", "plugins were not told of deliveries", {{"plugin", listener.module->listed.name}});
+        log_.warn("plugins", "plugins were not told of everything", {{"plugin", listener.module->listed.name}});
     }
 }
 
@@ -285,18 +303,81 @@ void NativeHost::run_elsewhere(const NativeListener& listener, const NativeEvent
     std::int32_t code = SLUICE_CONT;
     std::string why;
     ++listener.module->running;
+    ++listener.module->counts_of(listener.number).calls;
     try {
         code = listener.hook(listener.module->state, &call, &event);
     } catch (const std::exception& error) {
+        call.reply.threw = true;
         why = error.what();
     } catch (...) {
-        why = "an exception";
+        call.reply.threw = true;
     }
     --listener.module->running;
-    if (!why.empty()) complain(listener, view_of(event.item->id), "a native plugin threw", why);
+    if (call.reply.threw) {
+        ++listener.module->counts_of(listener.number).failures;
+        complain(listener, event.log_id(), "a native plugin threw", why);
+    }
     if (code == SLUICE_PENDING) return;
     call.reply.code = code;
     answer(ticket, std::move(call.reply));
+}
+
+struct NativeCaller::Opening {
+    NativeCaller& caller;
+    const NativeListener& listener;
+    std::unique_ptr<NativeQuestion> question;
+
+    sluice_ticket open() {
+        question = std::make_unique<NativeQuestion>(caller.executor_);
+        question->listener = &listener;
+        question->back = &caller.answers_;
+        caller.natives_.open(*question);
+        return question->ticket;
+    }
+};
+
+NativeCaller::NativeCaller(async::Executor executor, NativeHost& natives)
+    : executor_(executor), natives_(natives), answers_(executor, [](std::vector<NativeQuestion*>& questions) {
+          for (NativeQuestion* question : questions) question->done.set();
+      }) {}
+
+std::unique_ptr<NativeQuestion> NativeCaller::begin(const NativeListener& listener, NativeEvent& event, NativeReply& reply) {
+    Opening opening{*this, listener, nullptr};
+    if (listener.may_block) {
+        natives_.call_elsewhere(listener, event, opening.open());
+        return std::move(opening.question);
+    }
+    sluice_call call;
+    call.by = &opening;
+    call.open = [](sluice_call&, void* by) { return static_cast<Opening*>(by)->open(); };
+    call.reply.mx.swap(reply.mx);
+    call.reply.mx.clear();
+    const std::int32_t code = natives_.call(listener, call, event);
+    if (code == SLUICE_PENDING && opening.question != nullptr) return std::move(opening.question);
+    // An answer by the ticket that was quicker than the hook is the first one.
+    if (opening.question != nullptr && !natives_.withdraw(opening.question->ticket)) return std::move(opening.question);
+    reply = std::move(call.reply);
+    reply.code = code;
+    // Nobody has a ticket, so nobody can answer.
+    reply.in_time = code != SLUICE_PENDING;
+    return nullptr;
+}
+
+Task<> NativeCaller::wait(NativeQuestion& question, NativeReply& reply) {
+    co_await question.done.wait();
+    reply = std::move(question.reply);
+}
+
+void NativeCaller::tell_silence(const NativeListener& listener, const NativeEvent& event, const NativeReply& reply) {
+    if (reply.in_time || reply.cancelled) return;
+    ++listener.module->counts_of(listener.number).timeouts;
+    natives_.complain(listener, event.log_id(), "a native plugin did not answer in time");
+}
+
+Task<> NativeCaller::ask(const NativeListener& listener, NativeEvent& event, NativeReply& reply) {
+    const std::unique_ptr<NativeQuestion> question = begin(listener, event, reply);
+    if (question != nullptr) co_await wait(*question, reply);
+    tell_silence(listener, event, reply);
 }
 
 // ---- time ------------------------------------------------------------------------------------------------------
@@ -329,7 +410,8 @@ void NativeHost::expire() {
         for (auto at = open.begin(); at != open.end();) {
             const auto here = at++;
             NativeQuestion& question = *here->second;
-            const bool cancelled = is_closing && (*hook_of(question.listener->number) == delivery::Hook::before_attempt || now >= closing);
+            const bool begins = native_hook(question.listener->number)->outbound == delivery::Hook::before_attempt;
+            const bool cancelled = is_closing && (begins || now >= closing);
             if (!cancelled && now < question.deadline) continue;
             question.reply.in_time = false;
             question.reply.cancelled = cancelled;

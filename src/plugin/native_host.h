@@ -49,6 +49,11 @@ struct NativeQuestion {
     std::chrono::steady_clock::time_point deadline;
 };
 
+// Calls of one hook of one plugin.
+struct NativeCounts {
+    std::atomic<std::uint64_t> calls = 0, timeouts = 0, failures = 0;
+};
+
 // A shared object that was loaded. Stays where it is.
 struct NativeModule {
     NativeHost* owner = nullptr;
@@ -59,6 +64,9 @@ struct NativeModule {
     std::optional<std::chrono::milliseconds> timeout;  // nothing: none
     bool listening = false;                            // init() is running
     std::atomic<int> running = 0;                      // hooks on threads that may block
+    std::array<NativeCounts, SLUICE_HOOK_DISCONNECT + 1> counts;  // by hook
+
+    NativeCounts& counts_of(std::int32_t number) { return counts[static_cast<std::size_t>(number)]; }
 };
 
 // Loads native plugins, and keeps the calls that they answer later.
@@ -82,8 +90,13 @@ public:
     void end();
 
     bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
+    bool wants(reception::Hook hook) const { return (inbound_hooks_ & bit(hook)) != 0; }
+    // Whether some plugin listens to any hook of mail in.
+    bool hears_mail_in() const { return inbound_hooks_ != 0; }
     // In the order in which they are called.
     const std::vector<NativeListener>& listeners(std::int32_t number) const { return listeners_[static_cast<std::size_t>(number)]; }
+    // Those that were loaded.
+    const std::vector<std::unique_ptr<NativeModule>>& modules() const { return modules_; }
 
     // From now on the question can be answered by the ticket that it gets.
     void open(NativeQuestion& question);
@@ -95,15 +108,20 @@ public:
     // False: nobody does, so `done` has come or is on its way.
     bool withdraw(sluice_ticket ticket);
 
-    // Calls it here and now. An exception counts as CONT.
+    // Calls it here and now. An exception counts as CONT; the call notes it.
     std::int32_t call(const NativeListener& listener, sluice_call& call, NativeEvent& event);
-    void complain(const NativeListener& listener, std::string_view item, const char* sentence, const std::string& why = {});
+    // `id`: of the item or session, for the log.
+    void complain(const NativeListener& listener, std::string_view id, const char* sentence, const std::string& why = {});
     // After end(): some hook did not return, so this must stay in memory as long as the process.
     bool abandoned() const { return elsewhere_ > 0; }
 
 private:
-    static constexpr int hook_numbers = SLUICE_HOOK_DELIVERED + 1;
-    static unsigned bit(delivery::Hook hook) { return 1u << static_cast<unsigned>(hook); }
+    static constexpr int hook_numbers = SLUICE_HOOK_DISCONNECT + 1;
+    template <class Hook>
+    static unsigned bit(Hook hook) {
+        return 1u << static_cast<unsigned>(hook);
+    }
+    static unsigned inbound_bits(std::int32_t number);
 
     bool ignores_bad() const;
     Result<> load_one(const config::NativePlugin& listed);
@@ -132,7 +150,7 @@ private:
     event::Log& log_;
     std::vector<std::unique_ptr<NativeModule>> modules_;
     std::array<std::vector<NativeListener>, hook_numbers> listeners_;
-    std::atomic<unsigned> hooks_ = 0;
+    std::atomic<unsigned> hooks_ = 0, inbound_hooks_ = 0;
 
     async::Guarded<absl::flat_hash_map<sluice_ticket, NativeQuestion*>> open_;
     std::atomic<sluice_ticket> last_ticket_ = 0;
@@ -148,6 +166,28 @@ private:
     bool ending_ = false;
     bool started_ = false;
     std::atomic<bool> closed_ = false;
+};
+
+// Calls hooks of native plugins from one shard, and waits there for those that answer later. Shard-owned.
+class NativeCaller {
+public:
+    NativeCaller(async::Executor executor, NativeHost& natives);
+
+    // Calls the hook. Null: `reply` is the answer; otherwise it is to be waited for. What `reply` holds is used as memory.
+    std::unique_ptr<NativeQuestion> begin(const NativeListener& listener, NativeEvent& event, NativeReply& reply);
+    // Waits for it.
+    Task<> wait(NativeQuestion& question, NativeReply& reply);
+    // Says in the log that there was no answer, if so.
+    void tell_silence(const NativeListener& listener, const NativeEvent& event, const NativeReply& reply);
+    // All three. The event lives that long.
+    Task<> ask(const NativeListener& listener, NativeEvent& event, NativeReply& reply);
+
+private:
+    struct Opening;
+
+    const async::Executor executor_;
+    NativeHost& natives_;
+    async::Mailbox<NativeQuestion*> answers_;
 };
 
 }  // namespace sluice::plugin

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/text.h"
+#include "mail/header.h"
 #include "plugin/facts.h"
 #include "plugin/native_event.h"
 #include "plugin/native_structures.h"
@@ -17,6 +19,9 @@ namespace {
 constexpr std::size_t mx_count_max = 100;
 constexpr std::size_t notes_bytes_max = 64 * 1024;
 constexpr std::size_t text_bytes_max = 4 * 1024;
+constexpr std::size_t fields_max = 100, field_name_bytes_max = 76, field_value_bytes_max = 64 * 1024;
+constexpr std::size_t words_lines_max = 100;
+constexpr std::size_t word_bytes_max = 900, line_bytes_usual = 78;
 constexpr Duration delay_max = std::chrono::hours(24 * 366);
 
 // Texts with their lengths, one after the other.
@@ -62,7 +67,48 @@ boost::json::object host_of(std::string_view& in, std::string& next_hop) {
     return host;
 }
 
+bool is_field_name(std::string_view name) {
+    if (name.empty() || name.size() > field_name_bytes_max) return false;
+    return std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f' && c != ':'; });
+}
+
+// RFC 5322 §2.1.1: a line has at most 998 octets, and may end before a blank only.
+bool can_be_folded(std::string_view value) {
+    std::size_t word = 0;
+    for (const char c : value) {
+        word = is_space(c) ? 0 : word + 1;
+        if (word > word_bytes_max) return false;
+    }
+    return true;
+}
+
+// Nothing when it is no field.
+std::optional<NativeField> field_of(const sluice_header& given) {
+    const std::string_view name = view_of(given.name), value = view_of(given.value);
+    if (!is_field_name(name) || value.size() > field_value_bytes_max) return std::nullopt;
+    NativeField field{given.first != 0, std::string(name), mail::unfolded(value)};
+    return can_be_folded(field.value) ? std::optional(std::move(field)) : std::nullopt;
+}
+
 }  // namespace
+
+std::string NativeField::text() const {
+    std::string whole = name + ":";
+    std::size_t column = whole.size();
+    for (std::size_t at = 0; at < value.size();) {
+        const std::size_t begin = std::min(value.find_first_not_of(" \t", at), value.size());
+        const std::size_t end = std::min(value.find_first_of(" \t", begin), value.size());
+        // The first word stays beside the name: a line of nothing but blanks is none.
+        if (at > 0 && column + 1 + (end - begin) > line_bytes_usual) {
+            whole += "\r\n";
+            column = 0;
+        }
+        whole.append(1, ' ').append(value, begin, end - begin);
+        column += 1 + end - begin;
+        at = end;
+    }
+    return whole + "\r\n";
+}
 
 void NativeReply::take(const sluice_answer& given) {
     const sluice_answer answer = plugin::take(&given);
@@ -73,12 +119,27 @@ void NativeReply::take(const sluice_answer& given) {
     // One octet more than is accepted, so that noted() can tell.
     notes = view_of(answer.notes).substr(0, notes_bytes_max + 1);
     mx.clear();
-    if (answer.mx == nullptr) return;
-    const auto* bytes = reinterpret_cast<const char*>(answer.mx);
-    const std::size_t stride = plugin::take(answer.mx).size;
-    for (std::size_t i = 0; i < std::min(answer.mx_count, mx_count_max); ++i) {
-        append_mx(mx, plugin::take(reinterpret_cast<const sluice_mx*>(bytes + i * stride)));
+    each_of(answer.mx, std::min(answer.mx_count, mx_count_max), [this](const sluice_mx& one) { append_mx(mx, one); });
+    reply_code = static_cast<int>(std::min<std::uint32_t>(answer.reply_code, 1000));
+    relaying.reset();
+    if ((answer.flags & SLUICE_RELAY) != 0) relaying = true;
+    if ((answer.flags & SLUICE_DO_NOT_RELAY) != 0) relaying = false;
+    fields.clear();
+    bad_field = answer.header_count > fields_max;
+    each_of(answer.headers, std::min(answer.header_count, fields_max), [this](const sluice_header& one) {
+        auto field = field_of(one);
+        bad_field |= !field;
+        if (field) fields.push_back(std::move(*field));
+    });
+}
+
+std::vector<std::string> NativeReply::words() const {
+    std::vector<std::string> lines;
+    for (const std::string_view line : split(reason, '\n')) {
+        const std::string_view words = trim(line);
+        if (!words.empty() && lines.size() < words_lines_max) lines.emplace_back(words);
     }
+    return lines;
 }
 
 Result<std::vector<dns::Nexthop>> NativeReply::hosts() const {

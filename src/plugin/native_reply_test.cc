@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <array>
+#include <cstddef>
+#include <cstring>
 
 #include "plugin/native_event.h"
 
@@ -129,6 +131,78 @@ TEST(NativeReply, AnOlderPluginsStructuresAreShorter) {
     EXPECT_EQ(reply.notes, "");
     ASSERT_TRUE(reply.hosts());
     EXPECT_EQ(reply.hosts()->front().address->text(), "192.0.2.1");
+}
+
+sluice_header header(const char* name, std::string_view value) {
+    return {static_cast<std::uint32_t>(sizeof(sluice_header)), 0, text_of(name), text_of(value)};
+}
+
+NativeReply with_headers(const sluice_header* headers, std::size_t count) {
+    sluice_answer answer{};
+    answer.size = sizeof answer;
+    answer.headers = headers;
+    answer.header_count = count;
+    NativeReply reply;
+    reply.take(answer);
+    return reply;
+}
+
+TEST(NativeReply, FieldsCannotEndTheHeader) {
+    const sluice_header smuggles = header("X-A", "one\r\nBcc: all@dst.test\r\n\r\nbody\x01");
+    const NativeReply reply = with_headers(&smuggles, 1);
+    ASSERT_EQ(reply.fields.size(), 1U);
+    EXPECT_EQ(reply.fields.front().text(), "X-A: oneBcc: all@dst.testbody\r\n");
+    EXPECT_FALSE(reply.bad_field);
+    for (const char* name : {"", "X A", "X:A", "X\rA", "X\xc3\xa4"}) {
+        const sluice_header bad = header(name, "value");
+        EXPECT_TRUE(with_headers(&bad, 1).bad_field) << name;
+        EXPECT_TRUE(with_headers(&bad, 1).fields.empty()) << name;
+    }
+    const std::string endless(901, 'x');
+    const sluice_header bad = header("X-A", endless);
+    EXPECT_TRUE(with_headers(&bad, 1).bad_field);
+    const std::vector<sluice_header> many(101, header("X-A", "b"));
+    EXPECT_TRUE(with_headers(many.data(), many.size()).bad_field);
+    EXPECT_EQ(with_headers(many.data(), many.size()).fields.size(), 100U);
+}
+
+TEST(NativeReply, LongFieldsAreFolded) {
+    std::string value;
+    for (int i = 0; i < 40; ++i) value += (i == 0 ? "" : " ") + std::string("word");
+    const sluice_header one = header("X-Words", value);
+    const std::string text = with_headers(&one, 1).fields.front().text();
+    EXPECT_EQ(text.substr(0, 14), "X-Words: word ");
+    EXPECT_THAT(text, HasSubstr("word\r\n word"));
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t end = text.find("\r\n", at);
+        EXPECT_LE(end - at, 78U);
+        at = end + 2;
+    }
+    const sluice_header empty = header("X-Empty", " ");
+    EXPECT_EQ(with_headers(&empty, 1).fields.front().text(), "X-Empty:\r\n");
+}
+
+TEST(NativeReply, OlderPluginsHaveNoHeaders) {
+    sluice_answer answer{};
+    std::memset(&answer, 0xff, sizeof answer);
+    answer.size = offsetof(sluice_answer, headers);
+    answer.code = SLUICE_CONT;
+    answer.reason = answer.notes = {};
+    answer.mx = nullptr;
+    answer.flags = 0;
+    NativeReply reply;
+    reply.take(answer);
+    EXPECT_TRUE(reply.fields.empty());
+    EXPECT_FALSE(reply.bad_field);
+    EXPECT_EQ(reply.reply_code, 0);
+}
+
+TEST(NativeReply, WordsAreLines) {
+    NativeReply reply;
+    reply.reason = "5.7.1 first\r\n\n second ";
+    EXPECT_THAT(reply.words(), testing::ElementsAre("5.7.1 first", "second"));
+    reply.reason.clear();
+    EXPECT_TRUE(reply.words().empty());
 }
 
 }  // namespace

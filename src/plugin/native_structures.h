@@ -29,4 +29,13 @@ Structure take(const Structure* from) {
     return ours;
 }
 
+// Calls `use` with our view of each of a plugin's structures, which stand one after the other in its size.
+template <class Structure, class Use>
+void each_of(const Structure* first, std::size_t count, Use&& use) {
+    if (first == nullptr) return;
+    const auto* bytes = reinterpret_cast<const char*>(first);
+    const std::size_t stride = take(first).size;
+    for (std::size_t i = 0; i < count; ++i) use(take(reinterpret_cast<const Structure*>(bytes + i * stride)));
+}
+
 }  // namespace sluice::plugin

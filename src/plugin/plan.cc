@@ -24,10 +24,6 @@ std::vector<std::int32_t> numbers_of(delivery::Hook hook) {
     return {};
 }
 
-ListenerPlace place_of(const NativeListener& listener) {
-    return {static_cast<double>(listener.priority), static_cast<double>(listener.module->listed.after) - 0.5};
-}
-
 boost::json::value json_of(const Border& border) {
     if (!border) return nullptr;
     return boost::json::array{border->priority, border->place};
@@ -73,6 +69,28 @@ private:
 };
 
 }  // namespace
+
+ListenerPlace place_of(const NativeListener& listener) {
+    return {static_cast<double>(listener.priority), static_cast<double>(listener.module->listed.after) - 0.5};
+}
+
+std::vector<Step> plan_of(std::int32_t number, const NativeHost& natives, const JavaScriptListeners* host) {
+    std::vector<Step> steps;
+    Border last;
+    const auto add_between = [&](const Border& before) {
+        if (host == nullptr || !anybody_between(*host, name_of_hook(number), last, before)) return;
+        const boost::json::array span{json_of(last), json_of(before)};
+        steps.push_back({nullptr, number, boost::json::serialize(span)});
+    };
+    for (const NativeListener& listener : natives.listeners(number)) {
+        const ListenerPlace place = place_of(listener);
+        add_between(place);
+        steps.push_back({&listener, number, {}});
+        last = place;
+    }
+    add_between(std::nullopt);
+    return steps;
+}
 
 std::vector<Step> plan(delivery::Hook hook, const NativeHost& natives, const JavaScriptListeners* host) {
     if (!natives.wants(hook)) return host == nullptr ? std::vector<Step>() : std::vector<Step>{Step{}};

@@ -22,6 +22,8 @@ struct ListenerPlace {
     friend auto operator<=>(const ListenerPlace&, const ListenerPlace&) = default;
 };
 
+ListenerPlace place_of(const NativeListener& listener);
+
 // Who listens to what in the plugin host. Immutable.
 struct JavaScriptListeners {
     bool known = false;  // false: no host has told, so they may be anywhere
@@ -39,5 +41,8 @@ struct Step {
 // In which order native plugins and the plugin host are asked, and which part of the host's listeners each time. `host`: null
 // when there is none.
 std::vector<Step> plan(delivery::Hook hook, const NativeHost& natives, const JavaScriptListeners* host);
+
+// The same for one hook. Of a part of the host's, `spans` is what one hook has there: [[0, 0.5], null].
+std::vector<Step> plan_of(std::int32_t number, const NativeHost& natives, const JavaScriptListeners* host);
 
 }  // namespace sluice::plugin

@@ -90,5 +90,23 @@ TEST_F(PlanTest, AHostThatHasNotToldMayHaveListenersAnywhere) {
     EXPECT_EQ(plan_of(Hook::bounce), "js{\"bounce\":[null,[0E0,5E-1]]} a.bounce js{\"bounce\":[[0E0,5E-1],null]} ");
 }
 
+TEST_F(PlanTest, AHookOfMailInIsTakenApart) {
+    native("a", 1, {"rcpt"});
+    native("b", 2, {"rcpt"});
+    plan_of(Hook::bounce);  // loads them
+    const auto steps = [&](const JavaScriptListeners* host) {
+        std::string text;
+        for (const Step& step : plugin::plan_of(SLUICE_HOOK_RCPT, *host_, host)) {
+            text += (step.native != nullptr ? step.native->module->listed.name : step.spans) + " ";
+        }
+        return text;
+    };
+    EXPECT_EQ(steps(nullptr), "a b ");
+    EXPECT_EQ(steps(&listeners_), "[null,[0E0,5E-1]] a [[0E0,5E-1],[0E0,1.5E0]] b [[0E0,1.5E0],null] ") << "nobody has told";
+    javascript("rcpt", 0);
+    javascript("rcpt", 0, 7);
+    EXPECT_EQ(steps(&listeners_), "[null,[0E0,5E-1]] a b [[0E0,1.5E0],null] ");
+}
+
 }  // namespace
 }  // namespace sluice::plugin

@@ -33,15 +33,16 @@ struct PluginHooks::Course {
     boost::json::object terms;
     bool gate_passed = false;  // send_email is decided
     std::vector<std::uint32_t> left;  // the recipients that plugins left, when they removed some
+    // The same for native plugins: what JavaScript plugins before them have changed.
+    mail::MessagePtr edited;
+    std::optional<queue::Work> fewer;
 };
 
 PluginHooks::PluginHooks(
     async::Executor executor, NativeHost& natives, Hosts* node, std::unique_ptr<ShardHooks> node_hooks, Images& images, Images& edits,
     dns::Router& router, const Clock& clock, event::Log& log)
-    : executor_(executor), natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), edits_(edits), router_(router),
-      clock_(clock), log_(log), answers_(executor, [](std::vector<NativeQuestion*>& questions) {
-          for (NativeQuestion* question : questions) question->done.set();
-      }) {}
+    : natives_(natives), node_(node), node_hooks_(std::move(node_hooks)), images_(images), edits_(edits), router_(router),
+      clock_(clock), log_(log), caller_(executor, natives) {}
 
 std::shared_ptr<const PluginHooks::Steps> PluginHooks::steps_of(Hook hook) {
     Planned& planned = plans_[static_cast<std::size_t>(hook)];
@@ -55,58 +56,11 @@ std::shared_ptr<const PluginHooks::Steps> PluginHooks::steps_of(Hook hook) {
 
 // ---- one native plugin -----------------------------------------------------------------------------------------
 
-// Calls the hook. Null: `reply` is the answer; otherwise it is to be waited for.
-std::unique_ptr<NativeQuestion> PluginHooks::begin(const NativeListener& listener, NativeEvent& event, NativeReply& reply) {
-    struct Opening {
-        PluginHooks& hooks;
-        const NativeListener& listener;
-        std::unique_ptr<NativeQuestion> question;
-        sluice_ticket open() {
-            question = std::make_unique<NativeQuestion>(hooks.executor_);
-            question->listener = &listener;
-            question->back = &hooks.answers_;
-            hooks.natives_.open(*question);
-            return question->ticket;
-        }
-    };
-    Opening opening{*this, listener, nullptr};
-    if (listener.may_block) {
-        natives_.call_elsewhere(listener, event, opening.open());
-        return std::move(opening.question);
-    }
-    sluice_call call;
-    call.by = &opening;
-    call.open = [](sluice_call&, void* by) { return static_cast<Opening*>(by)->open(); };
-    call.reply.mx.swap(spare_mx_);
-    call.reply.mx.clear();
-    const std::int32_t code = natives_.call(listener, call, event);
-    if (code == SLUICE_PENDING && opening.question != nullptr) return std::move(opening.question);
-    // An answer by the ticket that was quicker than the hook is the first one.
-    if (opening.question != nullptr && !natives_.withdraw(opening.question->ticket)) return std::move(opening.question);
-    reply = std::move(call.reply);
-    reply.code = code;
-    // Nobody has a ticket, so nobody can answer.
-    reply.in_time = code != SLUICE_PENDING;
-    return nullptr;
-}
-
-Task<> PluginHooks::wait(NativeQuestion& question, NativeReply& reply) {
-    co_await question.done.wait();
-    reply = std::move(question.reply);
-}
-
-void PluginHooks::tell_silence(const NativeListener& listener, ItemId item, const NativeReply& reply) {
-    if (reply.in_time || reply.cancelled) return;
-    natives_.complain(listener, item.text(), "a native plugin did not answer in time");
-}
-
 // After an attempt, where nobody counts microseconds.
 Task<> PluginHooks::hear(const NativeListener& listener, const Hearing& about, NativeReply& reply) {
     const ItemId item = about.attempted.work.item;
-    NativeEvent event(listener.number, about, images_.get(item), clock_);
-    const std::unique_ptr<NativeQuestion> question = begin(listener, event, reply);
-    if (question != nullptr) co_await wait(*question, reply);
-    tell_silence(listener, item, reply);
+    NativeItemEvent event(listener.number, about, images_.get(item), clock_);
+    co_await caller_.ask(listener, event, reply);
     boost::json::object ignored;
     note(listener, item, *about.attempted.message, reply, ignored);
 }
@@ -147,11 +101,13 @@ Task<Before> PluginHooks::before_attempt(const queue::Work& work, mail::MessageP
         }
         const NativeListener& listener = *step.native;
         if (step.number == SLUICE_HOOK_SEND_EMAIL && course.gate_passed) continue;
-        NativeEvent event(work, message, images_.get(work.item), clock_);
+        NativeItemEvent event(
+            course.fewer ? *course.fewer : work, course.edited ? course.edited : message, images_.get(work.item), clock_);
         NativeReply reply;
-        const std::unique_ptr<NativeQuestion> question = begin(listener, event, reply);
-        if (question != nullptr) co_await wait(*question, reply);
-        tell_silence(listener, work.item, reply);
+        reply.mx.swap(spare_mx_);
+        const std::unique_ptr<NativeQuestion> question = caller_.begin(listener, event, reply);
+        if (question != nullptr) co_await caller_.wait(*question, reply);
+        caller_.tell_silence(listener, event, reply);
         if (reply.cancelled) {
             course.before.what = Before::What::cancelled;
             break;
@@ -200,6 +156,8 @@ Task<bool> PluginHooks::ask_node(const Step& step, const queue::Work& work, cons
     Before before = co_await node_hooks_->before_attempt(asked, message, span);
     for (const auto& [name, value] : span.terms) course.terms[name] = value;
     if (!before.pending.empty()) course.left = before.pending;
+    course.edited = with_edits(edits_, work.item, message);
+    if (!course.left.empty()) course.fewer.emplace(work).pending = course.left;
     if (before.what != Before::What::go || before.route != nullptr) {
         course.before = std::move(before);
         co_return true;
@@ -332,7 +290,7 @@ void PluginHooks::delivered(const Hearing& about) {
             node_hooks_->delivered(about, span);
             continue;
         }
-        NativeEvent event(SLUICE_HOOK_DELIVERED, about, images_.get(item), clock_);
+        NativeItemEvent event(SLUICE_HOOK_DELIVERED, about, images_.get(item), clock_);
         if (step.native->may_block) {
             natives_.call_elsewhere(*step.native, event, 0);
             continue;

@@ -49,9 +49,6 @@ private:
     struct Course;
 
     std::shared_ptr<const Steps> steps_of(delivery::Hook hook);
-    std::unique_ptr<NativeQuestion> begin(const NativeListener& listener, NativeEvent& event, NativeReply& reply);
-    Task<> wait(NativeQuestion& question, NativeReply& reply);
-    void tell_silence(const NativeListener& listener, ItemId item, const NativeReply& reply);
     Task<> hear(const NativeListener& listener, const delivery::Hearing& about, NativeReply& reply);
     void note(const NativeListener& listener, ItemId item, const mail::Message& message, const NativeReply& reply, boost::json::object& terms);
     Task<bool> ask_node(const Step& step, const queue::Work& work, const mail::MessagePtr& message, Course& course);
@@ -61,7 +58,6 @@ private:
     Task<> obey_terms(const mail::Message& message, ItemId item, Course& course);
     bool weigh_deferral(const NativeListener& listener, const NativeReply& reply, ItemId item, delivery::AfterDeferral& after);
 
-    const async::Executor executor_;
     NativeHost& natives_;
     Hosts* const node_;
     const std::unique_ptr<ShardHooks> node_hooks_;
@@ -70,7 +66,7 @@ private:
     dns::Router& router_;
     const Clock& clock_;
     event::Log& log_;
-    async::Mailbox<NativeQuestion*> answers_;
+    NativeCaller caller_;
     std::array<Planned, delivery::hook_count> plans_;
     absl::flat_hash_map<std::string, Known> routes_;  // by domain and hosts
     std::string route_key_, spare_mx_;                // buffers, for answers that come at once

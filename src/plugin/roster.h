@@ -19,10 +19,12 @@ struct LoadedPlugin {
     std::string name, path;
     double timeout_s = 0;  // 0: none
     bool package = false;
+    bool native = false;
 };
 struct Listener {
     std::string plugin, method;
     std::int64_t priority = 0;
+    bool native = false;
 };
 struct HookedPoint {
     std::string hook;

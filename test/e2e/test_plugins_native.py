@@ -6,13 +6,14 @@ import json
 import os
 import pathlib
 import shutil
+import smtplib
 import subprocess
 import tempfile
 import time
 import unittest
 import zlib
 
-from clients import submit
+from clients import Raw, submit
 from peers import Reports, Scripted
 from plugin_home import PluginEngine
 from world import ROOT, EndToEnd, wait_for
@@ -269,6 +270,33 @@ class Life(Native):
         self.assertEqual(self.engine.stop(), 0)
         self.engine.wait_logged("a hook of a native plugin does not return")
 
+    def test_a_message_that_crashes_a_plugin_is_held_after_three_crashes(self):
+        self.crash_three_times("sync")
+
+    def test_the_same_on_a_thread_that_may_block(self):
+        self.crash_three_times("blocking")
+
+    def crash_three_times(self, how):
+        self.expects_errors = True  # a message that is held is told
+        self.probe(get_mx={"code": OK, "how": how, "next_hop": self.sink.endpoint}, also={"get_mx boom.test": {"how": "crash"}})
+        self.engine.start()
+        self.submit("b@good.test")
+        self.sink.wait(1)
+        with contextlib.suppress(OSError, smtplib.SMTPException):  # the crash may come before the reply
+            self.submit("b@boom.test")
+        for crashes in (1, 2, 3):
+            wait_for(lambda: not self.engine.process.running(), "the crash")
+            blamed = (self.engine.directory / "queue" / "crashes").read_text().split()
+            self.assertEqual((len(blamed), len(set(blamed))), (crashes, 1))
+            self.engine.start(wait=crashes == 3)
+        self.engine.wait_logged("a message is held")
+        held = self.engine.api("GET", "/v1/queue")[1]["items"]
+        self.assertEqual([(item["domain"], item["state"]) for item in held], [("boom.test", "held")])
+        self.assertEqual(held[0]["id"].split(".")[0], blamed[0])
+        self.submit("c@good.test")
+        self.sink.wait(2)
+        self.assertEqual(self.engine.stop(), 0)
+
     def test_many_answers_from_many_threads_under_load(self):
         self.probe(get_mx={"code": OK, "how": "async", "next_hop": self.sink.endpoint, "after_ms": 1},
                    send_email={"code": CONT, "how": "twice", "after_ms": 1}, delivered={"code": CONT})
@@ -332,6 +360,25 @@ class Mixed(Native):
         self.submit()
         self.sink.wait(1)
 
+    def test_native_plugins_see_what_javascript_before_them_has_changed(self):
+        answers = {"send_email": {"code": CONT}, "get_mx": {"code": CONT}}
+        self.engine.route("any", self.sink.endpoint)
+        self.probe("first", **answers)
+        self.javascript("editor", """exports.hook_send_email = (next, { todo }) => {
+            todo.rcpt_to = todo.rcpt_to.filter((rcpt) => rcpt.user !== 'no')
+            todo.rcpt_to[0].user = 'edited'
+            next()
+        }
+        exports.hook_get_mx = (next, { todo }) => { todo.rcpt_to[1].user = 'again'; next() }""")
+        self.probe("last", **answers)
+        self.plugins.start()
+        self.submit(["b@dst.test", "no@dst.test", "c@dst.test"])
+        self.assertEqual(self.sink.wait(1)[0]["to"], ["edited@dst.test", "again@dst.test"])
+        told = {" ".join(line.split()[:2]): line.split(" to=")[1] for line in self.said()}
+        self.assertEqual(told, {
+            "send_email first": "b:0:,no:0:,c:0:", "send_email last": "edited:0:,c:0:", "get_mx first": "edited:0:,c:0:",
+            "get_mx last": "edited:0:,again:0:"})
+
     def test_every_hook_with_both_kinds(self):
         reports = Reports(self.world)
         peer = Scripted(self, {"RCPT b@": "550 5.1.1 no", "RCPT c@": "450 4.2.1 later"})
@@ -382,6 +429,21 @@ class Examples(Native):
         self.engine.start(wait=False)
         wait_for(lambda: not self.engine.process.running(), "the engine to end")
         self.engine.wait_logged("config/static_routes:1: expected a domain and a next hop")
+
+    def test_known_recipients(self):
+        self.install("known_recipients.c", "known_recipients")
+        self.engine.route("any", self.sink.endpoint)
+        self.engine.files["known_recipients"] = "open.test\nb@dst.test\n# nobody else\nC@DST.test\n"
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            client.ask("MAIL FROM:<a@src.test>")
+            replies = [client.ask(f"RCPT TO:<{to}>") for to in ("b@dst.test", "x@dst.test", "c@dst.test", "x@open.test", "x@sub.dst.test", "bb@dst.test")]
+            self.assertEqual([code for code, _ in replies], [250, 550, 250, 250, 250, 550])
+            self.assertEqual(replies[1], (550, "5.1.1 nobody of that name is here"))
+            client.ask("DATA")
+            client.send(self.message())
+            self.assertEqual(client.ask(".")[0], 250)
+        self.sink.wait(3)
 
     def test_accounting(self):
         peer = Scripted(self, {"RCPT c@": ["450 4.2.1 later", "250 ok"]})

@@ -1,14 +1,21 @@
 /*
- * A plugin for tests: what each hook does stands in config/probe.ini, in a section for each hook and domain or for the hook:
+ * A plugin for tests: what each hook does stands in config/probe.ini, in a section for each hook and domain or for the hook.
+ * In hooks of mail in, what stands for the domain is the local part of the recipient, or else of the sender, or else what
+ * the client calls itself.
  *
  *     [get_mx]
  *     code = 906
- *     how = sync            or: async, silent, twice, blocking, no_ticket
+ *     how = sync            or: async, silent, twice, blocking, no_ticket, crash
  *     next_hop = 127.0.0.1:2525
  *     delay_ms = 1000
  *     reason = text
  *     notes = {"seen": 1}
  *     priority = 5
+ *     header = name         with the value "as NAME says", NAME being the plugin's
+ *     first = 1             above the others
+ *     reply_code = 551
+ *     relay = 1             or 0
+ *     look = text           says in probe.said whether the message contains it
  *
  * What it was told goes to the file probe.said of the instance, a line for each call.
  */
@@ -21,7 +28,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const names[] = {NULL, "send_email", "get_mx", "deferred", "bounce", "delivered"};
+static const char *const names[] = {
+    NULL,        "send_email", "get_mx",               "deferred", "bounce",            "delivered", "lookup_rdns", "connect",
+    "helo",      "ehlo",       "capabilities",         "unrecognized_command",          "mail",      "rcpt",        "rcpt_ok",
+    "data",      "data_post",  "queue",                "queue_outbound",                "queue_ok",  "pre_send_trans_email",
+    "deny",      "max_data_exceeded",                  "vrfy",     "noop",              "rset",      "quit",        "reset_transaction",
+    "disconnect"};
 
 typedef struct probe {
     const sluice_host *host;
@@ -37,10 +49,17 @@ typedef struct later {
     int times;
 } later;
 
+static sluice_text subject(const sluice_event *event) {
+    if (event->item != NULL) return event->item->domain;
+    if (event->rcpt != NULL) return event->rcpt->address.local;
+    if (event->transaction != NULL) return event->transaction->mail_from.local;
+    return event->connection->hello;
+}
+
 static sluice_text setting(const probe *of, const sluice_event *event, const char *key) {
     char section[512];
-    snprintf(
-        section, sizeof section, "%s %.*s", names[event->hook], (int)event->item->domain.size, event->item->domain.data);
+    const sluice_text about = subject(event);
+    snprintf(section, sizeof section, "%s %.*s", names[event->hook], (int)about.size, about.data);
     const sluice_text own = of->host->config_get(of->config, section, key);
     return own.data != NULL ? own : of->host->config_get(of->config, names[event->hook], key);
 }
@@ -54,8 +73,70 @@ static int is(sluice_text text, const char *word) {
     return text.data != NULL && text.size == strlen(word) && memcmp(text.data, word, text.size) == 0;
 }
 
+static int contains(sluice_text whole, sluice_text part) {
+    if (part.data == NULL) return 0;
+    for (size_t at = 0; at + part.size <= whole.size; ++at) {
+        if (memcmp(whole.data + at, part.data, part.size) == 0) return 1;
+    }
+    return 0;
+}
+
+static void say_text(probe *of, const char *name, sluice_text text) {
+    fprintf(of->said, " %s=%.*s", name, (int)text.size, text.data);
+}
+
+static void say_connection(probe *of, const sluice_connection *connection) {
+    say_text(of, "ip", connection->remote_ip);
+    say_text(of, "local", connection->local_ip);
+    say_text(of, "rdns", connection->rdns);
+    say_text(of, connection->extended ? "ehlo" : "helo", connection->hello);
+    say_text(of, "tls", connection->tls_version);
+    say_text(of, "user", connection->auth_user);
+    fprintf(
+        of->said, " relaying=%u errors=%u ports=%d", connection->relaying, connection->errors,
+        connection->remote_port != 0 && connection->local_port != 0);
+}
+
+static void say_transaction(probe *of, const sluice_event *event) {
+    const sluice_transaction *transaction = event->transaction;
+    const sluice_content content = of->host->content(event);
+    say_text(of, "from", transaction->mail_from.local);
+    say_text(of, "body", transaction->body);
+    say_text(of, "envid", transaction->envid);
+    fprintf(
+        of->said, " number=%u declared=%lu octets=%d message=%d found=%d to=", transaction->number,
+        (unsigned long)transaction->declared_octets, transaction->octets == content.received.size, transaction->message.size > 0,
+        contains(content.received, setting(of, event, "look")));
+    sluice_recipient recipient = {.size = sizeof recipient};
+    for (uint32_t i = 0; of->host->recipient(event, i, &recipient) == 0; ++i) {
+        fprintf(of->said, "%s%.*s", i == 0 ? "" : ",", (int)recipient.address.local.size, recipient.address.local.data);
+    }
+}
+
+/* In a hook of mail in. */
+static void say_visit(probe *of, const sluice_event *event) {
+    flockfile(of->said);
+    fprintf(of->said, "%s %s", names[event->hook], event->host->name);
+    if (event->connection != NULL) say_connection(of, event->connection);
+    if (event->transaction != NULL) say_transaction(of, event);
+    if (event->rcpt != NULL) say_text(of, "rcpt", event->rcpt->address.local);
+    say_text(of, "text", event->text);
+    if (event->refused_code != 0) {
+        say_text(of, "by", event->refused_by);
+        fprintf(of->said, " refused=%d:%d", event->refused_hook, event->refused_code);
+    }
+    say_text(of, "notes", of->host->notes(event, 0));
+    fputc('\n', of->said);
+    fflush(of->said);
+    funlockfile(of->said);
+}
+
 static void say(probe *of, const sluice_event *event) {
     const sluice_item *item = event->item;
+    if (item == NULL) {
+        say_visit(of, event);
+        return;
+    }
     const sluice_text notes = of->host->notes(event, 0);
     const sluice_content content = of->host->content(event);
     flockfile(of->said);
@@ -77,7 +158,23 @@ static void say(probe *of, const sluice_event *event) {
     funlockfile(of->said);
 }
 
-static void fill(const probe *of, const sluice_event *event, sluice_answer *answer, sluice_mx *mx) {
+/* What an answer points to. */
+typedef struct parts {
+    sluice_mx mx;
+    sluice_header header;
+    char value[64];
+} parts;
+
+static void fill(const probe *of, const sluice_event *event, sluice_answer *answer, parts *parts) {
+    sluice_mx *mx = &parts->mx;
+    const sluice_text relay = setting(of, event, "relay");
+    snprintf(parts->value, sizeof parts->value, "as %s says", event->host->name);
+    parts->header = (sluice_header){
+        .size = sizeof parts->header,
+        .first = (uint32_t)number(of, event, "first", 0),
+        .name = setting(of, event, "header"),
+        .value = {parts->value, strlen(parts->value)},
+    };
     *mx = (sluice_mx){.size = sizeof *mx, .next_hop = setting(of, event, "next_hop")};
     *answer = (sluice_answer){
         .size = sizeof *answer,
@@ -87,14 +184,18 @@ static void fill(const probe *of, const sluice_event *event, sluice_answer *answ
         .mx = mx,
         .mx_count = mx->next_hop.data == NULL ? 0 : 1,
         .notes = setting(of, event, "notes"),
+        .flags = relay.data == NULL ? 0 : is(relay, "1") ? SLUICE_RELAY : SLUICE_DO_NOT_RELAY,
+        .headers = &parts->header,
+        .header_count = parts->header.name.data == NULL ? 0 : 1,
+        .reply_code = (uint32_t)number(of, event, "reply_code", 0),
     };
 }
 
 static void *answer_later(void *argument) {
     later *call = argument;
-    sluice_mx mx;
+    parts parts;
     sluice_answer answer;
-    fill(call->of, call->event, &answer, &mx);
+    fill(call->of, call->event, &answer, &parts);
     usleep((useconds_t)number(call->of, call->event, "after_ms", 5) * 1000);
     int counted = 0;
     for (int i = 0; i < call->times; ++i) counted += call->of->host->answer(call->of->host, call->ticket, &answer);
@@ -131,9 +232,10 @@ static int32_t hook(void *state, sluice_call *call, const sluice_event *event) {
         return SLUICE_PENDING;
     }
     if (is(how, "blocking")) usleep((useconds_t)number(of, event, "after_ms", 5) * 1000);
-    sluice_mx mx;
+    if (is(how, "crash")) abort();
+    parts parts;
     sluice_answer answer;
-    fill(of, event, &answer, &mx);
+    fill(of, event, &answer, &parts);
     return of->host->reply(call, &answer);
 }
 
@@ -178,7 +280,7 @@ static int init(const sluice_host *host, void **state, char *why, size_t why_siz
         snprintf(why, why_size, "%s cannot be written", file);
         return give_up(of, -1);
     }
-    for (int32_t which = SLUICE_HOOK_SEND_EMAIL; which <= SLUICE_HOOK_DELIVERED; ++which) {
+    for (int32_t which = SLUICE_HOOK_SEND_EMAIL; which <= SLUICE_HOOK_DISCONNECT; ++which) {
         if (listen_to(of, which) != 0) {
             snprintf(why, why_size, "listen() refuses %s", names[which]);
             return give_up(of, -1);
