@@ -106,7 +106,7 @@ Result<std::string> read_message(const std::string& path) {
     const bool standard = path.empty() || path == "-";
     Result<std::string> message = standard ? config::read_to_end(STDIN_FILENO, bytes_max) : config::read_named(path, bytes_max);
     if (message) return message;
-    return fail(message.error().code, (standard ? "standard input" : path) + ": " + message.error().detail);
+    return fail(Errc::bad_input, (standard ? "standard input" : path) + ": " + message.error().detail);
 }
 
 void inject(Session& session, const InjectOptions& options) {

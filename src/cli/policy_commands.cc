@@ -36,7 +36,7 @@ void check(Session& session, const std::string& given) {
     const std::string path = given.empty() ? session.directory + "/config/policy.yaml" : given;
     constexpr std::size_t bytes_max = 64 << 20;
     const Result<std::string> text = config::read_named(path, bytes_max);
-    if (!text) return session.fail_with(Error(text.error().code, path + ": " + text.error().detail));
+    if (!text) return session.fail_with(Error(Errc::not_found, path + ": " + text.error().detail));
     Problems problems;
     const policy::PolicySetPtr set = policy::parse_policies(*text, path, problems);
     const bool good = !problems.any_error();
