@@ -373,8 +373,8 @@ def install(folder, packages):
     if not npm:
         raise Unavailable("npm is not installed")
     folder.mkdir(parents=True, exist_ok=True)
-    # The newest libmime wants packages that npm does not have.
-    overrides = {"libmime": "5.3.7", "libqp": "2.1.1"}
+    # The newest libmime wants packages that not every registry has; the number is that of plugin-host/package.json.
+    overrides = {"libmime": "5.4.5", "libqp": "2.1.1"}
     (folder / "package.json").write_text(json.dumps({"private": True, "overrides": overrides}))
     done = subprocess.run(
         [npm, "install", *packages, "--omit=optional", "--omit=dev", "--ignore-scripts"],

@@ -105,7 +105,7 @@ Result<> check_name(const std::string& directory, const std::string& name) {
         return fail(Errc::bad_input, "a name like `my-routes` is expected, of letters, digits, - _ . and /, at most " + std::to_string(name_bytes_max) + " octets; found `" + printable(name) + "`");
     }
     const std::string current = config::current_plugin_name(name);
-    const auto native = config::native_plugin_names(directory);
+    const auto native = config::native_plugin_names(directory, {});
     if (current != name) return fail(Errc::bad_input, "`" + name + "` is read as `" + current + "`, Haraka's new name of another plugin");
     if (std::find(native.begin(), native.end(), name) != native.end()) return fail(Errc::bad_input, "`" + name + "` is native: plugins/" + name + ".js would not be used");
     return {};

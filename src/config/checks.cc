@@ -87,7 +87,7 @@ void settle_auth(
     AuthSettings& auth = settings.auth;
     const std::string file = "auth_flat_file.ini";
     if (!plugins.auth) {
-        if (!auth.users.empty()) {
+        if (!auth.users.empty() && !plugins.runs("auth/flat_file")) {
             problems.warning(
                 shown_name(file), 0, "has no effect: plugin `auth/flat_file` is not listed in config/plugins"
             );
@@ -113,7 +113,7 @@ void settle_relay(
     RelaySettings& relay = settings.relay;
     if (!plugins.relay) {
         for (const char* file : {"relay.ini", "relay_acl_allow", "relay_dest_domains.ini"}) {
-            if (!sources.has(file)) continue;
+            if (!sources.has(file) || plugins.runs("relay")) continue;
             problems.warning(
                 shown_name(file), 0, "has no effect: plugin `relay` is not listed in config/plugins"
             );

@@ -277,7 +277,7 @@ Loaded Loader::run() {
     for (const Setting& setting : schema())
         apply(setting);
 
-    const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, problems_);
+    const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, settings_.plugin_host.instead, problems_);
     settings_.javascript_plugins = plugins.javascript;
     settings_.native_plugins = plugins.objects;
     settle_me(settings_, sources_, problems_);

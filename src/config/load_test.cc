@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "config/changes.h"
 #include "config/lines.h"
+#include "config/plugins.h"
 #include "config/test_instance.h"
 #include "policy/delivery.h"
 
@@ -16,8 +17,10 @@ namespace {
 
 using test::slurp;
 using test::TemporaryFolder;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::Not;
 namespace fs = std::filesystem;
 using std::chrono::seconds;
 
@@ -424,6 +427,34 @@ TEST(Loading, WhatTheEngineDoesInAnotherWayRunsWhenHarakaIsInstalled) {
         instance.write("node_modules/Haraka/plugins/" + std::string(name) + ".js", "");
     }
     EXPECT_THAT(load(instance.text()).settings->javascript_plugins, ElementsAre("status", "rcpt_to.in_host_list"));
+}
+
+TEST(Loading, APluginMayRunInsteadOfWhatTheEngineDoes) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "relay\nauth/flat_file\n");
+    instance.write("config/relay.ini", "[relay]\nacl=true\n");
+    instance.write("config/relay_acl_allow", "192.0.2.0/24 # the office\n");
+    instance.write("config/plugin_host.ini", "instead=haraka-plugin-relay\n");
+    Loaded loaded = load(instance.text());
+    EXPECT_EQ(loaded.settings, nullptr);
+    EXPECT_THAT(
+        report(loaded, instance.text()), testing::HasSubstr("config/plugins:1: plugin `relay` shall run instead of the engine's own (`instead` in plugin_host.ini)"));
+
+    instance.write("node_modules/haraka-plugin-relay/package.json", "{}");
+    loaded = load(instance.text());
+    ASSERT_NE(loaded.settings, nullptr) << report(loaded, instance.text());
+    EXPECT_THAT(loaded.settings->javascript_plugins, ElementsAre("relay"));
+    EXPECT_FALSE(loaded.settings->relay.acl) << "the engine's own is off";
+    EXPECT_THAT(native_plugin_names(instance.text(), {"relay"}), Not(Contains("relay")));
+
+    instance.write("config/plugin_host.ini", "");
+    loaded = load(instance.text());
+    EXPECT_THAT(loaded.settings->javascript_plugins, IsEmpty());
+    EXPECT_TRUE(loaded.settings->relay.acl);
+    EXPECT_THAT(loaded.settings->relay.acl_allow, ElementsAre("192.0.2.0/24"));
+
+    instance.write("config/plugin_host.ini", "instead=tls\n");
+    EXPECT_THAT(report(load(instance.text()), instance.text()), testing::HasSubstr("config/plugin_host.ini:1: instead: expected `relay` or `auth/flat_file`, found `tls`"));
 }
 
 TEST(Loading, FilesWithoutSecretsMayBeOpen) {

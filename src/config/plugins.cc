@@ -54,6 +54,8 @@ constexpr std::array<std::string_view, 7> native{"tls",    "auth/flat_file",    
 // Of these, those that do it in another way, and need not be missed. The third takes recipients for plugins
 // that take messages over, which the engine does not do by itself.
 constexpr std::array<std::string_view, 3> replaceable{"process_title", "status", "rcpt_to.in_host_list"};
+// And those that do it as well, for who wants just them.
+constexpr std::array<std::string_view, 2> by_wish{"auth/flat_file", "relay"};
 
 // What to do instead of waiting for a plugin.
 constexpr std::array<Pair, 5> advice{{
@@ -146,12 +148,15 @@ bool is_installed(const std::string& instance, const std::string& name) {
     });
 }
 
-bool is_native(const std::string& instance, const std::string& name) {
-    const auto is_among = [&](const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); };
-    return is_among(native) && !(is_among(replaceable) && is_installed(instance, name));
+bool is_among(const auto& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+bool is_native(const std::string& instance, const std::vector<std::string>& instead, const std::string& name) {
+    return is_among(native, name) && !is_among(instead, name) && !(is_among(replaceable, name) && is_installed(instance, name));
 }
 
 }  // namespace
+
+bool NativePlugins::runs(std::string_view plugin) const { return is_among(javascript, plugin); }
 
 std::string current_plugin_name(std::string_view listed) {
     constexpr std::string_view prefix = "haraka-plugin-";
@@ -160,21 +165,25 @@ std::string current_plugin_name(std::string_view listed) {
     return std::string(renamed.empty() ? listed : renamed);
 }
 
-std::vector<std::string> native_plugin_names(const std::string& instance) {
+bool may_run_instead(std::string_view name) { return is_among(by_wish, name); }
+
+std::vector<std::string> native_plugin_names(const std::string& instance, const std::vector<std::string>& instead) {
     std::vector<std::string> names(native.begin(), native.end());
-    std::erase_if(names, [&](const std::string& name) { return !is_native(instance, name); });
+    std::erase_if(names, [&](const std::string& name) { return !is_native(instance, instead, name); });
     return names;
 }
 
-NativePlugins classify_plugins(const Values& listed, const std::string& instance, Problems& problems) {
+NativePlugins classify_plugins(
+    const Values& listed, const std::string& instance, const std::vector<std::string>& instead, Problems& problems) {
     NativePlugins on;
     const std::string file = "config/plugins";
     for (const Value& line : listed) {
         const std::string name = current_plugin_name(line.text);
+        const bool native_here = is_native(instance, instead, name);
         on.tls |= name == "tls";
-        on.auth |= name == "auth/flat_file";
-        on.relay |= name == "relay";
-        if (is_native(instance, name)) {
+        on.auth |= native_here && name == "auth/flat_file";
+        on.relay |= native_here && name == "relay";
+        if (native_here) {
             if (!has_own_file(instance, name)) continue;
             problems.warning(
                 file, line.line, "plugin `" + name + "` is native: plugins/" + name + ".js is not used"
@@ -185,6 +194,13 @@ NativePlugins classify_plugins(const Values& listed, const std::string& instance
         if (is_installed(instance, name)) {
             const bool again = std::find(on.javascript.begin(), on.javascript.end(), name) != on.javascript.end();
             if (!again) on.javascript.push_back(name);
+            continue;
+        }
+        if (is_among(instead, name)) {
+            problems.error(
+                file, line.line,
+                "plugin `" + name + "` shall run instead of the engine's own (`instead` in plugin_host.ini), and is neither in plugins/ nor in "
+                "node_modules/");
             continue;
         }
         const std::string shown =

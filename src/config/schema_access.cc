@@ -1,5 +1,6 @@
 #include <boost/json.hpp>
 
+#include "base/text.h"
 #include "config/next_hop.h"
 #include "config/schema.h"
 #include "config/syntax.h"
@@ -174,8 +175,11 @@ void add_relay(std::vector<Setting>& table) {
             ),
             whole_file(
                 "relay_acl_allow", Format::list,
-                list(at(&Settings::relay, &R::acl_allow), "an address or `address/prefix`", parse_cidr),
-                Effect::live, "Clients that may relay, one a line. An address without prefix is one host."
+                list(
+                    at(&Settings::relay, &R::acl_allow), "an address or `address/prefix`",
+                    [](std::string_view line) { return parse_cidr(trim(line.substr(0, line.find('#')))); }
+                ),
+                Effect::live, "Clients that may relay, one a line. An address without prefix is one host. What follows a `#` is a comment."
             ),
             Section("relay_dest_domains.ini", "domains")
                 .live(

@@ -1,3 +1,4 @@
+#include "config/plugins.h"
 #include "config/schema.h"
 
 namespace sluice::config {
@@ -41,6 +42,18 @@ std::vector<Setting> plugin_schema() {
             "addresses", choice(at(&Settings::plugin_host, &P::addresses), generations),
             "For which Haraka the plugins were written: `rcpt.address()` up to 3.1, `rcpt.address` since 3.2, `both` where "
             "they are mixed. `auto`: what is installed in the instance decides."
+        ),
+        main.live(
+            "instead",
+            list(
+                at(&Settings::plugin_host, &P::instead), "`relay` or `auth/flat_file`",
+                [](std::string_view name) -> std::optional<std::string> {
+                    std::string current = current_plugin_name(name);
+                    if (!may_run_instead(current)) return std::nullopt;
+                    return current;
+                }
+            ),
+            "Plugins that run in JavaScript, when they are listed, instead of what the engine does in their place. They must be installed in the instance."
         ),
     };
 }

@@ -185,6 +185,7 @@ struct PluginHostSettings {
     std::uint64_t memory_bytes_max = 1024ull << 20;   // resident; we end it when it uses more
     Milliseconds hang_timeout{10'000};                // we end it when it does not answer for so long
     std::string addresses = "auto";
+    std::vector<std::string> instead;                 // plugins that run although the engine would do their job itself
     friend bool operator==(const PluginHostSettings&, const PluginHostSettings&) = default;
 };
 

@@ -12,6 +12,10 @@ namespace {
 namespace http = boost::beast::http;
 using Parser = http::request_parser<http::string_body>;
 
+// So much is to come of a chunked body until it is done, "0" and two line ends. Beast (1.81) takes it for granted that it has
+// so much, once it has seen a chunk of size 0.
+constexpr std::size_t last_chunk_bytes = 5;
+
 constexpr std::uint32_t head_bytes_max = 16 * 1024;
 constexpr std::size_t read_bytes = 16 * 1024;
 
@@ -144,6 +148,9 @@ Task<Result<>> RequestReader::body(HttpRequest& request) {
 Task<Result<>> RequestReader::advance() {
     Parser& parser = parsing_->parser;
     boost::beast::error_code error;
+    while (parser.is_header_done() && parser.chunked() && unread_.size() < last_chunk_bytes) {
+        CO_TRY_VOID(co_await receive());
+    }
     const std::size_t used = parser.put(boost::asio::const_buffer(unread_.data(), unread_.size()), error);
     unread_.erase(0, used);
     if (error == http::error::body_limit || error == http::error::header_limit) {
@@ -151,6 +158,10 @@ Task<Result<>> RequestReader::advance() {
     }
     if (error && error != http::error::need_more) co_return fail(Errc::bad_input, error.message());
     if (parser.is_done() || (used > 0 && !error)) co_return Result<>();
+    co_return co_await receive();
+}
+
+Task<Result<>> RequestReader::receive() {
     CO_TRY(const std::size_t count, co_await stream_.read_some(parsing_->buffer));
     unread_.append(parsing_->buffer.data(), count);
     co_return Result<>();

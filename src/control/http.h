@@ -50,6 +50,7 @@ public:
 private:
     struct Parsing;
     Task<Result<>> advance();
+    Task<Result<>> receive();
 
     net::Stream& stream_;
     std::string& unread_;

@@ -21,7 +21,7 @@ namespace {
 using namespace std::chrono_literals;
 using std::chrono::milliseconds;
 
-constexpr milliseconds gather_time = 1ms;      // what nobody waits for comes in batches
+constexpr milliseconds gather_time = 5ms;      // what nobody waits for comes in batches
 constexpr milliseconds tick_every = 100ms;
 constexpr milliseconds ping_every = 1s;
 constexpr milliseconds start_limit = 30s;      // to load plugins: also the longest wait for a host
@@ -63,7 +63,7 @@ NodeHost::NodeHost(
       directory_(settings.directory),
       javascript_(settings.javascript_plugins),
       native_([&] {
-          std::vector<std::string> names = config::native_plugin_names(settings.directory);
+          std::vector<std::string> names = config::native_plugin_names(settings.directory, settings.plugin_host.instead);
           for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
           return names;
       }()),

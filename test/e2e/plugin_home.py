@@ -14,15 +14,14 @@ HOST = ROOT / "plugin-host"
 PLUGINS = {
     "Haraka": "3.3.4", "haraka-plugin-accounting-files": "0.7.0", "haraka-plugin-dkim": "1.3.1", "haraka-plugin-limit": "1.3.2",
     "haraka-plugin-qmail-deliverable": "1.4.0", "haraka-plugin-recipient-routes": "1.4.0", "haraka-plugin-redis": "2.1.0",
+    "haraka-plugin-relay": "1.0.2",
     # The last one for the addresses that Haraka had before 3.2.
     "limit-of-old": "npm:haraka-plugin-limit@1.2.7",
     # What accounting-files was written for; newer ones are no CommonJS.
     "dateformat": "4.6.3",
 }
-# What single tests need besides, in a folder of its own.
-MORE_PLUGINS = {"haraka-plugin-relay": "1.0.2", "typescript": "5.4.5"}
-# The newest libmime wants packages that not every registry has.
-OVERRIDES = {"libmime": "5.3.7", "libqp": "2.1.1"}
+# What one test needs besides, in a folder of its own.
+TYPESCRIPT = {"typescript": "5.4.5"}
 
 
 def node_modules(also=None):
@@ -30,8 +29,7 @@ def node_modules(also=None):
     if not shutil.which("node"):
         raise unittest.SkipTest("node is not installed")
     wanted = json.loads((HOST / "package.json").read_text())["dependencies"] | PLUGINS | (also or {})
-    package = json.dumps(
-        {"name": "sluice-plugin-tests", "private": True, "dependencies": wanted, "overrides": OVERRIDES}, sort_keys=True)
+    package = json.dumps({"name": "sluice-plugin-tests", "private": True, "dependencies": wanted}, sort_keys=True)
     folder = ROOT / "build" / "node" / hashlib.sha256(package.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

@@ -12,7 +12,6 @@ import urllib.parse
 
 from clients import Raw, submit
 from peers import Redis, Reports, Scripted, certificate_for
-from plugin_home import MORE_PLUGINS, PluginEngine
 from test_plugins import Plugins
 from test_plugins_inbound import MESSAGE, Inbound
 from world import PATIENCE, wait_for
@@ -170,31 +169,6 @@ class Routes(Plugins):
         self.assertEqual(self.engine.stop(), 0)  # before Redis
 
 
-class Relay(Servers):
-    """haraka-plugin-relay as it is, under another name: what is listed as `relay` the engine does itself."""
-
-    def test_relay_of_npm(self):
-        aside = self.world.sink(name="aside")
-        self.engine.files["plugins"] = "relay-of-npm\n"
-        self.engine.files["relay_acl_allow"] = "# a comment\n127.0.0.2/32\n"
-        self.engine.set("relay.ini", "relay", acl="true", dest_domains="true", force_routing="true", all="false")
-        rules = {"ours.test": {"action": "accept", "nexthop": aside.endpoint}, "never.test": {"action": "deny"},
-                 "any": {"action": "continue", "nexthop": self.keeper.endpoint}}
-        self.engine.settings.pop("relay_dest_domains.ini", None)
-        self.engine.set("relay_dest_domains.ini", "domains", **{domain: json.dumps(rule) for domain, rule in rules.items()})
-        plugins = PluginEngine(self.engine, also=MORE_PLUGINS)
-        plugins.install("haraka-plugin-relay", "haraka-plugin-relay-of-npm").start()
-        self.assertEqual(self.hand_in("a@src.test", "b@dst.test")[0], 550)
-        self.assertEqual(self.hand_in("a@src.test", "b@dst.test", source="127.0.0.2")[0], 250)
-        self.assertEqual(self.hand_in("a@src.test", "b@ours.test")[0], 250)
-        self.assertEqual(self.hand_in("a@src.test", "b@never.test")[0], 550)
-        self.assertEqual(aside.wait(1)[0]["to"], ["b@ours.test"])
-        self.assertIn("hello", self.arrived()[0])
-        self.engine.wait_empty()
-        for hook in ("connect", "rcpt", "get_mx"):
-            wait_for(lambda hook=hook: self.calls("relay-of-npm", hook) > 0, f"calls of {hook}")
-
-
 class SmtpForward(Servers):
     def setUp(self):
         super().setUp()
@@ -305,6 +279,13 @@ class Deliverable:
         test.addCleanup(self.server.shutdown)
 
 
+# Tells who submits.
+WHO = """exports.hook_queue_outbound = function (next, connection) {
+    say(connection.notes.auth_user, connection.tls.enabled, connection.relaying)
+    next()
+}"""
+
+
 class Front(Servers):
     """Clients log in over TLS, and their mail goes to the server that smtp_bridge names."""
 
@@ -326,18 +307,33 @@ class Front(Servers):
         self.engine.set("auth_flat_file.ini", "core", methods="CRAM-MD5,PLAIN,LOGIN")
         self.engine.set("auth_flat_file.ini", "users", **{"me@src.test": "own secret"})
         self.engine.files["plugins"] += "auth/flat_file\n"
-        self.plugin("""exports.hook_queue_outbound = function (next, connection) {
-            say(connection.notes.auth_user, connection.tls.enabled, connection.relaying)
-            next()
-        }""")
+        self.plugin(WHO)
         self.plugins.bundled("queue/smtp_bridge").start()
-        client = self.client()
-        self.assertEqual(client.login("me@src.test", "own secret")[0], 235)
-        client.sendmail("me@src.test", "b@dst.test", MESSAGE)
+        self.log_in_and_send()
         self.assertEqual(self.backend.wait(1)[0][:2], ("MAIL FROM:<me@src.test>", ["RCPT TO:<b@dst.test>"]))
-        self.assertEqual(self.what_was_said(), [["me@src.test", True, True]])
         self.assertEqual(self.backend.commands("AUTH"), [], "the password stays here")
         self.assertIn(b" with ESMTPSA ", self.backend.messages[0][2])
+
+    def test_auth_flat_file_of_haraka(self):
+        self.engine.set("plugin_host.ini", instead="auth/flat_file")
+        self.engine.set("relay.ini", "relay", force_routing="true")
+        self.engine.set("auth_flat_file.ini", "core", methods="CRAM-MD5,PLAIN,LOGIN")
+        self.engine.set("auth_flat_file.ini", "users", **{"me@src.test": "own secret"})
+        self.plugins.bundled("auth/flat_file")
+        self.plugin(WHO)
+        self.plugins.start()
+        self.log_in_and_send()
+        self.assertIn(" with ESMTPSA ", self.arrived()[0])
+        wait_for(lambda: self.calls("auth/flat_file", "unrecognized_command") > 0, "the plugin's accounts")
+
+    def log_in_and_send(self):
+        """The user of auth_flat_file.ini gets through, and nobody with another password."""
+        client = self.client()
+        with self.assertRaises(smtplib.SMTPAuthenticationError):
+            client.login("me@src.test", "another secret")
+        self.assertEqual(client.login("me@src.test", "own secret")[0], 235)
+        client.sendmail("me@src.test", "b@dst.test", MESSAGE)
+        self.assertEqual(self.what_was_said(), [["me@src.test", True, True]])
 
     def test_auth_bridge_asks_the_server_behind_and_smtp_bridge_logs_in_there(self):
         self.engine.set("outbound.ini", auth_cleartext="true")
@@ -357,6 +353,31 @@ class Front(Servers):
         logins = [[line for line in session if line.startswith("AUTH")] for session in self.backend.sessions[asked:]]
         self.assertEqual(logins, [["AUTH PLAIN " + base64.b64encode(b"\0me@src.test\0secret").decode()]] * 2)
         self.assertIn("MAIL FROM:<me@src.test>", self.backend.sessions[-1])
+
+
+class Relay(Servers):
+    """haraka-plugin-relay instead of the engine's own."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine.files["plugins"] = ""
+        self.engine.set("plugin_host.ini", instead="relay")
+        self.engine.files["relay_acl_allow"] = f"{FRIEND}/32 # a friend\n"
+        self.plugins.add("relay")
+
+    def test_who_may_relay_and_where_it_goes(self):
+        self.engine.set("relay_dest_domains.ini", "domains", **{
+            "closed.test": '{"action":"deny"}',
+            "open.test": json.dumps({"action": "accept", "nexthop": self.keeper.endpoint})})
+        self.plugins.start()
+        self.assertEqual(self.hand_in("a@src.test", "b@dst.test", source=FRIEND)[0], 250)
+        self.assertIn("b@dst.test", self.keeper.wait(1)[0]["to"])
+        for to, code in (("b@other.test", 550), ("b@closed.test", 550), ("b@open.test", 250)):
+            with self.subTest(to):
+                self.assertEqual(self.hand_in("stranger@src.test", to)[0], code)
+        self.keeper.wait(2)
+        self.engine.wait_empty()
+        wait_for(lambda: [self.calls("relay", hook) for hook in ("connect_init", "rcpt", "get_mx")] == [4, 4, 2], "the plugin's accounts")
 
 
 class Accounting(Servers):
