@@ -4,10 +4,10 @@
 const constants = require('haraka-constants')
 const { textOf } = require('./logger')
 
+const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 const CODES = new Set([
     'cont', 'stop', 'deny', 'denysoft', 'denydisconnect', 'disconnect', 'ok', 'next_hook', 'delay', 'denysoftdisconnect',
 ].map((name) => constants[name]))
-const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
 // Rules: `timeout`, what it counts as when a plugin does not answer in time, and `failure`, what when it throws or rejects:
