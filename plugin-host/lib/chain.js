@@ -7,10 +7,10 @@ const { textOf } = require('./logger')
 
 // Who is over a budget again and again is no more heard than one who does not answer in time, and nobody waits for it.
 const PASSED_OVER = Object.freeze({ timedOut: true, passedOver: true })
+const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 const CODES = new Set([
     'cont', 'stop', 'deny', 'denysoft', 'denydisconnect', 'disconnect', 'ok', 'next_hook', 'delay', 'denysoftdisconnect',
 ].map((name) => constants[name]))
-const DENIALS = new Set([constants.deny, constants.denysoft, constants.denydisconnect, constants.denysoftdisconnect])
 
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
 // Rules: `timeout`, what it counts as when a plugin does not answer in time, and `failure`, what when it throws or rejects:

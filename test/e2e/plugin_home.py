@@ -20,8 +20,8 @@ PLUGINS = {
     # What accounting-files was written for; newer ones are no CommonJS.
     "dateformat": "4.6.3",
 }
-# What single tests need besides, in a folder of its own.
-MORE_PACKAGES = {"typescript": "5.4.5"}
+# What one test needs besides, in a folder of its own.
+TYPESCRIPT = {"typescript": "5.4.5"}
 
 
 def node_modules(also=None):

@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 from peers import Scripted
-from plugin_home import HOST, MORE_PACKAGES, node_modules
+from plugin_home import HOST, TYPESCRIPT, node_modules
 from test_plugins import Plugins
 from world import ROOT, wait_for
 
@@ -320,7 +320,7 @@ class TheModule(Tools):
 class Declarations(Tools):
     def test_the_declarations_of_the_module_compile(self):
         """With the compiler of TypeScript: what the reference shows is right, and what is wrong is refused."""
-        modules = node_modules(MORE_PACKAGES)
+        modules = node_modules(TYPESCRIPT)
         folder = self.engine.directory
         folder.mkdir(exist_ok=True)
         (folder / "plugin.ts").write_text("""/// <reference path="./sluice.d.ts" />
