@@ -28,7 +28,9 @@ public:
     bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
-    Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
+    Task<delivery::AfterBounce> bounce(const delivery::Hearing& about) override;
+    bool wants_notifications() const override { return node_hooks_ != nullptr && node_hooks_->wants_notifications(); }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override;
     void delivered(const delivery::Hearing& about) override;
     mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override { return with_edits(edits_, item, std::move(message)); }
     void record(ItemId item, bool decided, spool::Batch& batch) override;
