@@ -196,7 +196,6 @@ class Divided(Plugins):
 class Late(Plugins):
     def test_changes_after_the_answer_count_from_the_next_attempt(self):
         peer = Scripted(self, {"RCPT": ["450 4.2.1 later", "450 4.2.1 later", "250 ok"]})
-        self.engine.set("outbound.ini", temp_fail_intervals="2s*9", retry_jitter="false")
         self.plugin(f"""
             exports.hook_send_email = function (next, hmail) {{
                 const {{ todo }} = hmail
