@@ -89,6 +89,26 @@ class Seen(Notified):
         self.assertEqual(len(self.reports.all()), 4)
 
 
+    def test_an_engine_that_dies_meanwhile_tells_once(self):
+        self.plugin("""
+            exports.hook_pre_send_trans_email = function (next, { transaction }) {
+                if (!transaction.mail_from.isNull()) return next()
+                say('asked')
+                transaction.add_header('X-Seen', 'yes')
+                if (fs.existsSync(__filename + '.again')) next()
+            }""").start()
+        self.submit("b@dst.test")
+        self.what_was_said()
+        self.engine.process.kill()
+        (self.engine.directory / "plugins" / "only.js.again").write_text("")
+        self.plugins.start()
+        report = self.reports.wait(1)[0]
+        self.assertEqual(list(report.recipients), ["b@dst.test"])
+        self.assertEqual(report.message["X-Seen"], "yes")
+        self.engine.wait_empty()
+        self.assertEqual((len(self.reports.all()), len(self.engine.events("bounced"))), (1, 1))
+
+
 class Written(Notified):
     def test_a_plugin_writes_one_and_another_signs_it(self):
         self.plugin("""
