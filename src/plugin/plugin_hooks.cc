@@ -6,6 +6,7 @@
 
 #include "delivery/settlement.h"
 #include "plugin/facts.h"
+#include "plugin/notifications.h"
 
 namespace sluice::plugin {
 namespace {
@@ -326,7 +327,7 @@ Task<delivery::AfterBounce> PluginHooks::bounce(const Hearing& about) {
 
 Task<mail::MessagePtr> PluginHooks::notification(mail::MessagePtr message) {
     if (!wants_notifications()) co_return message;
-    co_return co_await node_hooks_->notification(std::move(message));
+    co_return co_await show_notification(*inbound_, std::move(message), log_);
 }
 
 // Nobody waits for what the plugin host says, so its part cannot end the chain.

@@ -11,9 +11,8 @@
 #include "mail/address.h"
 #include "net/address.h"
 #include "plugin/facts.h"
-#include "plugin/inbound_facts.h"
 #include "plugin/json_members.h"
-#include "reception/revision.h"
+#include "plugin/notifications.h"
 #include "smtp/command.h"
 
 namespace sluice::plugin {
@@ -267,44 +266,9 @@ Task<delivery::AfterBounce> ShardHooks::bounce(const delivery::Hearing& about, S
         reception::Answer written;
         written.changed = reception::Answer::Changed::all;
         written.octets = std::move(span.octets);
-        after.notification = as_written(about.notification, std::move(written));
+        after.notification = rewritten(about.notification, std::move(written), around_.log);
     }
     co_return after;
-}
-
-// ---- notifications ---------------------------------------------------------------------------------------------
-
-// Whatever keeps plugins from answering, the sender is told: with what we have.
-Task<mail::MessagePtr> ShardHooks::notification(mail::MessagePtr message) {
-    reception::Occasion about;
-    about.transaction.emplace().envelope = &message->envelope;
-    about.content = &message->content;
-    about.message = message->id;
-    Question question(reception::Hook::injected, inbound_question(reception::Hook::injected, about), executor_);
-    question.back = &answers_;
-    question.content = about.content;
-    around_.host.ask(question);
-    co_await question.done.wait();
-    reception::Answer answer;
-    answer.what = reception::Answer::What::lost;
-    if (question.answer) answer = inbound_answer(*question.answer, std::move(question.octets));
-    if (answer.what == reception::Answer::What::go_on) co_return as_written(message, std::move(answer));
-    const std::string reason = question.answer ? "their answer makes no sense" : question.answer.error().text();
-    around_.log.warn(
-        "plugins", "a notification is sent without plugins, which do not answer", {{"message", message->id.text()}, {"reason", reason}});
-    co_return message;
-}
-
-// To whom it goes is no plugin's business: a notification with a sender could come back for ever.
-mail::MessagePtr ShardHooks::as_written(const mail::MessagePtr& notification, reception::Answer answer) const {
-    if (answer.mail_from || answer.rcpt_to) {
-        around_.log.warn(
-            "plugins", "what plugins changed of a notification's envelope is left out", {{"message", notification->id.text()}});
-        answer.mail_from.reset();
-        answer.rcpt_to.reset();
-    }
-    const auto revised = reception::revise(*notification, std::move(answer), false);
-    return revised ? *revised : notification;
 }
 
 void ShardHooks::delivered(const delivery::Hearing& about) { delivered(about, Span()); }

@@ -9,7 +9,6 @@
 #include "plugin/hosts.h"
 #include "plugin/images.h"
 #include "plugin/intake.h"
-#include "reception/hooks.h"
 
 namespace sluice::plugin {
 
@@ -54,8 +53,9 @@ public:
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
     Task<delivery::AfterBounce> bounce(const delivery::Hearing& about) override;
-    bool wants_notifications() const override { return around_.host.wants(reception::Hook::injected); }
-    Task<mail::MessagePtr> notification(mail::MessagePtr message) override;
+    // That is for all plugins together: PluginHooks.
+    bool wants_notifications() const override { return false; }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override { co_return message; }
     void delivered(const delivery::Hearing& about) override;
     void record(ItemId item, bool decided, spool::Batch& batch) override;
     void ended(ItemId item) override;
@@ -69,7 +69,6 @@ public:
 private:
     Task<Result<boost::json::object>> ask(
         delivery::Hook hook, ItemId item, std::string text, Span& span, const std::string* content = nullptr);
-    mail::MessagePtr as_written(const mail::MessagePtr& notification, reception::Answer answer) const;
     Task<> interpret(
         const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
         delivery::Before& before);

@@ -6,7 +6,9 @@
 #include <future>
 
 #include "plugin/host_test_support.h"
+#include "plugin/inbound_hooks.h"
 #include "plugin/native_test_support.h"
+#include "plugin/notifications.h"
 
 // What becomes of answers of a plugin host that is as a file says: JSON members of its answer, and octets in front of it.
 
@@ -64,8 +66,8 @@ Task<> ask_before(ShardHooks& hooks, const queue::Work& work, std::promise<Befor
     Before before = co_await hooks.before_attempt(work, work.message);
     out.set_value(std::move(before));
 }
-Task<> ask_notification(ShardHooks& hooks, const mail::MessagePtr& message, std::promise<mail::MessagePtr>& out) {
-    mail::MessagePtr changed = co_await hooks.notification(message);
+Task<> show(reception::Hooks& hooks, mail::MessagePtr message, event::Log& log, std::promise<mail::MessagePtr>& out) {
+    mail::MessagePtr changed = co_await show_notification(hooks, message, log);
     out.set_value(std::move(changed));
 }
 
@@ -91,6 +93,7 @@ protected:
         hosts_->start();
         const HookSurroundings around{*hosts_, images_, edits_, router_, intake_, ids_, clock_, events_, log_};
         hooks_ = std::make_unique<ShardHooks>(shard_.executor(), around, settings);
+        inbound_ = std::make_unique<InboundHooks>(shard_.executor(), *hosts_, log_);
         shard_.start();
     }
     template <class Answer, class Ask, class About>
@@ -99,6 +102,14 @@ protected:
         auto future = promise->get_future();
         promises_.push_back(promise);  // as long as the coroutine
         shard_.post([this, question, &about, promise] { tasks_.spawn(question(*hooks_, about, *promise)); });
+        EXPECT_EQ(future.wait_for(std::chrono::seconds(20)), std::future_status::ready);
+        return future.get();
+    }
+    mail::MessagePtr shown(const mail::MessagePtr& message) {
+        const auto promise = std::make_shared<std::promise<mail::MessagePtr>>();
+        auto future = promise->get_future();
+        promises_.push_back(promise);
+        shard_.post([this, message, promise] { tasks_.spawn(show(*inbound_, message, log_, *promise)); });
         EXPECT_EQ(future.wait_for(std::chrono::seconds(20)), std::future_status::ready);
         return future.get();
     }
@@ -143,6 +154,7 @@ protected:
     std::vector<std::shared_ptr<void>> promises_;
     std::unique_ptr<Hosts> hosts_;
     std::unique_ptr<ShardHooks> hooks_;
+    std::unique_ptr<InboundHooks> inbound_;
 };
 
 constexpr const char* divided =
@@ -219,7 +231,7 @@ TEST_F(ShardHooksTest, NotificationsKeepTheirEnvelope) {
         R"({"what":"cont","changed":"header","octets":"X-Signed: yes\r\nSubject: x\r\n\r\n","mail_from":"<a@b.test>",)"
         R"("rcpt_to":["<x@y.test>","<z@y.test>"],"notes":"{\"n\":1}"})");
     const mail::MessagePtr message = message_of({"a"});
-    const auto changed = ask<mail::MessagePtr>(ask_notification, message);
+    const auto changed = shown(message);
     EXPECT_EQ(changed->content, "X-Signed: yes\r\nSubject: x\r\n\r\nhello\r\n");
     EXPECT_EQ(changed->envelope, message->envelope);
     EXPECT_EQ(changed->items, message->items);
@@ -232,8 +244,8 @@ class NoAnswer : public ShardHooksTest, public testing::WithParamInterface<const
 TEST_P(NoAnswer, LeavesNotificationsAsTheyAre) {
     start(GetParam());
     const mail::MessagePtr message = message_of({"a"});
-    EXPECT_EQ(ask<mail::MessagePtr>(ask_notification, message), message);
-    EXPECT_THAT(log_.text(), HasSubstr("a notification is sent without plugins, which do not answer"));
+    EXPECT_EQ(shown(message), message);
+    EXPECT_THAT(log_.text(), HasSubstr("a notification is sent as it is, because plugins do not answer"));
 }
 
 INSTANTIATE_TEST_SUITE_P(

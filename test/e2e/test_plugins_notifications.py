@@ -84,7 +84,7 @@ class Seen(Notified):
             self.assertEqual(report.envelope["to"], [f"{about}@src.test"])
             self.assertEqual(list(report.recipients), ["b@dst.test"])
             self.assertEqual(report.message["X-Half"], None if about == "dying" else "done")
-        self.engine.wait_logged("a notification is sent without plugins, which do not answer")
+        self.engine.wait_logged("a notification is sent as it is, because plugins do not answer")
         self.engine.wait_empty()
         self.assertEqual(len(self.reports.all()), 4)
 
