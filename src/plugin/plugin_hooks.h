@@ -75,11 +75,11 @@ private:
     dns::Router& router_;
     const Clock& clock_;
     event::Log& log_;
-    reception::Hooks* inbound_ = nullptr;
     async::Mailbox<NativeQuestion*> answers_;
     std::array<Planned, delivery::hook_count> plans_;
     absl::flat_hash_map<std::string, Known> routes_;  // by domain and hosts
     std::string route_key_, spare_mx_;                // buffers, for answers that come at once
+    reception::Hooks* inbound_ = nullptr;
 };
 
 }  // namespace sluice::plugin
