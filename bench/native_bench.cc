@@ -72,7 +72,9 @@ public:
     mail::MessagePtr edited(ItemId, mail::MessagePtr message) const override { return message; }
     Task<delivery::Before> before_attempt(const queue::Work&, mail::MessagePtr) override { co_return delivery::Before(); }
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing&) override { co_return delivery::AfterDeferral(); }
-    Task<std::optional<std::string>> bounce(const delivery::Hearing&) override { co_return std::nullopt; }
+    Task<delivery::AfterBounce> bounce(const delivery::Hearing&) override { co_return delivery::AfterBounce(); }
+    bool wants_notifications() const override { return false; }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override { co_return message; }
     void delivered(const delivery::Hearing&) override {}
     void record(ItemId, bool, spool::Batch&) override {}
     void ended(ItemId) override {}

@@ -11,10 +11,11 @@ const utils = require('haraka-utils')
 const { Transaction } = require('./transaction')
 
 const REPLY_LINES_MAX = 100
+const IMPLICIT_TLS_PORT = 465
 
 class Connection {
     constructor(told, host) {
-        for (const [name, value] of [['is_connection', true], ['host', host], ['server', host.server]]) {
+        for (const [name, value] of [['is_connection', true], ['host', host], ['server', listenerOf(told, host.server)]]) {
             Object.defineProperty(this, name, { value, enumerable: false })
         }
         this.uuid = told.uuid
@@ -218,6 +219,13 @@ class Connection {
         const { transaction } = this
         if (transaction) transaction.msg_status = { accept: 'accepted', tempfail: 'deferred', reject: 'rejected' }[action]
     }
+}
+
+// The server, as the listener that this client came to.
+function listenerOf({ local_ip: address, local_port: port }, server) {
+    const family = address.includes(':') ? 'IPv6' : 'IPv4'
+    const tlsPorts = String(config.get('smtp.ini').main.smtps_port ?? IMPLICIT_TLS_PORT).split(/[\s,;]+/).map(Number)
+    return Object.assign(Object.create(server), { address: () => ({ address, port, family }), has_tls: tlsPorts.includes(port) })
 }
 
 // A transaction of `owner`, which has Haraka's logging methods.

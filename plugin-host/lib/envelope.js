@@ -11,6 +11,10 @@ class Envelope {
         this.sender = undefined
         this.shown = [] // places
         this.back = [] // added once, and not kept
+        this.round = 0 // counts who was shown
+        this.left = undefined // whom the engine knows of those that were shown last
+        this.lateAdded = new Set() // and what became of them since
+        this.lateRemoved = new Set()
         this.begin()
     }
 
@@ -18,6 +22,15 @@ class Envelope {
         this.seen = undefined
         this.removers = new Map() // place -> plugin
         this.adder = ''
+        this.parts = [] // items that are to have some of the recipients
+    }
+
+    // `part` is to have these recipients. False: the engine does not know all of them.
+    divide(part, recipients) {
+        const places = this.shown.filter((place) => recipients.includes(this.recipients.get(place)))
+        if (places.length < recipients.length) return false
+        this.parts.push({ part, places, recipients: places.map((place) => this.recipients.get(place)) })
+        return true
     }
 
     showSender(todo, given) {
@@ -30,10 +43,36 @@ class Envelope {
 
     // Lets rcpt_to name those recipients of `given` that stand at `indexes` in it.
     show(todo, indexes, given) {
+        this.noteLate(todo)
         this.begin()
+        this.round += 1
         this.shown = indexes.map((index) => given.places[index])
         todo.rcpt_to = indexes.map((index) => this.recipient(given.rcpt_to[index], given.places[index]))
         this.seen = [...todo.rcpt_to]
+        this.left = [...todo.rcpt_to]
+        this.catchUp(todo)
+    }
+
+    // What plugins did to rcpt_to since the engine was told: they may take longer than their answers.
+    noteLate({ rcpt_to: now }) {
+        if (!this.left || !Array.isArray(now)) return
+        for (const one of now) if (!this.left.includes(one)) this.lateAdded.add(one)
+        for (const one of this.left) if (!now.includes(one)) this.lateRemoved.add(one)
+    }
+
+    catchUp(todo) {
+        if (this.lateAdded.size === 0 && this.lateRemoved.size === 0) return
+        todo.rcpt_to = [...todo.rcpt_to.filter((one) => !this.lateRemoved.has(one)), ...this.lateAdded]
+        this.heard(todo, this.lastHeard)
+    }
+
+    // For hooks that change nothing, however they use the list of whom they hear of: gives what ends them.
+    guard(todo) {
+        const { round } = this
+        const before = Array.isArray(todo.rcpt_to) ? [...todo.rcpt_to] : todo.rcpt_to
+        return () => {
+            if (this.round === round) todo.rcpt_to = before
+        }
     }
 
     recipient(given, place) {
@@ -58,6 +97,7 @@ class Envelope {
 
     // A plugin has answered: whom did it remove, and did it add somebody?
     heard(todo, plugin) {
+        this.lastHeard = plugin
         const now = todo.rcpt_to
         if (!Array.isArray(now) || !this.seen) return
         if (now.length === this.seen.length && now.every((one, at) => one === this.seen[at])) return
@@ -76,6 +116,8 @@ class Envelope {
         const from = changedForm(todo.mail_from, this.sender)
         if (from === null) warn('mail_from is no address any more: it stays as it was')
         else if (from !== undefined) edits.mail_from = from
+        const parts = this.parts.map((part) => this.partEdits(part, warn))
+        if (parts.length > 0) edits.parts = parts
         const { kept, replaced, added, removed } = this.match(todo.rcpt_to, warn)
         const rcpt = []
         for (const [place, address] of [...kept, ...replaced]) {
@@ -86,8 +128,27 @@ class Envelope {
         if (rcpt.length > 0) edits.rcpt = rcpt
         if (removed.length > 0) edits.removed = removed.map((place) => ({ place, by: this.removers.get(place) || this.adder }))
         if (added.length > 0) Object.assign(edits, { added: added.map((one) => formsOf(one)[0]), by: this.adder })
-        todo.rcpt_to = this.shown.filter((place) => !removed.includes(place)).map((place) => this.recipients.get(place))
+        const gone = [...removed, ...this.parts.flatMap(({ places }) => places)]
+        todo.rcpt_to = this.shown.filter((place) => !gone.includes(place)).map((place) => this.recipients.get(place))
+        this.left = [...todo.rcpt_to]
+        this.lateAdded.clear()
+        this.lateRemoved.clear()
         return Object.keys(edits).length > 0 ? edits : undefined
+    }
+
+    // What is different for a part's recipients.
+    partEdits({ part, places, recipients }, warn) {
+        const edits = { places, by: this.removers.get(places[0]) || this.adder, image: part.bounded(part.image()) }
+        const { mail_from: sender, rcpt_to: now } = part.todo
+        const from = changedForm(sender, this.sender)
+        if (from === null) warn('mail_from of a part is no address: it stays as it was')
+        else if (from !== undefined) edits.mail_from = from
+        const same = Array.isArray(now) && now.length === recipients.length && now.every((one) => formsOf(one))
+        if (!same) warn('rcpt_to of a part names others: it stays as it was')
+        // One by one: who stood at a place is still the one.
+        const rcpt = places.map((place, at) => ({ place, to: changedForm((same ? now : recipients)[at], this.told.get(place)) }))
+        edits.rcpt = rcpt.filter(({ to }) => to !== undefined && to !== null)
+        return edits
     }
 
     // Which of the addresses stands for which place: the same object, else the same address, else one new address for each
@@ -97,8 +158,10 @@ class Envelope {
             warn('rcpt_to is no array any more: it stays as it was')
             now = this.shown.map((place) => this.recipients.get(place))
         }
-        const free = new Map(this.shown.map((place) => [this.recipients.get(place), place]))
-        const places = new Set(this.shown)
+        const parted = new Set(this.parts.flatMap((part) => part.places))
+        const here = this.shown.filter((place) => !parted.has(place))
+        const free = new Map(here.map((place) => [this.recipients.get(place), place]))
+        const places = new Set(here)
         const kept = new Map()
         const strangers = []
         for (const one of now) {

@@ -10,17 +10,20 @@ const { addressMaker, chooseGeneration } = require('./addresses')
 const { runHook } = require('./chain')
 const { replyOf } = require('./connection')
 const { Sessions } = require('./inbound')
-const { Items } = require('./items')
+const { HMailItem, Items } = require('./items')
 const { Logger, textOf } = require('./logger')
 const { Lookout } = require('./lookout')
 const { Metrics } = require('./metrics')
 const { CONSTANTS } = require('./plugin')
 const { coreModules } = require('./core')
 const { Injector } = require('./injector')
+const { NOTIFICATION_MS_MAX, isReplaced, tellOtherwise } = require('./notification')
 const { LogHook } = require('./log_hook')
 const { CALLED, EDITING, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
 const { Requests, install } = require('./sluice')
+
+const LAST_PLACE = [100, Number.MAX_SAFE_INTEGER] // priority and number of a plugin
 
 class Host {
     // `descriptor` is where the lookout's notes go.
@@ -54,6 +57,7 @@ class Host {
             case 'hook': return void this.answer(message)
             case 'named': return this.injector.named(message)
             case 'injected': return this.injector.injected(message)
+            case 'divided': return this.items.divided(message.item, message.message)
             case 'unkept': return this.items.unkept(message.item, message.added)
             case 'line': return this.logHook.hear(message)
             case 'session': return this.sessions.take(message)
@@ -132,6 +136,11 @@ class Host {
                 for (const { plugin } of this.registry.of(hook)) uncalled.push({ hook, plugin: plugin.name })
             }
         }
+        // Whoever writes notifications need not listen to anything.
+        if (isReplaced(HMailItem.prototype) && hooks.bounce !== null) {
+            hooks.bounce = (hooks.bounce || 0) + NOTIFICATION_MS_MAX
+            places.bounce = places.bounce || [LAST_PLACE]
+        }
         const { plugins, failed, broken } = this.registry
         return { t: 'ready', plugins: plugins.map(({ name }) => name), hooks, places, uncalled, failed, broken, roster: this.registry.describe() }
     }
@@ -145,7 +154,11 @@ class Host {
             noteDsn(item, given)
             if (told.of && point !== 'delivered') item.show(told.of, given)
             if (point === 'attempt') item.takeBack()
+            item.question = told.notifies ? id : undefined
+            const unguard = EDITING.includes(point) ? undefined : item.envelope.guard(item.todo)
             answer = await POINTS[point](this, item, told)
+            if (unguard) unguard()
+            if (told.notifies) answer.changed = await tellOtherwise(this, item, answer, id)
             if (EDITING.includes(point)) answer.edits = item.edits()
             image = item.changedImage()
         } catch (error) {

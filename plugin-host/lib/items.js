@@ -5,6 +5,7 @@ const { EventEmitter } = require('node:events')
 const config = require('haraka-config')
 const constants = require('haraka-constants')
 const netUtils = require('haraka-net-utils')
+const { Header } = require('haraka-email-message')
 const Notes = require('haraka-notes')
 const { extrasOf } = require('./addresses')
 const { Envelope } = require('./envelope')
@@ -39,6 +40,7 @@ class HMailItem extends EventEmitter {
         this.force_tls = false
         this.next_cb = nothing
         this.bounce_error = null
+        this.question = undefined
     }
 
     get is_hmail() { return true }
@@ -126,10 +128,14 @@ class HMailItem extends EventEmitter {
 
     // Instead of the answer of the plugin that is being asked.
     decided(what, decision) {
-        const possible = this.conclude !== undefined && ['send_email', 'get_mx'].includes(this.hook)
+        const possible = this.isAskedAboutAttempt()
         if (possible) this.conclude({ code: constants.stop, decision })
         else this.logwarn(`${what}() is for plugins that are asked about an attempt: nothing is done`)
         return possible
+    }
+
+    isAskedAboutAttempt() {
+        return this.conclude !== undefined && ['send_email', 'get_mx'].includes(this.hook)
     }
 
     // Whether tls.ini has this host, or our domain, among those that must have TLS.
@@ -137,6 +143,49 @@ class HMailItem extends EventEmitter {
         const hosts = config.get('tls.ini')
         const list = [].concat(hosts.outbound?.force_tls_hosts ?? hosts.main?.force_tls_hosts ?? [])
         return [mx.exchange, mx.from_dns, this.todo.domain].some((name) => name && (list.includes(name) || netUtils.ip_in_list(list, name)))
+    }
+
+    // An item of their own for some of our recipients. The engine makes it when it has this plugin's answer; what is changed of
+    // its todo until then counts.
+    split_to_new_recipients(recipients, response, cb) {
+        const { rcpt_to } = this.todo
+        const chosen = rcpt_to.filter((one) => recipients.includes(one))
+        if (chosen.length === rcpt_to.length) return cb(this)
+        if (!this.isAskedAboutAttempt()) throw new Error('split_to_new_recipients() is for plugins that are asked about an attempt')
+        if (chosen.length < recipients.length) throw new Error('split_to_new_recipients(): not all of these are in todo.rcpt_to')
+        if (chosen.length === 0) throw new Error('split_to_new_recipients(): no recipients')
+        const part = this.part(chosen)
+        if (!this.envelope.divide(part, chosen)) throw new Error('split_to_new_recipients(): recipients of your own are not in the queue yet')
+        this.todo.rcpt_to = rcpt_to.filter((one) => !chosen.includes(one))
+        this.loginfo(`${chosen.length} recipients get an item of their own: ${textual(response)}`)
+        cb(part)
+    }
+
+    part(recipients) {
+        const part = new HMailItem({ id: this.filename, size: this.file_size }, this.host)
+        part.#home = this.home
+        part.#envelope = { recipients: new Map() }
+        part.notes = this.notes
+        part.num_failures = this.num_failures
+        part.next_process = this.next_process
+        const { notes } = JSON.parse(imageText({ notes: this.todo.notes }))
+        const sender = this.host.makeAddress(this.todo.mail_from.format())
+        part.todo = { ...this.todo, rcpt_to: [...recipients], mail_from: sender, notes: new Notes(notes) }
+        return part
+    }
+
+    // What the engine would tell the sender, as lines; known while the `bounce` hook is asked. Plugins put functions of their own in the
+    // place of these two to have something else told.
+    populate_bounce_message(from, to, reason, cb) {
+        headerOf(this.data_stream()).catch(() => new Header()).then((header) => {
+            this.populate_bounce_message_with_headers(from, to, reason, header, cb)
+        }).catch((error) => cb(error))
+    }
+
+    populate_bounce_message_with_headers(from, to, reason, header, cb) {
+        const { question } = this
+        if (question === undefined) return cb(new Error('a notification is known while the `bounce` hook is asked, when there is one'))
+        this.host.fetchContent(question).then((content) => cb(null, linesIn(content)), cb)
     }
 
     // What survives a restart, as JSON text.
@@ -158,6 +207,10 @@ class HMailItem extends EventEmitter {
         const text = this.image()
         if (text === this.#lastImage) return undefined
         this.#lastImage = text
+        return this.bounded(text)
+    }
+
+    bounded(text) {
         if (text.length > IMAGE_CHARS_MAX) {
             this.logwarn(`notes of ${text.length} characters are not kept for a restart; ${IMAGE_CHARS_MAX} is the most`)
             return undefined
@@ -174,6 +227,25 @@ class HMailItem extends EventEmitter {
 addLogMethods(HMailItem.prototype, (item) => item.host.logger, (item) => ({ origin: 'outbound', session: item.filename }))
 
 function nothing() {}
+
+// Of a stream of a message's octets.
+async function headerOf(stream) {
+    const pieces = []
+    let text = ''
+    for await (const piece of stream) {
+        pieces.push(piece)
+        text = Buffer.concat(pieces).toString()
+        if (/\r?\n\r?\n/.test(text)) break
+    }
+    const header = new Header()
+    header.parse(linesIn(text.split(/(?<=\n)\r?\n/)[0]).map((line) => line.replace(/\r\n$/, '\n')))
+    return header
+}
+
+// With their ends.
+function linesIn(content) {
+    return String(content).match(/[^\n]*\n|[^\n]+$/g) || []
+}
 
 // A plugin's own notes, beside those that the engine told; nearly always there are none.
 function copyOf(notes) {
@@ -253,6 +325,12 @@ class Items {
         if (!['send_email', 'get_mx', 'deferred', 'bounce', 'delivered'].some((hook) => this.host.registry.has(hook))) return
         this.messages.set(id, { notes, alive: 0, ended: 0, total: Infinity })
         this.rest(id)
+    }
+
+    // Some of an item's recipients will be queued under this id: the live notes are the same.
+    divided(id, message) {
+        const item = this.items.get(id)
+        if (item) this.adopt(message, item.notes)
     }
 
     // Recipients that were added and could not be kept.

@@ -95,6 +95,15 @@ class Outbound {
         return transaction
     }
 
+    // The octets of the message that these contents are, as it would be queued before hooks are asked.
+    async written(from, to, contents) {
+        const transaction = await this.compose(from, to, contents, {})
+        this.complete(transaction)
+        const pieces = []
+        for await (const piece of contentOf(transaction)) pieces.push(piece)
+        return Buffer.concat(pieces)
+    }
+
     address(given, what) {
         if (given && typeof given.format === 'function') return given
         try {

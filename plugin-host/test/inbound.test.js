@@ -11,6 +11,18 @@ async function started(t, source, name = 'only') {
     return new Engine(t).plugin(name, source).start()
 }
 
+for (const [port, ini, hasTls] of [[25, '', false], [465, '', true], [465, 'smtps_port=4465\n', false], [4465, 'smtps_port=4465\n', true]]) {
+    test(`the server is the listener on port ${port}${ini && `, with ${ini.trim()}`}`, async (t) => {
+        const engine = new Engine(t).config('smtp.ini', ini)
+        await engine.plugin('only', `exports.hook_noop = function (next, { server: listener }) {
+            listener.notes.seen = true
+            next(DENY, JSON.stringify([listener.address(), listener.has_tls, server.notes.seen, listener.cluster === undefined]))
+        }`).start()
+        const { text } = await engine.session({ local_port: port }).ask('noop')
+        assert.deepStrictEqual(JSON.parse(text[0]), [{ address: '192.0.2.1', port, family: 'IPv4' }, hasTls, true, true])
+    })
+}
+
 test('what plugins answer to each hook', async (t) => {
     const engine = await started(t, `
         const answer = (hook) => (next, connection, params) => {

@@ -240,4 +240,4 @@ async function controlOf(t, engine) {
     return orders
 }
 
-module.exports = { Engine, controlOf }
+module.exports = { Engine, controlOf, itemOf }

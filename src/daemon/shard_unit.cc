@@ -33,6 +33,7 @@ ShardUnit::ShardUnit(std::uint32_t index, const Common& common, const config::Se
     const reception::Surroundings in{
         shard_, common.clock, common.ids, acceptance_, common.events, common.log, &common.census, inbound_hooks_.get()};
     reception_ = std::make_unique<reception::Reception>(in, settings);
+    if (hooks_ && inbound_hooks_) hooks_->show_notifications(*inbound_hooks_);
 }
 
 std::unique_ptr<plugin::PluginHooks> ShardUnit::make_hooks(const Common& common) {

@@ -68,18 +68,23 @@ mail::MessagePtr message_of(mail::Dsn dsn, MessageId id, const mail::Message& or
 
 }  // namespace
 
-std::optional<Bounce> Bounces::compose(
-    const About& about, const std::vector<Told>& told, const config::Settings& settings, bool& delay_told) {
+void Bounce::become(mail::MessagePtr changed) {
+    message = std::move(changed);
+    ASSERT(message->items.size() == 1);
+    admit = admission(message, 0);
+}
+
+std::optional<Bounce> Bounces::compose(const About& about, const std::vector<Told>& told, const config::Settings& settings) {
     const mail::Envelope& envelope = about.original->envelope;
     mail::DsnRequest request;
     request.wall_ms = wall_clock_ms();
-    bool tells_failure = false;
+    Bounce bounce;
     for (const Told& one : told) {
         const auto action = action_for(about, one.fate);
         if (!action || !mail::deserves_dsn(envelope, envelope.recipients[one.recipient], *action, about.tell_delay)) continue;
         request.reports.push_back(report_on(about, one, *action, request.wall_ms));
-        tells_failure = tells_failure || *action == mail::DsnAction::failed;
-        delay_told = delay_told || *action == mail::DsnAction::delayed;
+        bounce.tells_failure = bounce.tells_failure || *action == mail::DsnAction::failed;
+        bounce.tells_delay = bounce.tells_delay || *action == mail::DsnAction::delayed;
     }
     if (request.reports.empty()) return std::nullopt;
 
@@ -92,11 +97,7 @@ std::optional<Bounce> Bounces::compose(
     request.templates.html = joined(settings.bounce.html);
     request.templates.image = joined(settings.bounce.image);
     request.pid = std::to_string(::getpid());
-    Bounce bounce;
-    bounce.message = message_of(mail::compose_dsn(request), request.id, *about.original, about.now);
-    ASSERT(bounce.message->items.size() == 1);
-    bounce.admit = admission(bounce.message, 0);
-    bounce.tells_failure = tells_failure;
+    bounce.become(message_of(mail::compose_dsn(request), request.id, *about.original, about.now));
     return bounce;
 }
 

@@ -16,6 +16,10 @@ struct Bounce {
     mail::MessagePtr message;
     queue::Admit admit;
     bool tells_failure = false;  // not only of delays or successes
+    bool tells_delay = false;
+
+    // Plugins have made another message of it, with the same envelope.
+    void become(mail::MessagePtr changed);
 };
 
 // What is to be told about one recipient, if its sender wants to know.
@@ -44,8 +48,7 @@ public:
     };
 
     // One notification about all of `told` that deserve it, or nothing.
-    std::optional<Bounce> compose(
-        const About& about, const std::vector<Told>& told, const config::Settings& settings, bool& delay_told);
+    std::optional<Bounce> compose(const About& about, const std::vector<Told>& told, const config::Settings& settings);
 
 private:
     spool::IdSource& ids_;

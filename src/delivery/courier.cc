@@ -104,11 +104,12 @@ private:
             const Attempted attempted{
                 .work = work, .message = *loaded, .domain = domain, .recipients = recipients, .verdicts = verdicts,
                 .standing = {}, .link = {}, .how = how.get(), .may_go_on = false};
+            const config::SettingsPtr settings = settings_;  // others may come while plugins think
             Wishes wishes;
             if (must_hear(surroundings_.hooks, attempted)) {
-                wishes = co_await hear(*surroundings_.hooks, settlement_, attempted, *settings_, surroundings_.clock);
+                wishes = co_await hear(*surroundings_.hooks, settlement_, attempted, *settings, surroundings_.clock);
             }
-            ended = settlement_.settle(attempted, *settings_, wishes);
+            ended = settlement_.settle(attempted, *settings, std::move(wishes));
         } else {
             ended = settlement_.settle_lost(work, loaded.error(), *settings_, how.get());
         }

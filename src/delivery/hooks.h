@@ -40,12 +40,19 @@ struct AfterDeferral {
     std::string removed_by = {};
 };
 
+// What becomes of the notification of failed recipients. Value.
+struct AfterBounce {
+    std::optional<std::string> silenced_by;  // this plugin wants none
+    mail::MessagePtr notification;           // a plugin wrote it; null: it is as it was
+};
+
 // Who is to be heard after an attempt, and about whom. Views live until the answer.
 struct Hearing {
     const Attempted& attempted;
     std::span<const std::size_t> places;  // in attempted.recipients and verdicts
     Duration delay{0};                    // deferred: until the next attempt
     Duration since_arrival{0};
+    mail::MessagePtr notification = {};   // bounce: what the sender will be told; null: nobody is told anything
 };
 
 // What plugins may decide about mail out. Shard-owned, except wants().
@@ -62,8 +69,11 @@ public:
     virtual mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const = 0;
     virtual Task<Before> before_attempt(const queue::Work& work, mail::MessagePtr message) = 0;
     virtual Task<AfterDeferral> deferred(const Hearing& about) = 0;
-    // The name of the plugin that wants no notification; nothing: it is sent as usual.
-    virtual Task<std::optional<std::string>> bounce(const Hearing& about) = 0;
+    virtual Task<AfterBounce> bounce(const Hearing& about) = 0;
+    // Whether some plugin is to see notifications before they are queued.
+    virtual bool wants_notifications() const = 0;
+    // The notification as plugins change it: signed, say. Itself when they do not answer.
+    virtual Task<mail::MessagePtr> notification(mail::MessagePtr message) = 0;
     virtual void delivered(const Hearing& about) = 0;
     // The outcome of an attempt is being recorded: adds what plugins noted on the item, or forgets it with the item.
     virtual void record(ItemId item, bool decided, spool::Batch& batch) = 0;

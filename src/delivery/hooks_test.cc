@@ -29,9 +29,18 @@ public:
         asked.push_back("deferred " + std::to_string(about.places.size()));
         co_return after;
     }
-    Task<std::optional<std::string>> bounce(const Hearing& about) override {
+    Task<AfterBounce> bounce(const Hearing& about) override {
         asked.push_back("bounce " + std::to_string(about.places.size()));
-        co_return silenced_by;
+        shown = about.notification;
+        AfterBounce after_bounce{silenced_by, nullptr};
+        if (!written.empty()) after_bounce.notification = with_content(about.notification, written);
+        co_return after_bounce;
+    }
+    bool wants_notifications() const override { return sees_notifications; }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override {
+        asked.push_back("notification");
+        if (meanwhile) meanwhile();
+        co_return with_content(message, "X-Signed: yes\r\n" + message->content);
     }
     void delivered(const Hearing& about) override { asked.push_back("delivered " + std::to_string(about.places.size())); }
     void record(ItemId item, bool decided, spool::Batch& batch) override {
@@ -44,7 +53,18 @@ public:
     Before before;
     AfterDeferral after;
     std::optional<std::string> silenced_by;
+    std::string written;               // instead of the notification
+    bool sees_notifications = false;
+    std::function<void()> meanwhile;   // while it is seen
+    mail::MessagePtr shown;
     std::vector<std::string> asked;
+
+private:
+    static mail::MessagePtr with_content(const mail::MessagePtr& message, const std::string& content) {
+        auto changed = std::make_shared<mail::Message>(*message);
+        changed->content = content;
+        return changed;
+    }
 };
 
 class HooksTest : public CourierTest {
@@ -178,6 +198,100 @@ TEST_F(HooksTest, PluginsChooseTheDelayAndSilenceNotifications) {
     const auto outcomes = recorded<spool::OutcomeRecord>();
     ASSERT_THAT(outcomes, SizeIs(2));
     EXPECT_EQ(outcomes[1].outcome, spool::Outcome::bounced);
+}
+
+TEST_F(HooksTest, PluginsSeeNotificationsBeforeTheyAreQueued) {
+    host({hello + three_fates + bye});
+    plugins_.sees_notifications = true;
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(plugins_.asked, ElementsAre("deferred 1", "bounce 1", "notification", "delivered 1"));
+    const auto notifications = recorded<spool::MessageRecord>();
+    ASSERT_THAT(notifications, SizeIs(1));
+    EXPECT_THAT(notifications[0].message->content, StartsWith("X-Signed: yes\r\n"));
+    EXPECT_EQ(notifications[0].message->id, plugins_.shown->id);
+    EXPECT_THAT(spool_.batches, SizeIs(1)) << "with the outcomes that it tells of";
+}
+
+TEST_F(HooksTest, PluginsSeeNotificationsWhoeverListensToTheRest) {
+    host({hello + three_fates + bye});
+    plugins_.listens.clear();
+    plugins_.sees_notifications = true;
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(plugins_.asked, ElementsAre("notification"));
+    EXPECT_THAT(recorded<spool::MessageRecord>(), SizeIs(1));
+}
+
+TEST_F(HooksTest, WhatIsDeliveredIsNotified) {
+    host({hello + mail_ok + bye});
+    plugins_.listens.clear();
+    plugins_.sees_notifications = true;
+    auto message = std::make_shared<mail::Message>(*make_message({"a@example.test"}));
+    message->envelope.recipients[0].notify = mail::notify_success;
+    courier().carry_out(deliver(message));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(plugins_.asked, ElementsAre("notification", "ended 0"));
+    EXPECT_THAT(recorded<spool::MessageRecord>(), SizeIs(1));
+}
+
+TEST_F(HooksTest, WithoutANotificationThereIsNothingToSee) {
+    plugins_.sees_notifications = true;
+    plugins_.before.what = Before::What::fail;
+    queue::Consult bounced = consult(clock_.now());
+    auto message = std::make_shared<mail::Message>(*bounced.work.message);
+    message->envelope.reverse_path = {};
+    bounced.work.message = message;
+    courier().carry_out(std::move(bounced));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_EQ(plugins_.shown, nullptr);
+    queue::Consult unwanted = consult(clock_.now());
+    message = std::make_shared<mail::Message>(*unwanted.work.message);
+    message->envelope.recipients[0].notify = mail::notify_never;
+    unwanted.work.message = message;
+    courier().carry_out(std::move(unwanted));
+    EXPECT_EQ(ended(2).verdict, Ended::done);
+    EXPECT_THAT(plugins_.asked, testing::Not(testing::Contains("notification")));
+    EXPECT_THAT(recorded<spool::MessageRecord>(), IsEmpty());
+}
+
+TEST_F(HooksTest, APluginsWordsStandForOurs) {
+    plugins_.sees_notifications = true;
+    plugins_.written = "Subject: mine\r\n\r\n";
+    plugins_.before.what = Before::What::fail;
+    courier().carry_out(consult(clock_.now()));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    const auto notifications = recorded<spool::MessageRecord>();
+    ASSERT_THAT(notifications, SizeIs(1));
+    EXPECT_EQ(notifications[0].message->content, "X-Signed: yes\r\nSubject: mine\r\n\r\n");
+    EXPECT_THAT(events_.facts.back(), StartsWith("bounced+dsn dns 5.1.2"));
+}
+
+TEST_F(HooksTest, WhatWasForeseenComesToPassHoweverLongPluginsTake) {
+    settings_.outbound.delay_dsn_after = Duration(1);
+    plugins_.sees_notifications = true;
+    plugins_.before.what = Before::What::defer;
+    queue::Consult asked = consult(clock_.now() - settings_.outbound.queue_lifetime + minutes(1));
+    auto message = std::make_shared<mail::Message>(*asked.work.message);
+    message->envelope.recipients[0].notify = mail::notify_delay | mail::notify_failure;
+    asked.work.message = message;
+    plugins_.meanwhile = [this] { clock_.advance(minutes(2)); };
+    courier().carry_out(std::move(asked));
+    const auto end = ended();
+    EXPECT_EQ(end.verdict, Ended::deferred);
+    EXPECT_TRUE(end.delay_notified) << "that is what the notification says";
+    EXPECT_THAT(recorded<spool::MessageRecord>(), SizeIs(1));
+}
+
+TEST_F(HooksTest, WhatWasNotedOnAnItemWhoseMessageIsGoneIsForgotten) {
+    queue::Consult asked = consult(clock_.now());
+    asked.work.message = nullptr;
+    courier().carry_out(std::move(asked));
+    EXPECT_EQ(ended().verdict, Ended::done);
+    EXPECT_THAT(plugins_.asked, ElementsAre("ended 0"));
+    const auto forgotten = recorded<spool::PolicyRecord>();
+    ASSERT_THAT(forgotten, SizeIs(1));
+    EXPECT_EQ(forgotten[0].value, "");
 }
 
 TEST_F(HooksTest, DroppedMailIsRemovedInTheNameOfThePlugin) {

@@ -133,12 +133,13 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     if (opening.failure) decide_rest(verdicts_, *opening.failure);
     const auto took = std::chrono::steady_clock::now() - began;
     const Attempted attempted = attempted_with(deliver, *message, opening, took);
+    const config::SettingsPtr settings = owner_.settings();  // others may come while plugins think
     Wishes wishes;
     if (must_hear(surroundings_.hooks, attempted)) {
-        wishes = co_await hear(
-            *surroundings_.hooks, owner_.settlement(), attempted, *owner_.settings(), surroundings_.clock);
+        wishes = co_await hear(*surroundings_.hooks, owner_.settlement(), attempted, *settings, surroundings_.clock);
     }
-    co_return report(attempted, opening, wishes);
+    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *settings, std::move(wishes));
+    co_return report(std::move(ended), opening);
 }
 
 // As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
@@ -340,9 +341,8 @@ Attempted OutboundSession::attempted_with(
         .took = std::chrono::duration_cast<Duration>(took)};
 }
 
-// Settles the attempt and tells the core; true when the session stays open.
-bool OutboundSession::report(const Attempted& attempted, Opening& opening, const Wishes& wishes) {
-    queue::AttemptEnded ended = owner_.settlement().settle(attempted, *owner_.settings(), wishes);
+// Tells the core of the attempt; true when the session stays open.
+bool OutboundSession::report(queue::AttemptEnded ended, Opening& opening) {
     // What all hosts said while the session was opened is known one by one; the verdicts repeat the last of it.
     const bool is_known = opening.failure && !opening.failures.empty();
     if (is_known) ended.failures.clear();

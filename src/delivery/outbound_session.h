@@ -16,7 +16,6 @@ namespace sluice::delivery {
 
 class Settlement;
 struct Attempted;
-struct Wishes;
 
 // What sessions of one courier share. Shard-owned; outlives them.
 class SessionOwner {
@@ -59,7 +58,7 @@ private:
     Attempted attempted_with(
         const queue::Deliver& deliver, const mail::MessagePtr& message, const Opening& opening,
         std::chrono::steady_clock::duration took);
-    bool report(const Attempted& attempted, Opening& opening, const Wishes& wishes);
+    bool report(queue::AttemptEnded ended, Opening& opening);
     void warn_about(const queue::Deliver& deliver, const Verdict& verdict) const;
     bool watches_failures() const;
     event::Link link() const;

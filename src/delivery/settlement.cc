@@ -151,8 +151,7 @@ Settlement::Sorted Settlement::sort(const Attempted& attempted, const config::Se
 }
 
 std::optional<Bounce> Settlement::notify(
-    const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now,
-    bool& delay_told) {
+    const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now) {
     const auto& outbound = settings.outbound;
     Bounces::About about;
     about.original = attempted.message;
@@ -181,7 +180,7 @@ std::optional<Bounce> Settlement::notify(
     }
     add(sorted.deferred, Fate::deferred);
     add(sorted.delivered, Fate::delivered);
-    return bounces_.compose(about, told, settings, delay_told);
+    return bounces_.compose(about, told, settings);
 }
 
 spool::Batch Settlement::record(
@@ -209,8 +208,8 @@ spool::Batch Settlement::record(
     return batch;
 }
 
-Prospect Settlement::foresee(const Attempted& attempted, const config::Settings& settings) {
-    Sorted sorted = sort(attempted, settings, clock_.now());
+Prospect Settlement::foresee(const Attempted& attempted, const config::Settings& settings, Instant now) {
+    Sorted sorted = sort(attempted, settings, now);
     Prospect prospect;
     prospect.goes_on = sorted.again.has_value();
     prospect.deferred = std::move(sorted.deferred);
@@ -218,6 +217,13 @@ Prospect Settlement::foresee(const Attempted& attempted, const config::Settings&
     prospect.failed.insert(prospect.failed.end(), sorted.expired.begin(), sorted.expired.end());
     prospect.next = sorted.next;
     return prospect;
+}
+
+std::optional<Bounce> Settlement::draft(const Attempted& attempted, const config::Settings& settings, const Wishes& wishes) {
+    const Instant now = wishes.asked_at.value_or(clock_.now());
+    Sorted sorted = sort(attempted, settings, now);
+    grant(wishes, sorted);
+    return notify(attempted, sorted, settings, now);
 }
 
 void Settlement::grant(const Wishes& wishes, Sorted& sorted) {
@@ -230,10 +236,10 @@ void Settlement::grant(const Wishes& wishes, Sorted& sorted) {
 }
 
 queue::AttemptEnded Settlement::settle(
-    const Attempted& attempted, const config::Settings& settings, const Wishes& wishes) {
+    const Attempted& attempted, const config::Settings& settings, Wishes wishes) {
     using Ended = queue::AttemptEnded::Verdict;
     const WorkingOn working(attempted.message->id);
-    const Instant now = clock_.now();
+    const Instant now = wishes.asked_at.value_or(clock_.now());
     Sorted sorted = sort(attempted, settings, now);
     grant(wishes, sorted);
     queue::AttemptEnded ended;
@@ -253,8 +259,9 @@ queue::AttemptEnded Settlement::settle(
         return ended;
     }
 
-    bool delay_told = false;
-    auto bounce = notify(attempted, sorted, settings, now, delay_told);
+    std::optional<Bounce> bounce = std::move(wishes.notification);
+    if (!bounce) bounce = notify(attempted, sorted, settings, now);
+    const bool delay_told = bounce && bounce->tells_delay;
     spool::Batch batch = record(attempted, sorted, now, delay_told);
     if (bounce) {
         batch.emplace_back(spool::MessageRecord{bounce->message});
@@ -283,6 +290,7 @@ queue::AttemptEnded Settlement::settle_lost(
     ended.item = work.item;
     if (error.code == Errc::not_found) {
         log_.warn("outbound", "an item without a message is dropped", {{"item", work.item.text()}});
+        forget(work.item);
         return ended;
     }
     ended.verdict = Ended::deferred;
@@ -305,6 +313,15 @@ queue::AttemptEnded Settlement::settle_lost(
         work.item, static_cast<std::uint16_t>(work.attempts + 1), next->when, work.delay_notified, error.text()});
     spool_.append(std::move(batch), nullptr, 0);
     return ended;
+}
+
+// What plugins noted on an item that has left the queue without an outcome.
+void Settlement::forget(ItemId item) {
+    if (hooks_ == nullptr) return;
+    spool::Batch batch;
+    hooks_->record(item, true, batch);
+    if (!batch.empty()) spool_.append(std::move(batch), nullptr, 0);
+    hooks_->ended(item);
 }
 
 queue::AttemptEnded Settlement::postpone(const queue::Work& work, Instant next, const std::string& why) {

@@ -55,6 +55,8 @@ struct Wishes {
     std::vector<std::size_t> dropped;        // these of the deferred ones are removed
     std::string dropped_by;                  // by this plugin
     std::optional<std::string> silenced_by;  // no failure is notified, says this plugin
+    std::optional<Bounce> notification;      // as plugins made it; nothing: settle() composes it, when there is one
+    std::optional<Instant> asked_at;         // what was foreseen then comes to pass, however long they took
 };
 
 // Turns verdicts into what is kept: outcomes, the next attempt, notifications, events and log lines.
@@ -66,11 +68,14 @@ public:
     Settlement(const Surroundings& surroundings, std::uint64_t seed);
 
     // Gives the AttemptEnded to push, with item, verdict, next, pending, delay_notified, permanent and source_unusable
-    // filled in. When the verdict is next_candidate or fresh_session nothing was recorded.
+    // filled in. When the verdict is next_candidate or fresh_session nothing was recorded. With wishes, `settings` are
+    // those that they were foreseen with.
     queue::AttemptEnded settle(
-        const Attempted& attempted, const config::Settings& settings, const Wishes& wishes = {});
-    // What settle() would decide now. The time of the next attempt varies: a wish has to name it.
-    Prospect foresee(const Attempted& attempted, const config::Settings& settings);
+        const Attempted& attempted, const config::Settings& settings, Wishes wishes = {});
+    // What settle() would decide at `now`. The time of the next attempt varies: a wish has to name it.
+    Prospect foresee(const Attempted& attempted, const config::Settings& settings, Instant now);
+    // What settle() would tell the sender, with these wishes.
+    std::optional<Bounce> draft(const Attempted& attempted, const config::Settings& settings, const Wishes& wishes);
     // An attempt that does not begin yet, though nothing has failed.
     queue::AttemptEnded postpone(const queue::Work& work, Instant next, const std::string& why);
     // The same for an item whose message cannot be read. One that is damaged is held for the operator and reported as an
@@ -84,9 +89,9 @@ private:
     static void grant(const Wishes& wishes, Sorted& sorted);
     Sorted sort(const Attempted& attempted, const config::Settings& settings, Instant now);
     std::optional<Bounce> notify(
-        const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now,
-        bool& delay_told);
+        const Attempted& attempted, const Sorted& sorted, const config::Settings& settings, Instant now);
     spool::Batch record(const Attempted& attempted, const Sorted& sorted, Instant now, bool delay_told) const;
+    void forget(ItemId item);
     void tell(const Attempted& attempted, const Sorted& sorted, MessageId dsn, Instant now);
     void warn_of_source(const Attempted& attempted, Instant now);
     void tell_duplicates(const Attempted& attempted, const Sorted& sorted, Instant now);

@@ -53,6 +53,7 @@ public:
         }
         each_object(edits_, "rcpt", [this](const object& one) { read_changed(one); });
         each_object(edits_, "removed", [this](const object& one) { read_removed(one); });
+        each_object(edits_, "parts", [this](const object& one) { read_part(one); });
         read_added();
         return std::move(editing_);
     }
@@ -64,8 +65,7 @@ private:
         return found;
     }
 
-    std::optional<std::uint32_t> place(const object& one) {
-        const value* given = member(one, "place");
+    std::optional<std::uint32_t> place(const value* given) {
         const auto found = given != nullptr ? place_of(*given) : std::nullopt;
         if (found && std::find(recipients_.begin(), recipients_.end(), *found) != recipients_.end()) return found;
         editing_.problems.emplace_back("no recipient of this attempt");
@@ -73,14 +73,35 @@ private:
     }
 
     void read_changed(const object& one) {
-        const auto at = place(one);
+        const auto at = place(member(one, "place"));
         auto to = address(text_member(one, "to"), false);
         if (at && to) editing_.edit.recipients.insert_or_assign(*at, std::move(*to));
     }
 
     void read_removed(const object& one) {
-        const auto at = place(one);
+        const auto at = place(member(one, "place"));
         if (at && !editing_.removes(*at)) editing_.removed[text_member(one, "by")].push_back(*at);
+    }
+
+    void read_part(const object& one) {
+        Part part;
+        const value* list = member(one, "places");
+        if (list == nullptr || !list->is_array()) return;
+        for (const value& given : list->get_array()) {
+            const auto at = place(&given);
+            const bool twice = at && std::find(part.places.begin(), part.places.end(), *at) != part.places.end();
+            if (at && !twice && !editing_.removes(*at)) part.places.push_back(*at);
+        }
+        if (part.places.empty()) return;
+        part.by = text_member(one, "by");
+        part.image = text_member(one, "image");
+        if (member(one, "mail_from") != nullptr) part.edit.reverse_path = address(text_member(one, "mail_from"), true);
+        each_object(one, "rcpt", [&](const object& changed) {
+            const auto at = place(member(changed, "place"));
+            auto to = address(text_member(changed, "to"), false);
+            if (at && to) part.edit.recipients.insert_or_assign(*at, std::move(*to));
+        });
+        editing_.parts.push_back(std::move(part));
     }
 
     void read_added() {
@@ -151,9 +172,11 @@ mail::MessagePtr Edit::applied(const mail::MessagePtr& message) const {
 }
 
 bool Editing::removes(std::uint32_t place) const {
-    return std::any_of(removed.begin(), removed.end(), [place](const auto& by) {
-        return std::find(by.second.begin(), by.second.end(), place) != by.second.end();
-    });
+    const auto among = [place](const std::vector<std::uint32_t>& places) {
+        return std::find(places.begin(), places.end(), place) != places.end();
+    };
+    return std::any_of(removed.begin(), removed.end(), [&](const auto& by) { return among(by.second); }) ||
+           std::any_of(parts.begin(), parts.end(), [&](const Part& part) { return among(part.places); });
 }
 
 Editing editing_member(const object& answer, std::span<const std::uint32_t> recipients) {

@@ -30,15 +30,25 @@ struct Edit {
 inline constexpr std::size_t edit_bytes_max = 4u << 20;
 inline constexpr std::size_t added_max = 1'000;  // recipients that one answer may add
 
+// Recipients that are to have an item of their own. Value.
+struct Part {
+    std::vector<std::uint32_t> places;
+    Edit edit;          // what is different for them, by place in the envelope as it is
+    std::string image;  // of the notes, as Images keeps it; or empty
+    std::string by;     // the plugin
+};
+
 // What one answer of plugins changes. Value.
 struct Editing {
     Edit edit;
     std::map<std::string, std::vector<std::uint32_t>> removed;  // places by plugin
     std::vector<mail::Address> added;
     std::string added_by;
+    std::vector<Part> parts;
     std::vector<std::string> problems;  // what is no address, or nothing that may be changed; a sentence each
 
-    bool any() const { return edit.any() || !removed.empty() || !added.empty(); }
+    bool any() const { return edit.any() || !removed.empty() || !added.empty() || !parts.empty(); }
+    // From this item; to another one, perhaps.
     bool removes(std::uint32_t place) const;
 };
 

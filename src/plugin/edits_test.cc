@@ -73,6 +73,26 @@ TEST(Edits, TooManyAdditionsAreCut) {
     EXPECT_THAT(editing.problems, SizeIs(1));
 }
 
+TEST(Edits, PartsTakeRecipientsAway) {
+    const Editing editing = read(
+        R"({"removed":[{"place":3,"by":"p"}],"parts":[)"
+        R"({"places":[1,1,3,9],"by":"q","image":"{}","mail_from":"<verp@us.test>","rcpt":[{"place":1,"to":"<x@there.test>"}]},)"
+        R"({"places":[1]},{"places":[3]},{"places":7},{},8,{"places":[2],"mail_from":"nobody"}]})",
+        {0, 1, 2, 3});
+    ASSERT_THAT(editing.parts, SizeIs(2));
+    EXPECT_THAT(editing.parts[0].places, ElementsAre(1U));
+    EXPECT_EQ(editing.parts[0].edit.reverse_path->text(), "verp@us.test");
+    EXPECT_EQ(editing.parts[0].edit.recipients.at(1).text(), "x@there.test");
+    EXPECT_EQ(editing.parts[0].by, "q");
+    EXPECT_EQ(editing.parts[0].image, "{}");
+    EXPECT_THAT(editing.parts[1].places, ElementsAre(2U));
+    EXPECT_FALSE(editing.parts[1].edit.any());
+    EXPECT_THAT(editing.problems, SizeIs(2)) << "place 9, and nobody";
+    EXPECT_TRUE(editing.any());
+    for (const std::uint32_t place : {1U, 2U, 3U}) EXPECT_TRUE(editing.removes(place)) << place;
+    EXPECT_FALSE(editing.removes(0));
+}
+
 TEST(Edits, TheNullPathIsASenderAndNoRecipient) {
     const Editing editing = read(R"({"mail_from":"<>","rcpt":[{"place":0,"to":"<>"}]})", {0});
     ASSERT_TRUE(editing.edit.reverse_path.has_value());

@@ -98,6 +98,7 @@ std::string hearing_question(
         told["point"] = hook == Hook::bounce ? "bounce" : "deferred";
         told["reason"] = printable(first.reply_text());
         told["partial"] = about.places.size() < attempted.recipients.size();
+        if (about.notification != nullptr) told["notifies"] = true;
         told["delay"] = static_cast<double>(about.delay.count()) / 1000;
         if (!link.remote.empty()) told["mx"] = object{{"exchange", queue::address_of(link.remote)}, {"from_dns", link.mx_host}};
     }

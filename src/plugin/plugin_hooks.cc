@@ -6,6 +6,7 @@
 
 #include "delivery/settlement.h"
 #include "plugin/facts.h"
+#include "plugin/notifications.h"
 
 namespace sluice::plugin {
 namespace {
@@ -260,22 +261,31 @@ bool PluginHooks::weigh_deferral(const NativeListener& listener, const NativeRep
     return true;
 }
 
-Task<std::optional<std::string>> PluginHooks::bounce(const Hearing& about) {
+Task<delivery::AfterBounce> PluginHooks::bounce(const Hearing& about) {
     const auto steps = steps_of(Hook::bounce);
+    delivery::AfterBounce after;
     for (const Step& step : *steps) {
         if (step.native == nullptr) {
             Span span;
             span.text = step.spans;
-            auto silenced_by = co_await node_hooks_->bounce(about, span);
-            if (silenced_by) co_return silenced_by;
+            delivery::AfterBounce part = co_await node_hooks_->bounce(about, span);
+            if (part.silenced_by) co_return part;
+            if (part.notification) after.notification = std::move(part.notification);
             continue;
         }
         NativeReply reply;
         co_await hear(*step.native, about, reply);
         if (reply.cancelled) break;
-        if (reply.in_time && reply.code != SLUICE_CONT) co_return step.native->module->listed.name;
+        if (!reply.in_time || reply.code == SLUICE_CONT) continue;
+        after.silenced_by = step.native->module->listed.name;
+        break;
     }
-    co_return std::nullopt;
+    co_return after;
+}
+
+Task<mail::MessagePtr> PluginHooks::notification(mail::MessagePtr message) {
+    if (!wants_notifications()) co_return message;
+    co_return co_await show_notification(*inbound_, std::move(message), log_);
 }
 
 // Nobody waits for what the plugin host says, so its part cannot end the chain.

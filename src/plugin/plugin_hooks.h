@@ -13,6 +13,7 @@
 #include "plugin/native_host.h"
 #include "plugin/plan.h"
 #include "plugin/shard_hooks.h"
+#include "reception/hooks.h"
 
 namespace sluice::plugin {
 
@@ -28,7 +29,11 @@ public:
     bool wants(delivery::Hook hook) const override { return natives_.wants(hook) || (node_ != nullptr && node_->wants(hook)); }
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
-    Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
+    Task<delivery::AfterBounce> bounce(const delivery::Hearing& about) override;
+    // Notifications are put to these before they are queued, as what the API brings is; they outlive us.
+    void show_notifications(reception::Hooks& hooks) { inbound_ = &hooks; }
+    bool wants_notifications() const override { return inbound_ != nullptr && inbound_->wants(reception::Hook::injected); }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override;
     void delivered(const delivery::Hearing& about) override;
     mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override { return with_edits(edits_, item, std::move(message)); }
     void record(ItemId item, bool decided, spool::Batch& batch) override;
@@ -70,6 +75,7 @@ private:
     std::array<Planned, delivery::hook_count> plans_;
     absl::flat_hash_map<std::string, Known> routes_;  // by domain and hosts
     std::string route_key_, spare_mx_;                // buffers, for answers that come at once
+    reception::Hooks* inbound_ = nullptr;
 };
 
 }  // namespace sluice::plugin

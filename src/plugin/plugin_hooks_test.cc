@@ -36,8 +36,8 @@ Task<> ask_deferred(PluginHooks& hooks, const delivery::Hearing& about, std::pro
     out.set_value(std::move(after));
 }
 Task<> ask_bounce(PluginHooks& hooks, const delivery::Hearing& about, std::promise<std::optional<std::string>>& out) {
-    auto silenced_by = co_await hooks.bounce(about);
-    out.set_value(std::move(silenced_by));
+    delivery::AfterBounce after = co_await hooks.bounce(about);
+    out.set_value(std::move(after.silenced_by));
 }
 
 class PluginHooksTest : public testing::Test {

@@ -12,6 +12,7 @@
 #include "net/address.h"
 #include "plugin/facts.h"
 #include "plugin/json_members.h"
+#include "plugin/notifications.h"
 #include "smtp/command.h"
 
 namespace sluice::plugin {
@@ -25,6 +26,8 @@ constexpr std::size_t reason_bytes_max = 4 * 1024;  // of what plugins say, or w
 
 // Message::origin of what went to recipients that a plugin added.
 constexpr std::string_view added_by = "added by plugin ";
+// Of what went to recipients that got an item of their own.
+constexpr std::string_view split_by = "split by plugin ";
 
 Before deferral(std::string text, std::string by = {}) {
     Before before;
@@ -32,6 +35,23 @@ Before deferral(std::string text, std::string by = {}) {
     before.text = text.substr(0, reason_bytes_max);
     before.by = std::move(by);
     return before;
+}
+
+// The first item of a message that is a part of another one's; the parts are the last.
+std::uint32_t first_part(const Editing& editing, const mail::Message& message) {
+    return static_cast<std::uint32_t>(message.items.size() - editing.parts.size());
+}
+
+// Who is gone from an item: names, as outcomes and events have them, and places.
+std::vector<std::pair<std::string, std::vector<std::uint32_t>>> removals(const Editing& editing, const mail::Message* others) {
+    std::vector<std::pair<std::string, std::vector<std::uint32_t>>> found;
+    for (const auto& [by, places] : editing.removed) found.emplace_back("plugin " + by, places);
+    for (std::size_t part = 0; part < editing.parts.size(); ++part) {
+        const auto index = static_cast<std::uint32_t>(first_part(editing, *others) + part);
+        found.emplace_back(
+            "plugin " + editing.parts[part].by + ", now " + ItemId{others->id, index}.text(), editing.parts[part].places);
+    }
+    return found;
 }
 
 std::string spans_member(const Span& span) { return span.text.empty() ? std::string() : ",\"spans\":" + span.text; }
@@ -72,14 +92,17 @@ ShardHooks::ShardHooks(
           for (Question* question : questions) question->done.set();
       }) {}
 
-Task<Result<boost::json::object>> ShardHooks::ask(Hook hook, ItemId item, std::string text, Span& span) {
+Task<Result<boost::json::object>> ShardHooks::ask(
+    Hook hook, ItemId item, std::string text, Span& span, const std::string* content) {
     text += spans_member(span);
     // What native plugins have noted since: it knows the rest.
     if (const std::string noted = around_.images.take_noted(item); !noted.empty()) text += ",\"noted\":" + noted;
     Question question(hook, std::move(text), executor_);
     question.back = &answers_;
+    question.content = content;
     around_.host.ask(question);
     co_await question.done.wait();
+    span.octets = std::move(question.octets);
     if (question.answer) {
         std::string image = text_member(*question.answer, "image");
         if (!image.empty()) around_.images.set(item, std::move(image));
@@ -208,6 +231,7 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& s
     recipients.reserve(about.places.size());
     for (const std::size_t place : about.places) recipients.push_back(attempted.recipients[place]);
     Editing editing = editing_of(*answer, *attempted.message, item, recipients);
+    editing.parts.clear();  // the host offers them before an attempt only
     // The settlement records what is removed, with all else that became of the attempt.
     for (const std::size_t place : about.places) {
         if (editing.removes(attempted.recipients[place])) after.removed.push_back(place);
@@ -226,17 +250,27 @@ Task<AfterDeferral> ShardHooks::deferred(const delivery::Hearing& about, Span& s
     co_return after;
 }
 
-Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about) {
+Task<delivery::AfterBounce> ShardHooks::bounce(const delivery::Hearing& about) {
     Span whole;
     co_return co_await bounce(about, whole);
 }
 
-Task<std::optional<std::string>> ShardHooks::bounce(const delivery::Hearing& about, Span& span) {
+Task<delivery::AfterBounce> ShardHooks::bounce(const delivery::Hearing& about, Span& span) {
     const ItemId item = about.attempted.work.item;
-    const auto answer =
-        co_await ask(Hook::bounce, item, hearing_question(Hook::bounce, about, around_.images.get(item), around_.clock), span);
-    if (!answer || text_member(*answer, "what") != "silent") co_return std::nullopt;
-    co_return text_member(*answer, "by");
+    const std::string* const content = about.notification == nullptr ? nullptr : &about.notification->content;
+    const auto answer = co_await ask(
+        Hook::bounce, item, hearing_question(Hook::bounce, about, around_.images.get(item), around_.clock), span, content);
+    delivery::AfterBounce after;
+    if (!answer) co_return after;
+    if (text_member(*answer, "what") == "silent") {
+        after.silenced_by = text_member(*answer, "by");
+    } else if (content != nullptr && text_member(*answer, "changed") == "all" && !span.octets.empty()) {
+        reception::Answer written;
+        written.changed = reception::Answer::Changed::all;
+        written.octets = std::move(span.octets);
+        after.notification = rewritten(about.notification, std::move(written), around_.log);
+    }
+    co_return after;
 }
 
 void ShardHooks::delivered(const delivery::Hearing& about) { delivered(about, Span()); }
@@ -287,56 +321,107 @@ void ShardHooks::keep(ItemId item, const Edit& edit) {
     around_.edits.set(item, std::move(text));
 }
 
-// The same message for those whom plugins added; it goes its own way.
-mail::MessagePtr ShardHooks::message_for_added(const Editing& editing, const mail::MessagePtr& message) const {
-    if (editing.added.empty()) return nullptr;
+// The same message for those whom plugins added, and with an item for each part; it goes its own way. Parts do not become younger.
+mail::MessagePtr ShardHooks::message_for_others(const Editing& editing, const mail::MessagePtr& message, ItemId item) const {
+    if (editing.added.empty() && editing.parts.empty()) return nullptr;
     auto copy = std::make_shared<mail::Message>(*editing.edit.applied(message));
     copy->id = around_.ids.next();
-    copy->arrival = around_.clock.now();
-    copy->origin = std::string(added_by) + editing.added_by;
+    if (editing.parts.empty()) copy->arrival = around_.clock.now();
+    if (!editing.added.empty()) {
+        copy->origin = std::string(added_by) + editing.added_by;
+    } else if (!message->origin.starts_with(added_by)) {
+        copy->origin = std::string(split_by) + editing.parts.front().by;
+    }
     copy->envelope.recipients.clear();
     for (const mail::Address& address : editing.added) {
         copy->envelope.recipients.emplace_back().address = address;
         copy->envelope.smtputf8 = copy->envelope.smtputf8 || address.needs_utf8();
     }
     copy->items = mail::split_items(copy->envelope.recipients, settings_->outbound.always_split);
+    for (const Part& part : editing.parts) {
+        mail::ItemSpec& spec = copy->items.emplace_back();
+        spec.domain = message->items[item.index].domain;
+        for (const std::uint32_t place : part.places) {
+            spec.recipients.push_back(static_cast<std::uint32_t>(copy->envelope.recipients.size()));
+            copy->envelope.recipients.push_back(message->envelope.recipients[place]);
+        }
+    }
     return copy;
 }
 
-// All that an answer changed, in one batch: whoever was added gets the message exactly when the change is kept.
+// What is different for the parts, under the names that they have in `message`.
+void ShardHooks::keep_parts(
+    const Editing& editing, const mail::Message& original, const mail::Message& message, spool::Batch& batch) {
+    std::uint32_t index = first_part(editing, message);
+    for (const Part& part : editing.parts) {
+        const ItemId item{message.id, index};
+        Edit edit;
+        edit.reverse_path = part.edit.reverse_path;
+        // Nor is what the others' sender has become theirs.
+        if (!edit.reverse_path && editing.edit.reverse_path) edit.reverse_path = original.envelope.reverse_path;
+        for (std::size_t at = 0; at < part.places.size(); ++at) {
+            const auto changed = part.edit.recipients.find(part.places[at]);
+            if (changed != part.edit.recipients.end()) edit.recipients[message.items[index].recipients[at]] = changed->second;
+        }
+        keep(item, edit);
+        if (!part.image.empty()) around_.images.set(item, part.image);
+        record(item, false, batch);
+        ++index;
+    }
+}
+
+void ShardHooks::forget_parts(const Editing& editing, const mail::Message& message) {
+    for (std::uint32_t index = first_part(editing, message); index < message.items.size(); ++index) {
+        around_.images.forget({message.id, index});
+        around_.edits.forget({message.id, index});
+    }
+}
+
+// All that an answer changed, in one batch: whoever was added, or is to have an item of its own, gets the message exactly when
+// the change is kept.
 Task<Result<>> ShardHooks::record_edits(ItemId item, mail::MessagePtr message, Editing editing, bool decided) {
     const std::string image = around_.images.get(item);
     const std::string edit_before = around_.edits.get(item);
     keep(item, editing.edit);
     spool::Batch batch;
-    for (const auto& [by, places] : editing.removed) {
-        batch.emplace_back(spool::OutcomeRecord{item, spool::Outcome::removed, places, around_.clock.now(), "plugin " + by});
+    const mail::MessagePtr others = message_for_others(editing, message, item);
+    const auto removed = removals(editing, others.get());
+    for (const auto& [by, places] : removed) {
+        batch.emplace_back(spool::OutcomeRecord{item, spool::Outcome::removed, places, around_.clock.now(), by});
     }
     record(item, decided, batch);
-    const mail::MessagePtr added = message_for_added(editing, message);
-    const Result<> taken = co_await around_.intake.take(added, std::move(batch));
+    if (!editing.parts.empty()) {
+        keep_parts(editing, *message, *others, batch);
+        tell_divided(item, *others);
+    }
+    const Result<> taken = co_await around_.intake.take(others, std::move(batch));
     if (!taken) {
         around_.images.restore(item, image);
         around_.edits.restore(item, edit_before);
+        if (!editing.parts.empty()) forget_parts(editing, *others);
         tell_unkept(item, editing);
         co_return taken;
     }
-    tell_removed(item, *message, editing);
-    if (added != nullptr) {
-        const event::Accepted fact{.message = *added, .client = added->origin};
+    for (const auto& [by, places] : removed) tell_removed(item, *message, places, by);
+    if (others != nullptr) {
+        const event::Accepted fact{.message = *others, .client = others->origin};
         around_.events.record(fact);
     }
     co_return taken;
 }
 
-void ShardHooks::tell_removed(ItemId item, const mail::Message& message, const Editing& editing) const {
-    for (const auto& [plugin, places] : editing.removed) {
-        event::Removed fact{event::ItemFact{.message = message, .item = item, .recipients = places}};
-        const std::string by = "plugin " + plugin;
-        fact.by = by;
-        fact.since_arrival = around_.clock.now() - message.arrival;
-        around_.events.record(fact);
-    }
+void ShardHooks::tell_removed(
+    ItemId item, const mail::Message& message, const std::vector<std::uint32_t>& places, const std::string& by) const {
+    event::Removed fact{event::ItemFact{.message = message, .item = item, .recipients = places}};
+    fact.by = by;
+    fact.since_arrival = around_.clock.now() - message.arrival;
+    around_.events.record(fact);
+}
+
+// The live notes of a message are those of its parts.
+void ShardHooks::tell_divided(ItemId item, const mail::Message& parts) const {
+    const boost::json::object told{{"t", "divided"}, {"item", item.text()}, {"message", parts.id.text()}};
+    around_.host.report(boost::json::serialize(told));
 }
 
 // The host gives its todo back whom it would otherwise take for kept.

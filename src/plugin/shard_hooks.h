@@ -30,6 +30,7 @@ struct Span {
     std::string text;           // JSON, see plan.h; empty: all of them
     bool decided = false;       // one of them has ended the chain
     boost::json::object terms;  // what they want of this attempt by way of the todo; not obeyed yet, where it is a part
+    std::string octets;         // what came in front of the answer
 };
 
 // Leaves out of the todo's wishes, with a warning, what is no local address and no name for EHLO.
@@ -51,7 +52,10 @@ public:
     mail::MessagePtr edited(ItemId item, mail::MessagePtr message) const override;
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message) override;
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about) override;
-    Task<std::optional<std::string>> bounce(const delivery::Hearing& about) override;
+    Task<delivery::AfterBounce> bounce(const delivery::Hearing& about) override;
+    // That is for all plugins together: PluginHooks.
+    bool wants_notifications() const override { return false; }
+    Task<mail::MessagePtr> notification(mail::MessagePtr message) override { co_return message; }
     void delivered(const delivery::Hearing& about) override;
     void record(ItemId item, bool decided, spool::Batch& batch) override;
     void ended(ItemId item) override;
@@ -59,11 +63,12 @@ public:
     // The same of a part.
     Task<delivery::Before> before_attempt(const queue::Work& work, mail::MessagePtr message, Span& span);
     Task<delivery::AfterDeferral> deferred(const delivery::Hearing& about, Span& span);
-    Task<std::optional<std::string>> bounce(const delivery::Hearing& about, Span& span);
+    Task<delivery::AfterBounce> bounce(const delivery::Hearing& about, Span& span);
     void delivered(const delivery::Hearing& about, const Span& span);
 
 private:
-    Task<Result<boost::json::object>> ask(delivery::Hook hook, ItemId item, std::string text, Span& span);
+    Task<Result<boost::json::object>> ask(
+        delivery::Hook hook, ItemId item, std::string text, Span& span, const std::string* content = nullptr);
     Task<> interpret(
         const queue::Work& work, const mail::Message& message, const boost::json::object& answer, Span& span,
         delivery::Before& before);
@@ -75,10 +80,14 @@ private:
         const boost::json::object& answer, const mail::Message& message, ItemId item,
         const std::vector<std::uint32_t>& recipients) const;
     void keep(ItemId item, const Edit& edit);
-    mail::MessagePtr message_for_added(const Editing& editing, const mail::MessagePtr& message) const;
+    mail::MessagePtr message_for_others(const Editing& editing, const mail::MessagePtr& message, ItemId item) const;
+    void keep_parts(const Editing& editing, const mail::Message& original, const mail::Message& message, spool::Batch& batch);
+    void forget_parts(const Editing& editing, const mail::Message& message);
     Task<Result<>> record_edits(ItemId item, mail::MessagePtr message, Editing editing, bool decided);
+    void tell_divided(ItemId item, const mail::Message& parts) const;
     void tell_unkept(ItemId item, const Editing& editing) const;
-    void tell_removed(ItemId item, const mail::Message& message, const Editing& editing) const;
+    void tell_removed(
+        ItemId item, const mail::Message& message, const std::vector<std::uint32_t>& places, const std::string& by) const;
 
     async::Executor executor_;
     const HookSurroundings around_;
