@@ -11,7 +11,6 @@
 namespace sluice::config {
 namespace {
 
-namespace fs = std::filesystem;
 using test::TemporaryFolder;
 
 class Reading : public testing::Test {
