@@ -22,6 +22,7 @@ const { LogHook } = require('./log_hook')
 const { CALLED, EDITING, OWN, POINTS } = require('./points')
 const { Registry } = require('./registry')
 const { Requests, install } = require('./sluice')
+const { HOOKS: WEB_HOOKS, Web } = require('./web')
 
 const LAST_PLACE = [100, Number.MAX_SAFE_INTEGER] // priority and number of a plugin
 
@@ -92,8 +93,14 @@ class Host {
         await this.registry.loadAll(hello.native, hello.only)
         const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
         if (begun.code !== constants.cont && begun.code !== constants.ok) this.refuse(begun)
+        if (hello.web) await this.serve(hello.web)
         this.wire.send(this.ready())
         this.isReady = true
+    }
+
+    async serve(place) {
+        const web = new Web(this, place)
+        if (await web.start()) this.web = web
     }
 
     // Said at once: a plugin that never ends to load says nothing any more.
@@ -128,7 +135,7 @@ class Host {
         const places = {}
         const uncalled = []
         for (const hook of this.registry.listeners.keys()) {
-            if (!this.registry.has(hook) || OWN.includes(hook)) continue
+            if (!this.registry.has(hook) || OWN.includes(hook) || this.web && WEB_HOOKS.includes(hook)) continue
             if (CALLED.includes(hook)) {
                 hooks[hook] = this.registry.patience(hook)
                 places[hook] = this.registry.of(hook).map((listener) => this.registry.placeOf(listener))
@@ -213,6 +220,7 @@ class Host {
     }
 
     async shutdown() {
+        if (this.web) this.web.close()
         for (const plugin of this.registry ? this.registry.plugins : []) {
             try {
                 if (typeof plugin.shutdown === 'function') await plugin.shutdown()

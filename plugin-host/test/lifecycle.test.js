@@ -45,11 +45,20 @@ test('one that fails at init_master, or does not answer, starts all the same', a
     await engine.logged(/init_master did not answer within 0.2 s/)
 })
 
-test('there are no workers and no web server: init_child is not run, init_http told of', async (t) => {
+test('there are no workers, and no web server without a place to listen: init_child is not run, init_http told of', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('all', `for (const hook of ['init_child', 'init_http']) exports['hook_' + hook] = () => { server.notes.run = hook }
         exports.hook_get_mx = (next) => next(DENY, String(server.notes.run))`).start()
     assert.deepStrictEqual(engine.ready.uncalled, [{ hook: 'init_http', plugin: 'all' }])
+    assert.strictEqual((await engine.call('attempt')).text, 'undefined')
+})
+
+test('without express there is no web server, and who waits for one is told of', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', 'exports.hook_init_http = (next) => next(); exports.hook_get_mx = (next) => next(DENY, String(server.http))')
+        .start({ web: { host: '127.0.0.1', port: 1 } })
+    await engine.logged(/express does not load: npm install --prefix/)
+    assert.deepStrictEqual(engine.ready.uncalled, [{ hook: 'init_http', plugin: 'only' }])
     assert.strictEqual((await engine.call('attempt')).text, 'undefined')
 })
 

@@ -1,5 +1,6 @@
 #include "config/plugins.h"
 #include "config/schema.h"
+#include "config/syntax.h"
 
 namespace sluice::config {
 
@@ -66,6 +67,19 @@ std::vector<Setting> plugin_schema() {
             "addresses", choice(at(&Settings::plugin_host, &P::addresses), generations),
             "For which Haraka the plugins were written: `rcpt.address()` up to 3.1, `rcpt.address` since 3.2, `both` where "
             "they are mixed. `auto`: what is installed in the instance decides."
+        ),
+        main.restart(
+            "web_listen",
+            first_text(
+                at(&Settings::plugin_host, &P::web_listen), "`address:port`",
+                [](std::string_view text) -> std::optional<std::string> {
+                    const auto endpoint = parse_endpoint(text, 0);
+                    if (!endpoint || !endpoint->path.empty() || endpoint->port == 0) return std::nullopt;
+                    return endpoint->text();
+                }
+            ),
+            "Where plugins serve HTTP: `server.http` and the hooks `init_http` and `init_wss`, with the packages express and ws of the instance. Whoever "
+            "reaches it gets what plugins serve; http.ini is of the engine's own API."
         ),
         main.live(
             "instead",

@@ -190,6 +190,7 @@ struct PluginHostSettings {
     std::uint32_t host_ends_max = 3;                  // by a hook, before it is passed over; 0: it never is
     Milliseconds pass_over_time{30'000};              // the first time; doubles while it goes on
     std::string addresses = "auto";
+    std::string web_listen;                           // address and port where plugins serve HTTP; empty: nowhere
     std::vector<std::string> instead;                 // plugins that run although the engine would do their job itself
     friend bool operator==(const PluginHostSettings&, const PluginHostSettings&) = default;
 };

@@ -12,9 +12,10 @@ namespace {
 namespace http = boost::beast::http;
 using Parser = http::request_parser<http::string_body>;
 
-// So much is to come of a chunked body until it is done, "0" and two line ends. Beast (1.81) takes it for granted that it has
-// so much, once it has seen a chunk of size 0.
+// Of a last chunk, "0" and two line ends. Beast (1.81) takes it for granted that it has so much, once it has seen a size of 0.
 constexpr std::size_t last_chunk_bytes = 5;
+
+bool may_be_part_of_the_last_chunk(std::string_view unread) { return unread.size() < last_chunk_bytes && unread.starts_with('0'); }
 
 constexpr std::uint32_t head_bytes_max = 16 * 1024;
 constexpr std::size_t read_bytes = 16 * 1024;
@@ -150,7 +151,7 @@ Task<Result<>> RequestReader::body(HttpRequest& request) {
 Task<Result<>> RequestReader::advance() {
     Parser& parser = parsing_->parser;
     boost::beast::error_code error;
-    while (parser.is_header_done() && parser.chunked() && unread_.size() < last_chunk_bytes) {
+    while (parser.is_header_done() && parser.chunked() && may_be_part_of_the_last_chunk(unread_)) {
         CO_TRY_VOID(co_await receive());
     }
     const std::size_t used = parser.put(boost::asio::const_buffer(unread_.data(), unread_.size()), error);

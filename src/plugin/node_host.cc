@@ -12,6 +12,7 @@
 #include "async/blocking.h"
 #include "base/text.h"
 #include "config/plugins.h"
+#include "config/syntax.h"
 #include "net/socket_stream.h"
 #include "plugin/json_members.h"
 
@@ -324,9 +325,10 @@ std::string NodeHost::hello() const {
     const boost::json::object budgets{
         {"busy_ms", settings_.call_busy_max.count()}, {"heap_bytes", settings_.plugin_heap_bytes_max}, {"times", settings_.over_budget_max},
         {"rest_ms", settings_.pass_over_time.count()}};
-    const boost::json::object message{
+    boost::json::object message{
         {"t", "hello"}, {"version", protocol_version}, {"directory", directory_}, {"native", native}, {"order", order},
         {"addresses", settings_.addresses}, {"log_level", log_level_}, {"budgets", budgets}, {"resting", resting()}};
+    if (const auto web = config::parse_endpoint(settings_.web_listen, 0)) message["web"] = {{"host", web->host}, {"port", web->port}};
     return boost::json::serialize(message);
 }
 

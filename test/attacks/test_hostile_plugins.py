@@ -4,10 +4,9 @@ import json
 import os
 import threading
 
-from clients import Raw
+from attacks import Raw, wait_for  # first, for it makes the world importable
 from test_plugin_tools import ROUTE, Tools
 from test_plugins_inbound import MESSAGE, Inbound
-from world import wait_for
 
 # Each ends the process, or leaves it unable to go on. Said in the realm of the host itself: packages share it.
 FATAL = {

@@ -2,19 +2,23 @@
 test_plugins_outbound."""
 
 import base64
+import contextlib
+import http.client
 import http.server
 import json
 import pathlib
 import re
 import smtplib
+import socket
 import threading
 import urllib.parse
 
 from clients import Raw, submit
 from peers import Redis, Reports, Scripted, certificate_for
+from plugin_home import PluginEngine
 from test_plugins import Plugins
 from test_plugins_inbound import MESSAGE, Inbound
-from world import PATIENCE, wait_for
+from world import PATIENCE, free_port, port_answers, wait_for
 
 FRIEND = "127.0.0.9"  # may relay where nobody else may
 
@@ -378,6 +382,67 @@ class Relay(Servers):
         self.keeper.wait(2)
         self.engine.wait_empty()
         wait_for(lambda: [self.calls("relay", hook) for hook in ("connect_init", "rcpt", "get_mx")] == [4, 4, 2], "the plugin's accounts")
+
+
+class Watch(Servers):
+    """haraka-plugin-watch: pages and a WebSocket on the web server of the plugin host."""
+
+    def setUp(self):
+        super().setUp()
+        self.redis = Redis(self.world)
+        self.plugins = PluginEngine(self.engine, also={"haraka-plugin-watch": "2.2.4", "express": "4.21.2", "ws": "8.18.0"})
+        self.port = free_port()
+        self.engine.set("plugin_host.ini", web_listen=f"127.0.0.1:{self.port}")
+        self.engine.set("watch.ini", "redis", **self.redis.settings)
+        for package in ("express", "ws"):
+            self.plugins.install(package)
+        self.plugins.add("watch")
+
+    def get(self, path):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)) as link:
+            link.request("GET", path)
+            answer = link.getresponse()
+            return answer.status, answer.read().decode()
+
+    def served(self):
+        wait_for(lambda: port_answers(self.port), "the web server of the plugin host")
+
+    def watcher(self):
+        """A WebSocket, and what comes over it."""
+        link = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        self.addCleanup(link.close)
+        link.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+        heard = bytearray()
+
+        def until(text):
+            while text not in heard:
+                more = link.recv(4096)
+                self.assertTrue(more, f"closed before {text}, after {bytes(heard)}")
+                heard.extend(more)
+        return until
+
+    def test_pages_and_sockets(self):
+        self.plugin("exports.hook_rcpt = (next, connection, [to]) => next(to.user === 'no' ? DENY : CONT, 'not here')").start()
+        self.served()
+        status, page = self.get("/watch/")
+        self.assertEqual((status, "<html" in page.lower()), (200, True))
+        self.assertEqual(json.loads(self.get("/watch/wss_conf")[1]), {"sampling": False})
+        self.assertEqual(self.get("/elsewhere")[0], 404)
+        until = self.watcher()
+        until(b"101 Switching Protocols")
+        until(b'{"watchers":1}')
+        self.assertEqual(self.hand_in("a@src.test", "no@dst.test")[0], 550)
+        until(b"not here")
+        self.assertEqual([hook for hook in self.engine.api("GET", "/v1/plugins")[1]["hooks"] if not hook["called"]], [])
+
+    def test_the_port_changes_hands_when_plugins_are_loaded_again(self):
+        self.plugins.start()
+        self.served()
+        old = self.plugins.host()
+        self.assertTrue(self.engine.api("POST", "/v1/plugins/reload", {})[1]["reloaded"])
+        self.new_host(old)
+        wait_for(lambda: port_answers(self.port) and self.get("/watch/wss_conf")[0] == 200, "the next server")
 
 
 class Accounting(Servers):
