@@ -393,7 +393,8 @@ class Watch(Servers):
         self.plugins = PluginEngine(self.engine, also={"haraka-plugin-watch": "2.2.4", "express": "4.21.2", "ws": "8.18.0"})
         self.port = free_port()
         self.engine.set("plugin_host.ini", web_listen=f"127.0.0.1:{self.port}")
-        self.engine.set("watch.ini", "redis", **self.redis.settings)
+        self.engine.set("redis.ini", "server", **self.redis.settings)
+        self.engine.set("redis.ini", "pubsub", **self.redis.settings)
         for package in ("express", "ws"):
             self.plugins.install(package)
         self.plugins.add("watch")
@@ -433,8 +434,11 @@ class Watch(Servers):
         until(b"101 Switching Protocols")
         until(b'{"watchers":1}')
         self.assertEqual(self.hand_in("a@src.test", "no@dst.test")[0], 550)
-        until(b"not here")
+        until(b'"only":{"classy":"bg_dred"}')
+        self.assertEqual(self.hand_in("a@src.test", "b@dst.test")[0], 250)
+        until(b'"queue":{"classy":"bg_green"')
         self.assertEqual([hook for hook in self.engine.api("GET", "/v1/plugins")[1]["hooks"] if not hook["called"]], [])
+        self.engine.stop()  # before Redis, which the plugin would miss
 
     def test_the_port_changes_hands_when_plugins_are_loaded_again(self):
         self.plugins.start()
@@ -443,6 +447,7 @@ class Watch(Servers):
         self.assertTrue(self.engine.api("POST", "/v1/plugins/reload", {})[1]["reloaded"])
         self.new_host(old)
         wait_for(lambda: port_answers(self.port) and self.get("/watch/wss_conf")[0] == 200, "the next server")
+        self.engine.stop()
 
 
 class Accounting(Servers):
