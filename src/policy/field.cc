@@ -11,8 +11,17 @@ namespace {
 constexpr std::string_view note_prefix = "notes.";
 constexpr std::string_view header_prefix = "header.";
 
+// Names stand in records and reports, as keys.
+constexpr std::size_t name_bytes_max = 256;
+
+bool can_be_written(std::string_view name) {
+    const auto is_control = [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; };
+    return name.size() <= name_bytes_max && is_valid_utf8(name) && std::none_of(name.begin(), name.end(), is_control);
+}
+
 // Header names have no case, the keys of notes have. Empty for what is neither.
 std::string normal_name(std::string_view name) {
+    if (!can_be_written(name)) return {};
     if (name.size() > note_prefix.size() && name.starts_with(note_prefix)) return std::string(name);
     if (name.size() > header_prefix.size() && istarts_with(name, header_prefix)) return to_lower(name);
     return {};

@@ -145,6 +145,8 @@ TEST(Suspension, WhatIsAskedForIsChecked) {
         {R"({"id": "a b"})", "id: expected 1 to 128"},
         {R"({"remotmx": "a"})", "`remotmx` is no field; there are also notes.KEY and header.NAME (did you mean `remotemx`?)"},
         {R"({"remoteip": "300.1.1.1"})", "remoteip: expected an address"},
+        {"{\"notes.\xff\": \"a\"}", "is no field"},
+        {R"({"notes.a\u0007": "a"})", "is no field"},
         {R"({"tenantid": []})", "tenantid: expected at least one value"},
         {R"({"percent": 0})", "percent: expected a number from 0.1 to 100"},
         {R"({"percent": "nan"})", "percent: expected a number from 0.1 to 100"},
