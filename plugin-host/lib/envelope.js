@@ -69,9 +69,12 @@ class Envelope {
     // For hooks that change nothing, however they use the list of whom they hear of: gives what ends them.
     guard(todo) {
         const { round } = this
-        const before = Array.isArray(todo.rcpt_to) ? [...todo.rcpt_to] : todo.rcpt_to
+        const before = [...todo.rcpt_to]
+        this.left = undefined // another question may come before that
         return () => {
-            if (this.round === round) todo.rcpt_to = before
+            if (this.round !== round) return
+            todo.rcpt_to = before
+            this.left = [...before]
         }
     }
 

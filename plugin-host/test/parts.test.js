@@ -169,6 +169,23 @@ test('those who only hear may use up the list of whom they hear of', async (t) =
     assert.strictEqual(edits, undefined)
 })
 
+test('who is told of a delivery may use the list up while another question about the item comes', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `
+        exports.hook_delivered = function (next, hmail) {
+            hmail.todo.rcpt_to.length = 0
+            setTimeout(next, 100)
+            hmail.logwarn('used up')
+        }
+        exports.hook_send_email = exports.hook_deferred = (next) => next()`).start()
+    await engine.call('attempt', THREE)
+    engine.wire.send({ t: 'hook', point: 'delivered', item: itemOf(THREE), of: [2], host: 'mx', ip: '', response: '', delay: 1, port: 25, mode: 'SMTP', secured: false, authenticated: false })
+    await engine.logged(/used up/)
+    assert.strictEqual((await engine.call('deferred', THREE, { ...DEFERRED, partial: true })).edits, undefined)
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    assert.strictEqual((await engine.call('attempt', TWO)).edits, undefined)
+})
+
 test('who was refused in between is no change of a plugin', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', 'for (const hook of ["send_email", "deferred", "bounce"]) exports["hook_" + hook] = (next) => next()').start()
