@@ -53,6 +53,12 @@ class Envelope {
         this.catchUp(todo)
     }
 
+    // Those whom the question is about, or of them those at `indexes`, whatever plugins made of rcpt_to.
+    concerned(indexes) {
+        const places = indexes ? indexes.map((index) => this.shown[index]) : this.shown
+        return places.map((place) => this.recipients.get(place))
+    }
+
     // What plugins did to rcpt_to since the engine was told: they may take longer than their answers.
     noteLate({ rcpt_to: now }) {
         if (!this.left || !Array.isArray(now)) return

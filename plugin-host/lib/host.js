@@ -232,7 +232,7 @@ function noteDsn(item, given) {
     if (!given.dsn) return
     given.dsn.forEach((dsn, at) => {
         if (!dsn) return
-        const address = item.todo.rcpt_to[at]
+        const address = item.envelope.recipients.get(given.places[at])
         address.dsn_action = dsn.action
         address.dsn_status = dsn.status
         if (dsn.local) {

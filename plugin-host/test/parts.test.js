@@ -153,6 +153,26 @@ test('late changes wait for a hook that may change something', async (t) => {
     assert.deepStrictEqual(edits, { rcpt: [{ place: 0, to: '<x@else.test>' }] })
 })
 
+test('after late changes hooks are told of those whom it is about, and of what decided them', async (t) => {
+    const engine = new Engine(t)
+    const dsn = (code) => ({ action: 'failed', code, status: '5.1.1', response: 'no', mta: 'mx', local: false })
+    await engine.plugin('only', `${LATE("todo.rcpt_to.shift(); todo.rcpt_to.push(new Address('<x@else.test>'))").replace(/ +exports.hook_deferred.*/, '')}
+        const told = (one) => one + ' ' + one.dsn_smtp_code
+        exports.hook_bounce = function (next, { todo }, { bounced_rcpt }) { todo.notes.told = bounced_rcpt.map(told); next() }
+        exports.hook_deferred = function (next, { todo }, { fail_recips }) { todo.notes.told = fail_recips.map(told); next() }
+        exports.hook_delivered = function (next, hmail, params) { this.logwarn('delivered: ' + params[6].map(told)); next() }`).start()
+    await engine.call('attempt', THREE)
+    await engine.logged(/changed too late/)
+    const item = { ...THREE, dsn: [dsn(550), dsn(551), dsn(552)] }
+    engine.wire.send({ t: 'hook', point: 'delivered', item: itemOf(item), of: [0, 2], host: 'mx', ip: '', response: '', delay: 1, port: 25, mode: 'SMTP', secured: false, authenticated: false })
+    await engine.logged(/^delivered: <a@there.test> 550,<c@there.test> 552$/)
+    const bounced = await engine.call('bounce', item, { of: [2], reason: '550 no', partial: true })
+    assert.deepStrictEqual(JSON.parse(bounced.image).notes.told, ['<c@there.test> 552'])
+    const { edits, image } = await engine.call('deferred', item, { ...DEFERRED, partial: true })
+    assert.deepStrictEqual(JSON.parse(image).notes.told, ['<a@there.test> 550', '<b@there.test> 551'])
+    assert.deepStrictEqual(edits, { rcpt: [{ place: 0, to: '<x@else.test>' }] })
+})
+
 test('those who only hear may use up the list of whom they hear of', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', `
