@@ -164,7 +164,7 @@ class Host {
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
             this.items.renew(given.id)
-            answer = { what: 'failed', text: String(error.message) }
+            answer = { what: 'failed', text: messageOf(error) }
         }
         if (id !== undefined) this.sendAnswer(id, { ...answer, image }, (text) => ({ what: 'failed', text }))
     }
@@ -175,7 +175,7 @@ class Host {
             this.wire.send({ t: 'answer', id, ...answer })
         } catch (error) {
             this.logger.logcrit(`an answer cannot be sent: ${textOf(error)}`)
-            this.wire.send({ t: 'answer', id, ...otherwise(String(error.message)) })
+            this.wire.send({ t: 'answer', id, ...otherwise(messageOf(error)) })
         }
     }
 
@@ -225,6 +225,11 @@ class Host {
         this.wire.flush()
         this.wire.socket.end(() => process.exit(0))
     }
+}
+
+// Plugins throw anything, nothing too.
+function messageOf(error) {
+    return String(error?.message ?? error)
 }
 
 // What decided each recipient in the last attempt, under the names that Haraka gives it.
