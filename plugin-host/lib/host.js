@@ -90,8 +90,7 @@ class Host {
         this.metrics.start()
         install(this.requests, (file) => this.metrics.ownerOf(file))
         await this.registry.loadAll(hello.native, hello.only)
-        const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
-        if (begun.code !== constants.cont && begun.code !== constants.ok) this.refuse(begun)
+        await runHook(this.registry, this.logger, 'init_master', this.server, [], { refused: (answer) => this.refuse(answer) })
         this.wire.send(this.ready())
         this.isReady = true
     }
@@ -111,8 +110,9 @@ class Host {
         })
     }
 
-    // A plugin does not want to start, which ends a Haraka. Here it is one that does not load.
+    // A plugin does not want to start, which ends a Haraka. Here it is one that does not load; the others begin without it.
     refuse({ plugin, code, msg }) {
+        if (this.registry.leftOut.has(plugin)) return
         const why = msg ? `: ${replyOf(msg, 0).lines.join(' ')}` : ''
         this.registry.leaveOut(plugin, { reason: `init_master answered ${constants.translate(code)}${why} (${this.metrics.homeOf(plugin)})` })
     }

@@ -32,6 +32,18 @@ test('a plugin that refuses to start is one that does not load', async (t) => {
     assert.strictEqual((await lenient.call('attempt')).what, 'go', 'nor are its other hooks asked')
 })
 
+test('a refusal to start is for that plugin only, and no hook overrules it', async (t) => {
+    const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
+    engine.plugin('refuses', `exports.register = function () { for (const method of ['one', 'two']) this.register_hook('init_master', method) }
+        exports.one = exports.two = (next) => next(DENY)`)
+    engine.plugin('begins', 'exports.hook_init_master = (next) => { server.notes.begun = true; next() }')
+    engine.plugin('overrules', `exports.hook_deny = (next) => { server.notes.overruled = true; next(OK) }
+        exports.hook_get_mx = (next) => next(OK, [server.notes.begun, server.notes.overruled].map(Boolean).join("-"))`)
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['refuses'])
+    assert.deepStrictEqual((await engine.call('attempt')).mx[0].host, 'true-false')
+})
+
 test('one that was left out and registers afterwards is not asked', async (t) => {
     const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
     const late = (then) => `exports.register = function () {
