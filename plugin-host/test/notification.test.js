@@ -126,6 +126,23 @@ test('a writer whose words never end is waited for no longer than one who does n
     assert.match(await logged, /no answer within 30 s/)
 })
 
+test('a callback that throws is not called again', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `exports.hook_deferred = function (next, hmail) {
+        hmail.populate_bounce_message(null, null, 'x', (failed) => {
+            this.logwarn('called with ' + failed.message)
+            next()
+            throw new Error('thrown by the callback')
+        })
+    }`).start()
+    const later = engine.call('deferred', ITEM, { of: [0], reason: '450 later', partial: false, delay: 60 })
+    const read = await engine.expect(({ t, item }) => t === 'read' && item)
+    engine.wire.sendOctets(read.id, Buffer.from(ORIGINAL), true)
+    await later
+    await engine.logged(/unhandled rejection.*thrown by the callback/)
+    assert.strictEqual(engine.logs.filter(({ text }) => /called with/.test(text)).length, 1)
+})
+
 test('who wants no notification writes none', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', `exports.hook_bounce = function (next, hmail) {

@@ -19,14 +19,14 @@ test('some recipients get an item of their own', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', dividing('send_email', `
         hmail.split_to_new_recipients([todo.rcpt_to[1], todo.rcpt_to[2]], 'two are enough', (part) => {
-            told(part.todo.rcpt_to.map(String), part.domain, part.notes === hmail.notes, todo.rcpt_to.map(String))
+            told(part.todo.rcpt_to.map(String), part.domain, typeof part.todo.notes.set, part.notes === hmail.notes, todo.rcpt_to.map(String))
             part.todo.notes.part = true
         })
         next()`)).start()
     const { what, edits, image } = await engine.call('attempt', { ...THREE, notes: { of: 'all' } })
     assert.strictEqual(what, 'go')
     assert.deepStrictEqual(JSON.parse(image).notes, {
-        of: 'all', told: [['<b@there.test>', '<c@there.test>'], 'there.test', true, ['<a@there.test>']],
+        of: 'all', told: [['<b@there.test>', '<c@there.test>'], 'there.test', 'function', true, ['<a@there.test>']],
     })
     const [{ image: kept, ...part }] = edits.parts
     assert.deepStrictEqual(part, { places: [2, 5], by: 'only', rcpt: [] })
