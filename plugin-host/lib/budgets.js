@@ -95,8 +95,8 @@ class Standing {
         this.exceeded(`${meter.hook} ran for ${whole(ms)} ms without giving way; call_busy_max is ${whole(budgets.busyMs)} ms`, [this])
     }
 
-    // `resting`: who rests when that was once too often.
-    exceeded(sentence, resting) {
+    // `candidates`: who rests when that was once too often.
+    exceeded(sentence, candidates) {
         const { budgets, meter } = this
         const now = budgets.now()
         meter.over += 1
@@ -105,13 +105,16 @@ class Standing {
             this.toldAt = now
             this.say(sentence)
         }
-        if (budgets.times === 0 || this.until > now) return
+        const resting = candidates.filter(({ meter: { hook } }) => !NEVER_PASSED_OVER.includes(hook))
+        if (budgets.times === 0 || resting.every(({ until }) => until > now)) return
         this.recent = this.recent.filter((at) => now - at < WINDOW_MS)
         this.recent.push(now)
-        const again = now < this.watchedUntil
+        const again = resting.some(({ watchedUntil }) => now < watchedUntil)
         if (!again && this.recent.length < budgets.times) return
         const why = again ? 'over its budget again' : `over its budget ${this.recent.length} times within a minute`
-        for (const standing of resting) standing.rest(again ? this.lastRest * 2 : budgets.restMs, why)
+        const ms = again ? Math.max(...resting.map(({ lastRest }) => lastRest)) * 2 : budgets.restMs
+        this.recent = []
+        for (const standing of resting) standing.rest(ms, why)
     }
 
     rest(ms, why) {

@@ -15,7 +15,8 @@ const CODES = new Set([
 // Resolves to { code, msg, plugin, timedOut, failed }, where code is CONT when nobody decided; never rejects.
 // Rules: `timeout`, what it counts as when a plugin does not answer in time, and `failure`, what when it throws or rejects:
 // 'cont' (the default) goes on with the next plugin, 'denysoft' ends the chain. `all`: every plugin hears of it, whatever
-// the others say. `span`: which part of them is asked, see Registry.of().
+// the others say. `refused`: what hears of codes other than OK, which end nothing then. `span`: which part of them is
+// asked, see Registry.of().
 async function runHook(registry, logger, hook, object, params, rules = {}) {
     for (const listener of registry.of(hook, rules.span)) {
         if (isSkipped(object, listener.plugin.name)) continue
@@ -29,6 +30,10 @@ async function runHook(registry, logger, hook, object, params, rules = {}) {
             return { ...answer, code: constants.denysoft, msg, plugin: listener.plugin.name }
         }
         if (answer.code === constants.cont || rules.all) continue
+        if (rules.refused && answer.code !== constants.ok) {
+            rules.refused({ ...answer, plugin: listener.plugin.name })
+            continue
+        }
         if (DENIALS.has(answer.code) && hook !== 'deny') {
             const about = [answer.code, answer.msg, listener.plugin.name, listener.method, params, hook]
             const second = await runHook(registry, logger, 'deny', object, about)

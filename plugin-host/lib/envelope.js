@@ -13,8 +13,7 @@ class Envelope {
         this.back = [] // added once, and not kept
         this.round = 0 // counts who was shown
         this.left = undefined // whom the engine knows of those that were shown last
-        this.lateAdded = new Set() // and what became of them since
-        this.lateRemoved = new Set()
+        this.late = undefined // { added, removed }: and what became of them since
         this.begin()
     }
 
@@ -53,25 +52,39 @@ class Envelope {
         this.catchUp(todo)
     }
 
+    // Those whom the question is about, or of them those at `indexes`, whatever plugins made of rcpt_to.
+    concerned(indexes) {
+        const places = indexes ? indexes.map((index) => this.shown[index]) : this.shown
+        return places.map((place) => this.recipients.get(place))
+    }
+
     // What plugins did to rcpt_to since the engine was told: they may take longer than their answers.
     noteLate({ rcpt_to: now }) {
         if (!this.left || !Array.isArray(now)) return
-        for (const one of now) if (!this.left.includes(one)) this.lateAdded.add(one)
-        for (const one of this.left) if (!now.includes(one)) this.lateRemoved.add(one)
+        if (isSame(now, this.left)) return // nearly always
+        const [is, was] = [new Set(now), new Set(this.left)]
+        this.late ??= { added: new Set(), removed: new Set() }
+        for (const one of is) if (!was.has(one)) this.late.added.add(one)
+        for (const one of was) if (!is.has(one)) this.late.removed.add(one)
     }
 
     catchUp(todo) {
-        if (this.lateAdded.size === 0 && this.lateRemoved.size === 0) return
-        todo.rcpt_to = [...todo.rcpt_to.filter((one) => !this.lateRemoved.has(one)), ...this.lateAdded]
+        if (!this.late) return
+        const { added, removed } = this.late
+        if (added.size === 0 && removed.size === 0) return
+        todo.rcpt_to = [...todo.rcpt_to.filter((one) => !removed.has(one)), ...added]
         this.heard(todo, this.lastHeard)
     }
 
     // For hooks that change nothing, however they use the list of whom they hear of: gives what ends them.
     guard(todo) {
         const { round } = this
-        const before = Array.isArray(todo.rcpt_to) ? [...todo.rcpt_to] : todo.rcpt_to
+        const before = [...todo.rcpt_to]
+        this.left = undefined // another question may come before that
         return () => {
-            if (this.round === round) todo.rcpt_to = before
+            if (this.round !== round) return
+            todo.rcpt_to = before
+            this.left = [...before]
         }
     }
 
@@ -100,13 +113,14 @@ class Envelope {
         this.lastHeard = plugin
         const now = todo.rcpt_to
         if (!Array.isArray(now) || !this.seen) return
-        if (now.length === this.seen.length && now.every((one, at) => one === this.seen[at])) return
+        if (isSame(now, this.seen)) return
         const is = new Set(now)
         for (const place of this.shown) {
             if (is.has(this.recipients.get(place))) this.removers.delete(place)
             else if (!this.removers.has(place)) this.removers.set(place, plugin)
         }
-        if (now.some((one) => !this.seen.includes(one))) this.adder = plugin
+        const before = new Set(this.seen)
+        if (now.some((one) => !before.has(one))) this.adder = plugin
         this.seen = [...now]
     }
 
@@ -131,8 +145,7 @@ class Envelope {
         const gone = [...removed, ...this.parts.flatMap(({ places }) => places)]
         todo.rcpt_to = this.shown.filter((place) => !gone.includes(place)).map((place) => this.recipients.get(place))
         this.left = [...todo.rcpt_to]
-        this.lateAdded.clear()
-        this.lateRemoved.clear()
+        this.late = undefined
         return Object.keys(edits).length > 0 ? edits : undefined
     }
 
@@ -192,6 +205,10 @@ class Envelope {
         }
         return { kept, replaced, added: fresh, removed: [...places] }
     }
+}
+
+function isSame(some, others) {
+    return some.length === others.length && some.every((one, at) => one === others[at])
 }
 
 // What the engine told, and how it reads while nobody has changed it.

@@ -91,8 +91,7 @@ class Host {
         this.metrics.start()
         install(this.requests, (file) => this.metrics.ownerOf(file))
         await this.registry.loadAll(hello.native, hello.only)
-        const begun = await runHook(this.registry, this.logger, 'init_master', this.server, [])
-        if (begun.code !== constants.cont && begun.code !== constants.ok) this.refuse(begun)
+        await runHook(this.registry, this.logger, 'init_master', this.server, [], { refused: (answer) => this.refuse(answer) })
         if (hello.web) await this.serve(hello.web)
         this.wire.send(this.ready())
         this.isReady = true
@@ -118,8 +117,9 @@ class Host {
         })
     }
 
-    // A plugin does not want to start, which ends a Haraka. Here it is one that does not load.
+    // A plugin does not want to start, which ends a Haraka. Here it is one that does not load; the others begin without it.
     refuse({ plugin, code, msg }) {
+        if (this.registry.leftOut.has(plugin)) return
         const why = msg ? `: ${replyOf(msg, 0).lines.join(' ')}` : ''
         this.registry.leaveOut(plugin, { reason: `init_master answered ${constants.translate(code)}${why} (${this.metrics.homeOf(plugin)})` })
     }
@@ -171,7 +171,7 @@ class Host {
         } catch (error) {
             this.logger.logcrit(`${point} of ${given.id}: ${textOf(error)}`)
             this.items.renew(given.id)
-            answer = { what: 'failed', text: String(error.message) }
+            answer = { what: 'failed', text: messageOf(error) }
         }
         if (id !== undefined) this.sendAnswer(id, { ...answer, image }, (text) => ({ what: 'failed', text }))
     }
@@ -182,7 +182,7 @@ class Host {
             this.wire.send({ t: 'answer', id, ...answer })
         } catch (error) {
             this.logger.logcrit(`an answer cannot be sent: ${textOf(error)}`)
-            this.wire.send({ t: 'answer', id, ...otherwise(String(error.message)) })
+            this.wire.send({ t: 'answer', id, ...otherwise(messageOf(error)) })
         }
     }
 
@@ -235,12 +235,17 @@ class Host {
     }
 }
 
+// Plugins throw anything, nothing too.
+function messageOf(error) {
+    return String(error?.message ?? error)
+}
+
 // What decided each recipient in the last attempt, under the names that Haraka gives it.
 function noteDsn(item, given) {
     if (!given.dsn) return
     given.dsn.forEach((dsn, at) => {
         if (!dsn) return
-        const address = item.todo.rcpt_to[at]
+        const address = item.envelope.recipients.get(given.places[at])
         address.dsn_action = dsn.action
         address.dsn_status = dsn.status
         if (dsn.local) {

@@ -170,16 +170,21 @@ class HMailItem extends EventEmitter {
         part.next_process = this.next_process
         const { notes } = JSON.parse(imageText({ notes: this.todo.notes }))
         const sender = this.host.makeAddress(this.todo.mail_from.format())
-        part.todo = { ...this.todo, rcpt_to: [...recipients], mail_from: sender, notes: new Notes(notes) }
+        part.todo = { ...this.todo, rcpt_to: [...recipients], mail_from: sender, notes: notesWith(notes) }
         return part
     }
 
     // What the engine would tell the sender, as lines; known while the `bounce` hook is asked. Plugins put functions of their own in the
     // place of these two to have something else told.
     populate_bounce_message(from, to, reason, cb) {
+        let told = false
+        const once = (...what) => { told = true; cb(...what) }
         headerOf(this.data_stream()).catch(() => new Header()).then((header) => {
-            this.populate_bounce_message_with_headers(from, to, reason, header, cb)
-        }).catch((error) => cb(error))
+            return this.populate_bounce_message_with_headers(from, to, reason, header, once)
+        }).catch((error) => {
+            if (told) throw error // by the callback itself perhaps
+            once(error)
+        })
     }
 
     populate_bounce_message_with_headers(from, to, reason, header, cb) {

@@ -18,7 +18,7 @@ function isReplaced(item) {
 async function tellOtherwise(host, item, answer, id) {
     if (answer.what !== 'default' || !isReplaced(item)) return undefined
     try {
-        const octets = await write(host, item)
+        const octets = await inTime(write(host, item))
         for (let at = 0; at < octets.length; at += OCTETS_AT_ONCE) {
             host.wire.sendOctets(id, octets.subarray(at, at + OCTETS_AT_ONCE), at + OCTETS_AT_ONCE >= octets.length)
         }
@@ -32,11 +32,11 @@ async function tellOtherwise(host, item, answer, id) {
 async function write(host, item) {
     const from = host.makeAddress('<>')
     const to = host.makeAddress(item.todo.mail_from.format())
-    const lines = await inTime(new Promise((resolve, reject) => {
+    const lines = await new Promise((resolve, reject) => {
         const told = (error, written) => (error ? reject(error) : resolve(written))
         // Others may be asynchronous; ours is not.
         Promise.resolve(item.populate_bounce_message(from, to, item.bounce_error, told)).catch(reject)
-    }))
+    })
     const text = Array.isArray(lines) ? lines.join('') : lines
     if (!text || text.length === 0) throw new Error('nothing was written')
     return host.core.get('outbound').written(from, to, text)

@@ -66,7 +66,7 @@ async function deferred({ registry, logger }, item, told) {
     item.mx = told.mx
     const params = { delay: told.delay, err: told.reason }
     if (told.partial) {
-        params.fail_recips = item.todo.rcpt_to
+        params.fail_recips = item.envelope.concerned()
         params.mx = told.mx
     }
     const answer = await runHook(registry, logger, 'deferred', item, params, { span: spanOf(told.spans, 'deferred') })
@@ -83,7 +83,7 @@ async function bounce({ registry, logger }, item, told) {
     const error = new Error(told.reason)
     error.mx = told.mx
     item.mx = told.mx
-    error.bounced_rcpt = item.todo.rcpt_to
+    error.bounced_rcpt = item.envelope.concerned()
     item.bounce_error = error
     const answer = await runHook(registry, logger, 'bounce', item, error, { span: spanOf(told.spans, 'bounce') })
     return answer.code === constants.cont ? { what: 'default' } : { what: 'silent', by: answer.plugin }
@@ -92,7 +92,7 @@ async function bounce({ registry, logger }, item, told) {
 // Nobody waits for what plugins say here.
 async function delivered({ registry, logger }, item, told) {
     const params = [
-        told.host, told.ip, told.response, told.delay, told.port, told.mode, told.of.map((at) => item.todo.rcpt_to[at]),
+        told.host, told.ip, told.response, told.delay, told.port, told.mode, item.envelope.concerned(told.of),
         told.secured, told.authenticated,
     ]
     const answer = await runHook(registry, logger, 'delivered', item, params, { span: spanOf(told.spans, 'delivered') })

@@ -31,6 +31,7 @@ class Registry {
         this.listeners = new Map() // hook -> [{ plugin, method, priority }] in run order
         this.failed = [] // [{ name, reason, file, line }]: not installed, or broken and to be ignored
         this.broken = [] // the same
+        this.leftOut = new Set() // names of those that were left out
         this.order = [] // names, as the engine counts them: places of listeners among native plugins
         this.ignoreBroken = config.get('smtp.ini', { booleans: ['-main.ignore_bad_plugins'] }).main.ignore_bad_plugins
     }
@@ -67,6 +68,7 @@ class Registry {
 
     // `trouble`: reason, and perhaps sentence, file and line.
     leaveOut(name, trouble, installed = true) {
+        this.leftOut.add(name)
         this.plugins = this.plugins.filter((plugin) => plugin.name !== name)
         for (const [hook, list] of this.listeners) {
             this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
@@ -96,7 +98,9 @@ class Registry {
         return found
     }
 
+    // Who was left out may still register, in a callback: nobody asks it.
     add(hook, { plugin, method, priority }) {
+        if (this.leftOut.has(plugin.name)) return
         const listener = { plugin, method, priority, meter: this.runtime.metrics.meter(plugin.name, hook, method) }
         const list = this.listeners.get(hook) || []
         const place = list.findIndex((other) => other.priority > listener.priority)

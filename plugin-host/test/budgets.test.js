@@ -89,6 +89,19 @@ test('a heap over its budget is counted where most of it comes from, and all hoo
     assert.deepStrictEqual([first, second, innocent].map(({ standing }) => standing.rests()), [true, true, false])
 })
 
+test('a heap over its budget that comes from what is never passed over: the others rest once, and longer when it goes on', () => {
+    const world = budgetsOf({ times: 2, rest_ms: 30_000, heap_bytes: 100 << 20 }, [['a', 'init_master'], ['a', 'get_mx'], ['a', 'bounce']])
+    const seen = (now) => { world.now = now; world.budgets.seeHeap({ a: 300 << 20 }, { a: 'init_master' }) }
+    const passed = () => world.said.filter((said) => /passed over/.test(said)).length
+    for (let now = 0; now < 20_000; now += 1000) seen(now)
+    assert.deepStrictEqual([passed(), world.meters.map(({ standing }) => standing.rests())], [2, [false, true, true]])
+    world.now = 31_000
+    assert.deepStrictEqual(world.meters.map(({ standing }) => standing.rests()), [false, false, false])
+    seen(31_500)
+    assert.match(world.said.at(-1), /bounce is passed over for 60 s: over its budget again/)
+    assert.deepStrictEqual([passed(), world.meters.map(({ standing }) => standing.rests())], [4, [false, true, true]])
+})
+
 test('what ended earlier hosts rests from the beginning: one hook, or all of a plugin', () => {
     const world = budgetsOf(LIMITS, [['a', 'get_mx'], ['a', 'bounce'], ['b', 'get_mx'], ['b', 'bounce']], [['a', '', 5000], ['b', 'bounce', 5000]])
     assert.deepStrictEqual(world.meters.map(({ standing }) => standing.rests()), [true, true, false, true])

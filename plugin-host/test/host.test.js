@@ -225,6 +225,16 @@ test('live notes of a message that rests stay, however many messages have items 
     assert.ok(!items.messages.has('M0'))
 })
 
+test('a plugin that throws nothing where nobody expects it is answered for all the same', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `exports.hook_send_email = function (next, hmail) {
+        Object.defineProperty(hmail.todo, 'force_tls', { get() { throw null } })
+        next()
+    }`).start()
+    const { what, text } = await engine.call('attempt')
+    assert.deepStrictEqual([what, text], ['failed', 'null'])
+})
+
 test('half a character that a plugin leaves is none to the engine', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('cuts', `exports.hook_get_mx = function (next, hmail) {

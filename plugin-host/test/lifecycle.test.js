@@ -32,6 +32,34 @@ test('a plugin that refuses to start is one that does not load', async (t) => {
     assert.strictEqual((await lenient.call('attempt')).what, 'go', 'nor are its other hooks asked')
 })
 
+test('a refusal to start is for that plugin only, and no hook overrules it', async (t) => {
+    const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
+    engine.plugin('refuses', `exports.register = function () { for (const method of ['one', 'two']) this.register_hook('init_master', method) }
+        exports.one = exports.two = (next) => next(DENY)`)
+    engine.plugin('begins', 'exports.hook_init_master = (next) => { server.notes.begun = true; next() }')
+    engine.plugin('overrules', `exports.hook_deny = (next) => { server.notes.overruled = true; next(OK) }
+        exports.hook_get_mx = (next) => next(OK, [server.notes.begun, server.notes.overruled].map(Boolean).join("-"))`)
+    await engine.start()
+    assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['refuses'])
+    assert.deepStrictEqual((await engine.call('attempt')).mx[0].host, 'true-false')
+})
+
+test('one that was left out and registers afterwards is not asked', async (t) => {
+    const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
+    const late = (then) => `exports.register = function () {
+            setTimeout(() => { this.register_hook('get_mx', 'route'); this.logwarn(this.name + ' has registered') }, 50)
+            ${then}
+        }
+        exports.route = (next) => next(DENY)`
+    engine.plugin('throws', late('throw new Error("oh")'))
+    engine.plugin('refuses', `${late('')}; exports.hook_init_master = (next) => next(DENY)`)
+    await engine.start()
+    await engine.logged(/throws has registered/)
+    await engine.logged(/refuses has registered/)
+    const { what } = await engine.call('attempt')
+    assert.deepStrictEqual([what, engine.ready.plugins, engine.other.filter(({ t }) => t === 'ready')], ['go', [], []])
+})
+
 test('one that fails at init_master, or does not answer, starts all the same', async (t) => {
     const engine = new Engine(t).config('plugin_timeout', '0.2')
     engine.plugin('throws', 'exports.hook_init_master = () => { throw new Error("oh") }')

@@ -2,7 +2,9 @@
 // What plugins do with notifications: have them told, write others, look at them.
 
 const assert = require('node:assert')
+const { PassThrough } = require('node:stream')
 const { test } = require('node:test')
+const { NOTIFICATION_MS_MAX, tellOtherwise } = require('../lib/notification')
 const { Engine } = require('./support')
 
 const OURS = 'Subject: failure notice\r\nMessage-Id: <n@us.test>\r\n\r\nGr\u00fc\u00dfe\r\n.dot\r\n'
@@ -107,6 +109,39 @@ for (const [name, body] of Object.entries(BROKEN)) {
         await engine.logged(/populate_bounce_message failed, and the usual notification is sent: .*(no words|nothing was written|Contents)/)
     })
 }
+
+test('a writer whose words never end is waited for no longer than one who does not answer', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const logged = new Promise((resolve) => {
+        const outbound = { written: () => new Promise(() => {}) }
+        const host = { makeAddress: () => ({ format: () => '<a@here.test>' }), core: { get: () => outbound } }
+        const item = {
+            todo: { mail_from: host.makeAddress() }, logerror: resolve,
+            populate_bounce_message: (from, to, reason, cb) => cb(null, new PassThrough()),
+        }
+        tellOtherwise(host, item, { what: 'default' }, 1).then((changed) => assert.strictEqual(changed, undefined))
+    })
+    await new Promise(setImmediate)
+    t.mock.timers.tick(NOTIFICATION_MS_MAX)
+    assert.match(await logged, /no answer within 30 s/)
+})
+
+test('a callback that throws is not called again', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `exports.hook_deferred = function (next, hmail) {
+        hmail.populate_bounce_message(null, null, 'x', (failed) => {
+            this.logwarn('called with ' + failed.message)
+            next()
+            throw new Error('thrown by the callback')
+        })
+    }`).start()
+    const later = engine.call('deferred', ITEM, { of: [0], reason: '450 later', partial: false, delay: 60 })
+    const read = await engine.expect(({ t, item }) => t === 'read' && item)
+    engine.wire.sendOctets(read.id, Buffer.from(ORIGINAL), true)
+    await later
+    await engine.logged(/unhandled rejection.*thrown by the callback/)
+    assert.strictEqual(engine.logs.filter(({ text }) => /called with/.test(text)).length, 1)
+})
 
 test('who wants no notification writes none', async (t) => {
     const engine = new Engine(t)

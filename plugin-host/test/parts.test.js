@@ -19,14 +19,14 @@ test('some recipients get an item of their own', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', dividing('send_email', `
         hmail.split_to_new_recipients([todo.rcpt_to[1], todo.rcpt_to[2]], 'two are enough', (part) => {
-            told(part.todo.rcpt_to.map(String), part.domain, part.notes === hmail.notes, todo.rcpt_to.map(String))
+            told(part.todo.rcpt_to.map(String), part.domain, typeof part.todo.notes.set, part.notes === hmail.notes, todo.rcpt_to.map(String))
             part.todo.notes.part = true
         })
         next()`)).start()
     const { what, edits, image } = await engine.call('attempt', { ...THREE, notes: { of: 'all' } })
     assert.strictEqual(what, 'go')
     assert.deepStrictEqual(JSON.parse(image).notes, {
-        of: 'all', told: [['<b@there.test>', '<c@there.test>'], 'there.test', true, ['<a@there.test>']],
+        of: 'all', told: [['<b@there.test>', '<c@there.test>'], 'there.test', 'function', true, ['<a@there.test>']],
     })
     const [{ image: kept, ...part }] = edits.parts
     assert.deepStrictEqual(part, { places: [2, 5], by: 'only', rcpt: [] })
@@ -153,6 +153,26 @@ test('late changes wait for a hook that may change something', async (t) => {
     assert.deepStrictEqual(edits, { rcpt: [{ place: 0, to: '<x@else.test>' }] })
 })
 
+test('after late changes hooks are told of those whom it is about, and of what decided them', async (t) => {
+    const engine = new Engine(t)
+    const dsn = (code) => ({ action: 'failed', code, status: '5.1.1', response: 'no', mta: 'mx', local: false })
+    await engine.plugin('only', `${LATE("todo.rcpt_to.shift(); todo.rcpt_to.push(new Address('<x@else.test>'))").replace(/ +exports.hook_deferred.*/, '')}
+        const told = (one) => one + ' ' + one.dsn_smtp_code
+        exports.hook_bounce = function (next, { todo }, { bounced_rcpt }) { todo.notes.told = bounced_rcpt.map(told); next() }
+        exports.hook_deferred = function (next, { todo }, { fail_recips }) { todo.notes.told = fail_recips.map(told); next() }
+        exports.hook_delivered = function (next, hmail, params) { this.logwarn('delivered: ' + params[6].map(told)); next() }`).start()
+    await engine.call('attempt', THREE)
+    await engine.logged(/changed too late/)
+    const item = { ...THREE, dsn: [dsn(550), dsn(551), dsn(552)] }
+    engine.wire.send({ t: 'hook', point: 'delivered', item: itemOf(item), of: [0, 2], host: 'mx', ip: '', response: '', delay: 1, port: 25, mode: 'SMTP', secured: false, authenticated: false })
+    await engine.logged(/^delivered: <a@there.test> 550,<c@there.test> 552$/)
+    const bounced = await engine.call('bounce', item, { of: [2], reason: '550 no', partial: true })
+    assert.deepStrictEqual(JSON.parse(bounced.image).notes.told, ['<c@there.test> 552'])
+    const { edits, image } = await engine.call('deferred', item, { ...DEFERRED, partial: true })
+    assert.deepStrictEqual(JSON.parse(image).notes.told, ['<a@there.test> 550', '<b@there.test> 551'])
+    assert.deepStrictEqual(edits, { rcpt: [{ place: 0, to: '<x@else.test>' }] })
+})
+
 test('those who only hear may use up the list of whom they hear of', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('only', `
@@ -167,6 +187,23 @@ test('those who only hear may use up the list of whom they hear of', async (t) =
     await engine.call('bounce', THREE, { of: [1], reason: '550 no', partial: true })
     const { edits } = await engine.call('attempt', { ...TWO, rcpt_to: ['<a@there.test>'], places: [0] })
     assert.strictEqual(edits, undefined)
+})
+
+test('who is told of a delivery may use the list up while another question about the item comes', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('only', `
+        exports.hook_delivered = function (next, hmail) {
+            hmail.todo.rcpt_to.length = 0
+            setTimeout(next, 100)
+            hmail.logwarn('used up')
+        }
+        exports.hook_send_email = exports.hook_deferred = (next) => next()`).start()
+    await engine.call('attempt', THREE)
+    engine.wire.send({ t: 'hook', point: 'delivered', item: itemOf(THREE), of: [2], host: 'mx', ip: '', response: '', delay: 1, port: 25, mode: 'SMTP', secured: false, authenticated: false })
+    await engine.logged(/used up/)
+    assert.strictEqual((await engine.call('deferred', THREE, { ...DEFERRED, partial: true })).edits, undefined)
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    assert.strictEqual((await engine.call('attempt', TWO)).edits, undefined)
 })
 
 test('who was refused in between is no change of a plugin', async (t) => {

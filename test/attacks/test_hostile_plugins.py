@@ -228,6 +228,7 @@ class Attacks(Tools):
         wait_for(lambda: self.listener("delivered", "late"), "the hook")
         self.deliver("dst")
         self.assertEqual(self.what_was_said(), [["dst.test"]])
+        self.engine.wait_logged("the plugin host is ready")
         self.assertEqual(self.engine.process.output().count("the plugin host is ready"), 1)
 
 

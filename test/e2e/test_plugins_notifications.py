@@ -106,7 +106,7 @@ class Seen(Notified):
         self.assertEqual(list(report.recipients), ["b@dst.test"])
         self.assertEqual(report.message["X-Seen"], "yes")
         self.engine.wait_empty()
-        self.assertEqual((len(self.reports.all()), len(self.engine.events("bounced"))), (1, 1))
+        self.assertEqual((len(self.reports.all()), len(self.engine.wait_event("bounced"))), (1, 1))
 
 
 class Written(Notified):
@@ -183,10 +183,10 @@ class Divided(Plugins):
         self.assertEqual(sorted(self.what_was_said(3)), [
             ["<a@src.test>", ["<b@dst.test>"], 1], ["<verp+c@src.test>", ["<c@dst.test>"], 2],
             ["<verp+d@src.test>", ["<d@dst.test>"], 2]])
-        removed = self.engine.events("removed")
+        removed = self.engine.wait_event("removed", count=2)
         self.assertEqual(sorted(one["recipients"][0] for one in removed), ["c@dst.test", "d@dst.test"])
         self.assertTrue(all(one["by"].startswith("plugin verp, now ") for one in removed), removed)
-        self.assertEqual(len(self.engine.events("accepted", client="split by plugin verp")), 1)
+        self.assertEqual(len(self.engine.wait_event("accepted", client="split by plugin verp")), 1)
 
     def test_parts_and_what_is_noted_on_them_survive_the_engine(self):
         peer = Scripted(self, {"RCPT": ["450 4.2.1 later", "450 4.2.1 later", "250 ok"]})
@@ -210,7 +210,7 @@ class Divided(Plugins):
         self.engine.wait_empty()
         self.assertEqual(sorted(self.what_was_said(2)), [
             ["<a@src.test>", ["<b@dst.test>"], "first"], ["<second@src.test>", ["<c@dst.test>"], "second"]])
-        self.assertEqual(len(self.engine.events("delivered")), 2)
+        self.assertEqual(len(self.engine.wait_event("delivered", count=2)), 2)
 
 
 class Late(Plugins):
