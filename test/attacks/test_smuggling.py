@@ -7,7 +7,7 @@ import unittest
 from attacks import Attack, at_once, octets, vectors, wait_until_read
 from haraka_home import name_of, queue_file
 from peers import Scripted
-from world import free_port, wait_for
+from world import wait_for
 
 TABLE = vectors("smuggling")
 INNER = octets(TABLE["inner"])

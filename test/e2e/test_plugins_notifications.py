@@ -1,9 +1,8 @@
 """Notifications and plugins: who sees them, signs them, writes them; and items that plugins divide."""
 
-import subprocess
-
 from clients import submit
-from peers import Reports, Scripted, program
+from peers import Reports, Scripted
+from plugin_home import dkim_key
 from test_plugins import Plugins
 
 
@@ -30,19 +29,13 @@ class Seen(Notified):
         except ImportError:
             self.skipTest("python3-dkim is not installed")
         self.expects_errors = True  # for the sender of what is refused there is no key
-        folder = self.engine.config / "dkim" / "sluice.test"
-        folder.mkdir(parents=True)
-        key = subprocess.run([program("openssl"), "genrsa", "2048"], capture_output=True, check=True).stdout
-        public = subprocess.run([program("openssl"), "rsa", "-pubout"], input=key, capture_output=True, check=True).stdout
-        (folder / "private").write_bytes(key)
-        (folder / "selector").write_text("may2026\n")
+        record = dkim_key(self.engine.config, "sluice.test")
         self.engine.set("dkim.ini", "sign", enabled="true", headers="From, To, Subject, Date, Message-ID")
         self.engine.set("dkim.ini", "verify", enabled="false")
         self.plugins.add("dkim").start()
         report = self.bounce()
         self.assertEqual(report.recipients["b@dst.test"]["Action"], "failed")
         self.assertIn("DKIM-Signature", report.message)
-        record = b"v=DKIM1; k=rsa; p=" + b"".join(public.splitlines()[1:-1])
         self.assertTrue(dkim.verify(report.raw, dnsfunc=lambda name, timeout=5: record), report.raw)
 
     def test_they_may_be_changed_and_not_be_refused_or_sent_elsewhere(self):
