@@ -126,7 +126,6 @@ InboundChain::Standing& InboundChain::standing_of(const Occasion& occasion) {
     if (number != standing->transaction) {
         standing->transaction = number;
         standing->told_recipients = 0;
-        standing->took_recipient = false;
         standing->notes.clear();
         standing->notes_text.clear();
         standing->untold.clear();
@@ -185,7 +184,7 @@ Task<Answer> InboundChain::ask_whole(Course& course) {
     }
     Answer& answer = said.answer;
     if (course.hook == Hook::opening && is_name(said.rdns)) course.standing.rdns = said.rdns;
-    if (course.hook == Hook::rcpt && answer.what == What::ok) course.standing.took_recipient = true;
+    if (course.hook == Hook::rcpt && answer.what == What::ok) ++course.standing.told_recipients;
     if (course.hook == Hook::content && answer.what == What::ok) hear(SLUICE_HOOK_QUEUE_OK, course, {.text = joined(answer.text, "\n")});
     if (answer.notes.empty()) answer.notes = course.standing.notes_text;
     if (answer.what == What::deny || answer.what == What::deny_soft) {
@@ -240,7 +239,7 @@ Task<Answer> InboundChain::ask_rcpt(Course& course) {
     }
     if (course.standing.told && verdict.what != What::lost) {
         tell_part(course, {{"hook", "rcpt_end"}, {"action", action_of(verdict.what)}, {"text", with_valid_utf8(joined(verdict.text, " "))}});
-        course.standing.took_recipient = verdict.what == What::ok;
+        if (verdict.what == What::ok) ++course.standing.told_recipients;
     }
     co_return course.conclude(std::move(verdict));
 }
@@ -467,7 +466,6 @@ std::string InboundChain::news_for_host(Course& course) {
     if (course.hook == Hook::opening) news += R"(,"named":true)";
     if (!course.about.transaction) return news;
     const std::size_t recipients = course.about.transaction->envelope->recipients.size();
-    if (std::exchange(standing.took_recipient, false)) ++standing.told_recipients;
     course.about.transaction->known = course.hook == Hook::injected ? 0 : std::min(standing.told_recipients, recipients);
     if (!standing.untold.empty() && course.hook != Hook::injected) news += R"(,"noted":)" + boost::json::serialize(standing.untold);
     if (!course.added.empty() && course.host_has_content) news += R"(,"added":)" + boost::json::serialize(course.added);

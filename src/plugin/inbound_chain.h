@@ -43,8 +43,7 @@ private:
         bool told = false;             // the plugin host knows the session
         std::string rdns;
         std::uint32_t transaction = 0;
-        std::size_t told_recipients = 0;
-        bool took_recipient = false;   // the plugin host has added one itself
+        std::size_t told_recipients = 0;  // with those that the plugin host has added itself
         boost::json::object notes;
         std::string notes_text;        // the same; empty: none
         boost::json::object untold;    // notes that the plugin host has not heard of

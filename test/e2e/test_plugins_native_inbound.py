@@ -346,6 +346,20 @@ class Mixed(Inbound):
                                  "rcpt first", "rcpt middle", "rcpt last"])
         self.assertEqual(self.keeper.wait(1)[0]["to"], ["native@dst.test", "b@dst.test"])
 
+    def test_recipients_that_javascript_is_not_asked_about(self):
+        self.probe("first", rcpt={"code": CONT}, also={"rcpt b": {"code": OK}, "rcpt c": {"code": OK}, "rcpt no": {"code": DENY}})
+        self.script("middle", """
+            const told = ({ transaction }) => transaction.rcpt_to.map((one) => one.user)
+            exports.hook_rcpt = (next) => next()
+            exports.hook_data_post = (next, connection) => { say('data_post middle ' + told(connection)); next() }
+            exports.hook_queue_outbound = (next, connection) => { say('queue_outbound middle ' + told(connection)); next() }""")
+        self.plugins.start()
+        with Raw(self.engine.port) as client:
+            self.envelope(client, "a@dst.test", "b@dst.test", "no@dst.test", "c@dst.test")
+            self.assertEqual(self.content(client)[0], 250)
+        self.assertEqual(self.said("data_post middle") + self.said("queue_outbound middle"), ["data_post middle a,b,c", "queue_outbound middle a,b,c"])
+        self.assertEqual(self.keeper.wait(1)[0]["to"], ["a@dst.test", "b@dst.test", "c@dst.test"])
+
     def test_a_body_that_javascript_changed_and_a_native_plugin_behind_it(self):
         self.script("banner", """
             exports.hook_data = (next, connection) => { connection.transaction.set_banner('a banner'); next() }
