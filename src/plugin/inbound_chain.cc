@@ -76,6 +76,12 @@ std::string joined(const std::vector<std::string>& lines, const char* between) {
 // What JavaScript plugins see where no name was found.
 bool is_name(const std::string& rdns) { return !rdns.empty() && rdns != "Unknown" && rdns != "NXDOMAIN" && rdns != "DNSERROR"; }
 
+// Of calls that nobody waits for, each with a copy of what it is told, any number may be under way.
+Occasion without_content(Occasion about) {
+    about.content = nullptr;
+    return about;
+}
+
 std::string clean(std::string octets) { return mail::is_clean_text(octets) ? std::move(octets) : mail::clean_text(octets); }
 
 }  // namespace
@@ -251,8 +257,7 @@ Task<Answer> InboundChain::ask_content(Course& course) {
     if (verdict.what == What::ok) {
         const std::string id = course.about.visitor.session + "." + std::to_string(course.standing.transaction);
         verdict.text = {(verdict.text.empty() ? "Message Queued" : joined(verdict.text, " ")) + " (" + id + ")"};
-        Occasion taken = course.about;
-        taken.content = nullptr;
+        Occasion taken = without_content(course.about);
         taken.text = verdict.text.front();
         tell(Hook::queued, taken);
     }
@@ -354,8 +359,9 @@ bool InboundChain::is_undone(const Verdict& refusal, std::int32_t number, const 
     const VisitDetails details{
         .rdns = course.standing.rdns, .notes = course.standing.notes_text, .text = words, .refused_by = refusal.by, .refused_hook = number,
         .refused_code = refusal.disconnect ? leaves : stays};
+    const Occasion about = without_content(course.about);
     for (const NativeListener& listener : listeners) {
-        NativeVisit event(SLUICE_HOOK_DENY, course.about, details);
+        NativeVisit event(SLUICE_HOOK_DENY, about, details);
         if (listener.may_block) {
             natives_->call_elsewhere(listener, event, 0);
             continue;
@@ -369,8 +375,11 @@ bool InboundChain::is_undone(const Verdict& refusal, std::int32_t number, const 
 
 // Where nobody waits.
 void InboundChain::hear(std::int32_t number, const Course& course, const VisitDetails& details) {
-    for (const NativeListener& listener : natives_->listeners(number)) {
-        NativeVisit event(number, course.about, details);
+    const auto& listeners = natives_->listeners(number);
+    if (listeners.empty()) return;
+    const Occasion about = without_content(course.about);
+    for (const NativeListener& listener : listeners) {
+        NativeVisit event(number, about, details);
         if (listener.may_block) {
             natives_->call_elsewhere(listener, event, 0);
             continue;

@@ -310,6 +310,14 @@ TEST_F(InboundChainTest, ARefusalIsToldAndMayBeUndone) {
     EXPECT_EQ(ask(Hook::rcpt).what, What::ok);
 }
 
+TEST_F(InboundChainTest, WhoIsToldWithoutBeingWaitedForGetsNoContent) {
+    start("[data_post]\ncode=902\nlook=body\n[deny]\ncode=900\nhow=blocking\nlook=body\n");
+    EXPECT_EQ(ask(Hook::content).what, What::deny);
+    natives_->end();  // waits for the thread
+    EXPECT_THAT(said(), testing::ContainsRegex("data_post probe [^\n]* found=1 "));
+    EXPECT_THAT(said(), testing::ContainsRegex("deny probe [^\n]* found=0 "));
+}
+
 TEST_F(InboundChainTest, AMessageThatAPluginTakesIsNotKept) {
     start("[queue_outbound]\ncode=906\nreason=mine\n[queue_ok]\ncode=900\n[pre_send_trans_email]\ncode=900\n");
     const Answer answer = ask(Hook::content);
