@@ -192,6 +192,7 @@ Task<Answer> InboundChain::ask_whole(Course& course) {
     if (course.hook == Hook::opening && is_name(said.rdns)) course.standing.rdns = said.rdns;
     if (course.hook == Hook::rcpt && answer.what == What::ok) ++course.standing.told_recipients;
     if (course.hook == Hook::content && answer.what == What::ok) hear(SLUICE_HOOK_QUEUE_OK, course, {.text = joined(answer.text, "\n")});
+    if (course.hook == Hook::content) note_recipients(answer, course.standing);
     if (answer.notes.empty()) answer.notes = course.standing.notes_text;
     if (answer.what == What::deny || answer.what == What::deny_soft) {
         Verdict refusal;
@@ -272,7 +273,13 @@ Task<Answer> InboundChain::ask_content(Course& course) {
         course.answer.octets = std::move(course.content);
     }
     course.answer.notes = course.standing.notes_text;
+    note_recipients(course.answer, course.standing);
     co_return course.conclude(std::move(verdict));
+}
+
+// Those that plugins put into the envelope the plugin host knows.
+void InboundChain::note_recipients(const Answer& answer, Standing& standing) {
+    if (answer.rcpt_to) standing.told_recipients = answer.rcpt_to->size();
 }
 
 // A message that no session brought. Each part of the plugin host's begins with it as it stands then.

@@ -83,6 +83,7 @@ private:
     void warn(const NativeListener& listener, const Course& course, const char* sentence, const std::string& reason);
     std::string news_for_host(Course& course);
     void host_was_told(Course& course);
+    static void note_recipients(const reception::Answer& answer, Standing& standing);
     void absorb(HostAnswer& said, Course& course);
     void absorb_content(reception::Answer& answer, Course& course);
     void tell_part(const Course& course, const boost::json::object& part);

@@ -362,6 +362,7 @@ bool Session::apply_envelope(const Answer& answer) {
             recipients.push_back(std::move(*address));
         }
         transaction_->replace_recipients(recipients);
+        transaction_->recipients_known = transaction_->recipient_count();
     }
     if (!answer.mail_from) return true;
     syntax.allow_null = true;

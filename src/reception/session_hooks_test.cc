@@ -28,11 +28,15 @@ public:
         answer.more = answer.more && asked.size() < 2;
         co_return answer;
     }
-    void tell(Hook hook, const Occasion&) override { told.push_back(hook); }
+    void tell(Hook hook, const Occasion& occasion) override {
+        told.push_back(hook);
+        if (occasion.transaction) told_envelopes.push_back(*occasion.transaction->envelope);
+    }
 
     std::map<Hook, Answer> answers;
     std::vector<Occasion> asked;
     std::vector<Hook> told;
+    std::vector<mail::Envelope> told_envelopes;
     std::string content;
 };
 
@@ -201,6 +205,11 @@ TEST_F(SessionHooks, AMessageBecomesWhatPluginsMakeOfIt) {
     EXPECT_EQ(message.envelope.recipients.size(), 2U);
     EXPECT_EQ(message.notes, R"({"campaign":"spring"})");
     EXPECT_THAT(hooks_.told, ElementsAre(Hook::queued, Hook::reset, Hook::left));
+    ASSERT_EQ(hooks_.told_envelopes.size(), 2U);
+    for (const mail::Envelope& told : hooks_.told_envelopes) {
+        EXPECT_EQ(told.reverse_path.text(), "other@src.test");
+        EXPECT_EQ(told.recipients.size(), 2U);
+    }
 }
 
 TEST_F(SessionHooks, AnEnvelopeThatMakesNoSenseIsNotTaken) {
