@@ -125,6 +125,12 @@ TEST_F(InboundChainTest, HooksThatNobodyListensToAreNotCalled) {
     for (std::size_t hook = 0; hook < reception::hook_count; ++hook) EXPECT_FALSE(chain_->wants(static_cast<Hook>(hook))) << hook;
 }
 
+TEST_F(InboundChainTest, WhoHearsOnlyRefusalsAsksNoQuestions) {
+    start("[deny]\ncode=900\n");
+    EXPECT_TRUE(natives_->hears_mail_in());
+    for (std::size_t hook = 0; hook < reception::hook_count; ++hook) EXPECT_FALSE(chain_->wants(static_cast<Hook>(hook))) << hook;
+}
+
 TEST_F(InboundChainTest, WhoHearsHowItEndsHearsItFromTheBeginning) {
     start("[disconnect]\ncode=900\n[reset_transaction]\ncode=900\n[queue_ok]\ncode=900\n[rset]\ncode=900\n");
     for (const Hook hook : {Hook::opening, Hook::mail, Hook::content, Hook::rset}) {

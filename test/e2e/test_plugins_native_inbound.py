@@ -360,6 +360,15 @@ class Mixed(Inbound):
         self.assertEqual(self.said("data_post middle") + self.said("queue_outbound middle"), ["data_post middle a,b,c", "queue_outbound middle a,b,c"])
         self.assertEqual(self.keeper.wait(1)[0]["to"], ["a@dst.test", "b@dst.test", "c@dst.test"])
 
+    def test_who_hears_only_refusals_hears_those_of_javascript(self):
+        self.script("gate", "exports.hook_rcpt = (next) => next(DENY, 'not him')")
+        self.probe("watch", deny={"code": OK})
+        self.plugins.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(self.envelope(client, "b@dst.test")[1], (550, "5.7.1 not him"))
+        told = self.wait_said("deny watch")[0]
+        self.assertIn("text=not him by=gate", told)
+
     def test_a_body_that_javascript_changed_and_a_native_plugin_behind_it(self):
         self.script("banner", """
             exports.hook_data = (next, connection) => { connection.transaction.set_banner('a banner'); next() }
