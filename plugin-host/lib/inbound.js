@@ -166,9 +166,10 @@ const single = async ({ registry, logger }, connection, { hook, params }) =>
 
 // Who wants to leave is let go, whatever plugins say.
 async function quit(host, connection) {
-    const { what, ...found } = await plain('quit', HEARS)(host, connection)
-    return isDenied({ what }) ? { by: found.by, text: found.text, what: 'ok' } : { what, ...found }
+    return letGo(await plain('quit', HEARS)(host, connection))
 }
+
+const letGo = (found) => (isDenied(found) ? { by: found.by, text: found.text, what: 'ok' } : found)
 
 // All that is asked about a complete message, from data_post to who takes it.
 async function content(host, connection, told) {
@@ -317,6 +318,17 @@ async function plainPart(host, connection, told) {
     return found
 }
 
+// Who does not answer has said nothing.
+async function hearingPart(host, connection, told) {
+    const { found } = await run(host, connection, told, undefined, HEARS)
+    return found
+}
+
+async function quitPart(host, connection, told) {
+    const { decided, ...found } = await hearingPart(host, connection, told)
+    return { ...letGo(found), decided }
+}
+
 async function lookupPart(host, connection, told) {
     const { answer, found } = await run(host, connection, told, undefined, DECIDES)
     const rdns = answer.code === constants.ok ? nameSaid(answer) : undefined
@@ -432,6 +444,7 @@ const PARTS = {
     pre_send_trans_email: contentPart(HEARS, (connection) => { if (connection.relaying) complete(connection.transaction) }),
     kept: keptPart,
     refused: async (host, connection, told) => connection.count(told.part.action),
+    vrfy: hearingPart, noop: hearingPart, quit: quitPart,
 }
 
 async function queued(host, connection, told) {

@@ -338,7 +338,7 @@ InboundChain::Verdict InboundChain::weigh(const NativeListener& listener, Native
     }
     const bool silent = !reply.in_time;
     if (silent || (reply.threw && hook.last_word)) {
-        if (!hook.decides) return {};
+        if (!hook.decides || listener.number == SLUICE_HOOK_QUIT) return {};
         verdict.what = What::deny_soft;
         verdict.code = 451;
         verdict.text = {silent ? "plugin timeout" : "plugin failure"};

@@ -206,6 +206,8 @@ Task<Result<>> Session::ask_plugins() {
 
 Session::Next Session::conclude(Pending& pending, Answer& answer) {
     if (answer.loop) return answer_idle(*loop_);
+    // Who wants to leave is let go, whatever plugins say.
+    if (pending.hook == Hook::quit && refused(answer)) answer.what = What::ok;
     if (answer.what == What::lost || refused(answer)) return refuse_as(pending.hook, answer);
     if (pending.hook == Hook::rcpt) return conclude_rcpt(pending, answer);
     const bool decided = answer.what == What::ok;

@@ -131,6 +131,15 @@ TEST_F(SessionHooks, RefusalsHaveHarakasCodes) {
     }
 }
 
+TEST_F(SessionHooks, WhoWantsToLeaveIsLetGo) {
+    for (const What what : {What::deny, What::deny_soft}) {
+        Answer refusal = answer(what);
+        refusal.text = {"stay"};
+        hooks_.answers = {{Hook::quit, refusal}};
+        EXPECT_THAT(talk("QUIT\r\n"), testing::EndsWith("221 2.0.0 stay\r\n"));
+    }
+}
+
 TEST_F(SessionHooks, TheBannerMayBeTheLastWord) {
     for (const Answer& refusal : {answer(What::deny_soft, true), answer(What::lost)}) {
         hooks_.answers = {{Hook::opening, refusal}};

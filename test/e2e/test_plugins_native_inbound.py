@@ -369,6 +369,24 @@ class Mixed(Inbound):
         told = self.wait_said("deny watch")[0]
         self.assertIn("text=not him by=gate", told)
 
+    def test_who_leaves_is_let_go_and_silence_of_javascript_says_nothing(self):
+        self.expects_errors = True  # silence is logged
+        self.engine.files["plugin_timeout"] = "0.5\n"
+        hooks = ("vrfy", "noop", "quit")
+        self.probe("first", **{hook: {"code": CONT} for hook in hooks}, also={"quit stay.test": {"code": DENY, "reason": "stay"}})
+        self.script("middle", "".join(f"""
+            exports.hook_{hook} = (next, connection) => {{ if (connection.hello.host === 'no.test') next(DENY, 'script says no') }}""" for hook in hooks))
+        self.plugins.start()
+        replies = {"stay.test": (252, 250, (221, "2.0.0 stay")), "no.test": (550, 500, (221, "2.0.0 script says no")), "silent.test": (252, 250, None)}
+        for name, (vrfy, noop, left) in replies.items():
+            with Raw(self.engine.port, greet=None) as client:
+                client.reply()
+                client.ask("EHLO " + name)
+                self.assertEqual((client.ask("VRFY b")[0], client.ask("NOOP")[0]), (vrfy, noop), name)
+                reply = client.ask("QUIT")
+                self.assertEqual(reply[0], 221, name)
+                self.assertIn(left, (None, reply))
+
     def test_a_body_that_javascript_changed_and_a_native_plugin_behind_it(self):
         self.script("banner", """
             exports.hook_data = (next, connection) => { connection.transaction.set_banner('a banner'); next() }
