@@ -211,10 +211,11 @@ Task<Answer> InboundChain::ask_opening(Course& course) {
     }
     Verdict named = co_await run(SLUICE_HOOK_LOOKUP_RDNS, course);
     if (named.stops()) co_return course.conclude(std::move(named));
-    if (named.what == What::ok && !named.text.empty()) course.standing.rdns = named.text.front();
+    const std::string name = named.what == What::ok && !named.text.empty() ? named.text.front() : course.standing.rdns;
+    if (is_name(name)) course.standing.rdns = name;
     if (course.host_listens) {
         boost::json::object part{{"hook", "named"}};
-        if (!course.standing.rdns.empty()) part["rdns"] = with_valid_utf8(course.standing.rdns);
+        if (!name.empty()) part["rdns"] = with_valid_utf8(name);
         std::string text = boost::json::serialize(part);
         Verdict known = co_await ask_part(0, std::move(text), course);
         if (known.stops()) co_return course.conclude(std::move(known));

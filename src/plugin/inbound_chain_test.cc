@@ -300,6 +300,12 @@ TEST_F(InboundChainTest, NamesCapabilitiesAndRelaying) {
     EXPECT_FALSE(sent.relaying);
 }
 
+TEST_F(InboundChainTest, UnknownIsNoName) {
+    start("[lookup_rdns]\ncode=906\nreason=Unknown\n[connect]\ncode=900\n");
+    EXPECT_EQ(ask(Hook::opening).what, What::go_on);
+    EXPECT_THAT(said(), HasSubstr("connect probe ip=192.0.2.7 local=192.0.2.1 rdns= "));
+}
+
 TEST_F(InboundChainTest, NotesLastAsLongAsTheTransaction) {
     start("[mail]\ncode=900\nnotes={\"a\":1}\n[rcpt]\ncode=900\nnotes={\"b\":[2]}\n[noop]\ncode=900\nnotes={\"c\":3}\n");
     ask(Hook::mail);
