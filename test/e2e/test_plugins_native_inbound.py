@@ -369,6 +369,31 @@ class Mixed(Inbound):
         told = self.wait_said("deny watch")[0]
         self.assertIn("text=not him by=gate", told)
 
+    def ends_with_its_envelope(self, **asked):
+        self.probe("watch", queue_ok={"code": CONT}, reset_transaction={"code": CONT}, **asked)
+        self.script("other", """
+            const told = ({ transaction }) => transaction.rcpt_to.map((one) => one.user)
+            exports.hook_data_post = (next, { transaction }) => {
+                const Address = transaction.rcpt_to[0].constructor
+                transaction.rcpt_to = [new Address('<x@dst.test>'), new Address('<y@dst.test>')]
+                next()
+            }
+            exports.hook_queue_ok = (next, connection) => { say('queue_ok other ' + told(connection)); next() }
+            exports.hook_reset_transaction = (next, connection) => { say('reset_transaction other ' + told(connection)); next() }""")
+        self.plugins.start()
+        self.assertEqual(self.send()[0], 250)
+        self.assertEqual(self.keeper.wait(1)[0]["to"], ["x@dst.test", "y@dst.test"])
+        for hook in ("queue_ok", "reset_transaction"):
+            self.assertIn(" from=a ", self.wait_said(hook + " watch")[0])
+            self.assertIn(" to=x,y ", self.said(hook + " watch")[0])
+            self.assertEqual(self.wait_said(hook + " other"), [hook + " other x,y"])
+
+    def test_plugins_hear_how_a_message_ends_with_its_envelope(self):
+        self.ends_with_its_envelope()
+
+    def test_plugins_hear_how_a_message_ends_that_both_kinds_were_asked_about(self):
+        self.ends_with_its_envelope(data_post={"code": CONT})
+
     def test_who_leaves_is_let_go_and_silence_of_javascript_says_nothing(self):
         self.expects_errors = True  # silence is logged
         self.engine.files["plugin_timeout"] = "0.5\n"
