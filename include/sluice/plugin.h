@@ -104,7 +104,9 @@ typedef struct sluice_text {
  * PRE_SEND_TRANS_EMAIL  content that     nothing; there may be no connection         the next plugin is asked
  *                       stays with us
  * MAX_DATA_EXCEEDED     transaction                                                  refused for now
- * VRFY, NOOP, QUIT      connection       OK with reason: words of the reply          refused for now
+ * VRFY, NOOP            connection       OK with reason: words of the reply          refused for now
+ * QUIT                  connection       OK with reason: words of the reply. Never   the next plugin is asked
+ *                                        refused: DENY... and DENYSOFT... likewise
  * DENY                  text, refused_*, OK: what a native plugin refused is not     nobody waits
  *                       refused_by       refused, and the chain goes on
  * QUEUE_OK, RSET,       text: the reply  nothing. There is no ticket; after another  nobody waits

@@ -125,9 +125,13 @@ async function mail(host, connection, told) {
     const { transaction } = connection
     const params = [transaction.mail_from, told.params]
     const found = verdict(await runHook(host.registry, host.logger, 'mail', connection, params, DECIDES))
-    const action = { deny: 'reject', denysoft: 'tempfail' }[found.what] || 'accept'
-    transaction.results.add({ name: 'mail_from' }, { action, address: transaction.mail_from.format().slice(1, -1) })
+    noteSender(transaction, found)
     return found
+}
+
+function noteSender({ results, mail_from }, { what }) {
+    const action = { deny: 'reject', denysoft: 'tempfail' }[what] || 'accept'
+    results.add({ name: 'mail_from' }, { action, address: mail_from.format().slice(1, -1) })
 }
 
 // OK is said when the recipient is taken: a plugin said so, or the client may relay, or the engine takes that domain anyway.
@@ -166,9 +170,10 @@ const single = async ({ registry, logger }, connection, { hook, params }) =>
 
 // Who wants to leave is let go, whatever plugins say.
 async function quit(host, connection) {
-    const { what, ...found } = await plain('quit', HEARS)(host, connection)
-    return isDenied({ what }) ? { by: found.by, text: found.text, what: 'ok' } : { what, ...found }
+    return letGo(await plain('quit', HEARS)(host, connection))
 }
+
+const letGo = (found) => (isDenied(found) ? { by: found.by, text: found.text, what: 'ok' } : found)
 
 // All that is asked about a complete message, from data_post to who takes it.
 async function content(host, connection, told) {
@@ -229,8 +234,7 @@ async function decide(host, connection, told) {
 
     const hook = connection.relaying ? 'queue_outbound' : 'queue'
     found = verdict(await runHook(registry, logger, hook, connection, undefined, LAST_WORD))
-    const result = { ok: 'pass', deny: 'fail', denysoft: 'fail' }[found.what]
-    if (result) transaction.results.add({ name: 'queue' }, { [result]: found.text?.join(' ') || 'Message Queued' })
+    noteQueue(transaction, found)
     if (found.what === 'ok') {
         const text = `${found.text?.join(' ') || 'Message Queued'} (${transaction.uuid})`
         await queued(host, connection, { text })
@@ -239,6 +243,11 @@ async function decide(host, connection, told) {
     if (isDenied(found)) return found
     if (connection.relaying || told.keeps) await beforeQueueing(host, connection)
     return { what: 'cont' }
+}
+
+function noteQueue({ results }, { what, text }) {
+    const result = { ok: 'pass', deny: 'fail', denysoft: 'fail' }[what]
+    if (result) results.add({ name: 'queue' }, { [result]: text?.join(' ') || 'Message Queued' })
 }
 
 // The last chance to change a message that the engine keeps.
@@ -317,6 +326,17 @@ async function plainPart(host, connection, told) {
     return found
 }
 
+// Who does not answer has said nothing.
+async function hearingPart(host, connection, told) {
+    const { found } = await run(host, connection, told, undefined, HEARS)
+    return found
+}
+
+async function quitPart(host, connection, told) {
+    const { decided, ...found } = await hearingPart(host, connection, told)
+    return { ...letGo(found), decided }
+}
+
 async function lookupPart(host, connection, told) {
     const { answer, found } = await run(host, connection, told, undefined, DECIDES)
     const rdns = answer.code === constants.ok ? nameSaid(answer) : undefined
@@ -340,26 +360,46 @@ async function capabilitiesPart(host, connection, told) {
 }
 
 async function mailPart(host, connection, told) {
-    const { found } = await run(host, connection, told, [connection.transaction.mail_from, told.params], DECIDES)
+    const { transaction } = connection
+    const { found } = await run(host, connection, told, [transaction.mail_from, told.params], DECIDES)
+    noteSender(transaction, found)
     return found
+}
+
+// The recipient that plugins are asked about, by transaction: one address for all parts, which keeps what they make of it.
+const candidates = new WeakMap()
+
+function candidateOf(host, transaction, rcpt) {
+    let candidate = candidates.get(transaction)
+    if (candidate?.rcpt === rcpt) return candidate
+    const address = host.makeAddress(rcpt)
+    candidate = { rcpt, address, text: address.format(), replaced: false }
+    candidates.set(transaction, candidate)
+    return candidate
 }
 
 // The recipient is among the others while plugins are asked; whether it stays the engine tells at the end.
 async function rcptPart(host, connection, told) {
     const { transaction } = connection
-    const address = host.makeAddress(told.rcpt)
-    transaction.rcpt_to.push(address)
+    const candidate = candidateOf(host, transaction, told.rcpt)
+    const { address } = candidate
+    if (!candidate.replaced) transaction.rcpt_to.push(address)
     const params = told.part.hook === 'rcpt' ? [address, told.params] : address
     const { found } = await run(host, connection, told, params, DECIDES)
     const place = transaction.rcpt_to.indexOf(address)
-    if (place !== -1) transaction.rcpt_to.splice(place, 1)
+    candidate.replaced = place === -1 // by a plugin
+    if (!candidate.replaced) transaction.rcpt_to.splice(place, 1)
     return found
 }
 
 async function rcptEnd(host, connection, told) {
     const { transaction } = connection
-    const address = host.makeAddress(told.rcpt)
-    if (told.part.action === 'accept') addRecipients(transaction, [address])
+    const { address, text, replaced } = candidateOf(host, transaction, told.rcpt)
+    candidates.delete(transaction)
+    if (told.part.action === 'accept') {
+        if (!replaced) transaction.rcpt_to.push(address)
+        transaction.known.rcpt_to.push(text)
+    }
     connection.rcpt_incr(address, told.part.action, told.part.text, constants[told.part.action === 'reject' ? 'deny' : 'denysoft'])
 }
 
@@ -391,12 +431,15 @@ async function changed(host, { transaction }, told) {
     return { ...envelopeChanges(transaction), notes: notesText(host, transaction), changed: changes }
 }
 
-const contentPart = (rules, before = () => {}) => async (host, connection, told) => {
+const contentPart = (rules, { before = () => {}, after = () => {} } = {}) => async (host, connection, told) => {
     await prepare(host, connection, told)
     before(connection)
     const { found } = await run(host, connection, told, undefined, rules)
+    after(connection.transaction, found)
     return { ...found, ...await changed(host, connection, told) }
 }
+
+const queuePart = contentPart(LAST_WORD, { after: noteQueue })
 
 // After the last data_post.
 async function postedPart(host, connection, told) {
@@ -428,10 +471,11 @@ const PARTS = {
     },
     connect: connectPart, helo: helloPart, ehlo: helloPart, capabilities: capabilitiesPart, unrecognized_command: command,
     mail: mailPart, rcpt: rcptPart, rcpt_ok: rcptPart, rcpt_end: rcptEnd,
-    data_post: contentPart(LAST_WORD), posted: postedPart, queue: contentPart(LAST_WORD), queue_outbound: contentPart(LAST_WORD),
-    pre_send_trans_email: contentPart(HEARS, (connection) => { if (connection.relaying) complete(connection.transaction) }),
+    data_post: contentPart(LAST_WORD), posted: postedPart, queue: queuePart, queue_outbound: queuePart,
+    pre_send_trans_email: contentPart(HEARS, { before: (connection) => { if (connection.relaying) complete(connection.transaction) } }),
     kept: keptPart,
     refused: async (host, connection, told) => connection.count(told.part.action),
+    vrfy: hearingPart, noop: hearingPart, quit: quitPart,
 }
 
 async function queued(host, connection, told) {
@@ -491,7 +535,7 @@ class Sessions {
         await this.answer(message, async () => {
             connection.update(message.client)
             if (message.tx) connection.enter(message.tx)
-            if (message.noted && connection.transaction) Object.assign(connection.transaction.notes, message.noted) // by native plugins
+            if (message.noted && connection.transaction) addNotes(connection.transaction.notes, message.noted) // by native plugins
             const point = message.part ? part : SESSION_POINTS[message.point]
             const answer = await point(this.host, connection, message)
             const disconnect = answer?.disconnect || connection.ending || undefined

@@ -286,6 +286,37 @@ test('who does not answer VRFY, NOOP and QUIT, or fails there, has said nothing'
     }
 })
 
+test('a recipient is one address in all parts, and stays what plugins made of it', async (t) => {
+    const engine = await started(t, `
+        exports.hook_rcpt = (next, { transaction }, [rcpt]) => {
+            if (rcpt.user === 'old') transaction.rcpt_to.splice(-1, 1, new rcpt.constructor('<new@there.test>'))
+            else rcpt.user = rcpt.user + '-rewritten'
+            rcpt.seen = (rcpt.seen || 0) + 1
+            next()
+        }
+        exports.hook_rcpt_ok = (next, connection, rcpt) => next(OK, rcpt.seen + ' ' + rcpt.user)
+        exports.hook_queue = (next, { transaction }) => {
+            const { mail_from: from, queue } = transaction.results.get_all()
+            transaction.notes.told = [transaction.rcpt_to.map((one) => one.format() + (one.seen || '')), from.action, queue === undefined]
+            next()
+        }
+        exports.hook_mail = (next) => next()`)
+    const session = engine.session()
+    const { tx } = session
+    const part = (point, hook, more = {}) => session.ask(point, { tx, part: { hook }, params: {}, ...more })
+    await part('mail', 'mail')
+    for (const user of ['a', 'old', 'a']) {
+        const rcpt = `<${user}@there.test>`
+        await part('rcpt', 'rcpt', { rcpt })
+        const { text } = await part('rcpt', 'rcpt_ok', { rcpt })
+        assert.deepEqual(text, [user === 'old' ? '1 old' : '1 a-rewritten'])
+        session.tell('rcpt', { tx, part: { hook: 'rcpt_end', action: 'accept' }, rcpt })
+    }
+    const told = await part('content', 'queue', { content: MESSAGE, keeps: true })
+    assert.deepEqual(JSON.parse(told.notes).told, [['<a-rewritten@there.test>1', '<new@there.test>', '<a-rewritten@there.test>1'], 'accept', true])
+    assert.deepEqual(told.rcpt_to, ['<a-rewritten@there.test>', '<new@there.test>', '<a-rewritten@there.test>'])
+})
+
 test('a part of a hook, what native plugins add and note, and what they see', async (t) => {
     const engine = new Engine(t)
     for (const name of ['a', 'b']) {

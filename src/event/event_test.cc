@@ -175,6 +175,32 @@ TEST_F(Event, LOG_1_NoLineContinuesOneThatACrashCutShort) {
     EXPECT_THAT(lines(), ElementsAre("whole", "next"));
 }
 
+TEST_F(Event, OnlyLinksOfRootAndOurOwnAreFollowed) {
+    std::ofstream(folder_ + "/elsewhere") << "whole\nha";
+    ASSERT_EQ(::symlink("elsewhere", (folder_ + "/second").c_str()), 0);
+    ASSERT_EQ(::symlink((folder_ + "/second").c_str(), (folder_ + "/lines").c_str()), 0);
+    auto writer = open();
+    writer->append("next\n");
+    writer->flush(5000);
+    EXPECT_THAT(lines("elsewhere"), ElementsAre("whole", "next"));
+    writer.reset();
+    LineTarget target;
+    int ends[2];
+    ASSERT_EQ(::pipe(ends), 0);
+    target.path = "/proc/self/fd/" + std::to_string(ends[1]);
+    EXPECT_TRUE(LineWriter::open(target)) << "a pipe has no path";
+    ::close(ends[0]);
+    ::close(ends[1]);
+    ASSERT_EQ(::symlink("round", (folder_ + "/round").c_str()), 0);
+    target.path = folder_ + "/round";
+    EXPECT_FALSE(LineWriter::open(target));
+    if (::geteuid() != 0) return;
+    target.path = folder_ + "/lines";
+    ASSERT_EQ(::lchown((folder_ + "/second").c_str(), 65534, 65534), 0);
+    EXPECT_FALSE(LineWriter::open(target));
+    EXPECT_THAT(lines("elsewhere"), ElementsAre("whole", "next"));
+}
+
 TEST_F(Event, FormatsOfTheLogAreHarakas) {
     const auto writer = open();
     config::LogSettings settings;

@@ -1,15 +1,19 @@
 #include "event/line_writer.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <system_error>
 
 #include "base/clock.h"
@@ -23,6 +27,7 @@ constexpr std::chrono::milliseconds gather_time{10};
 // A pipe that has room takes so much at once without waiting (PIPE_BUF).
 constexpr std::size_t pipe_piece = 4096;
 constexpr std::uint64_t half_line_max = 1 << 20;
+constexpr int links_max = 40;  // as the kernel's
 
 // A line that says how many were lost, in the format of those before it: who reads JSON expects nothing else.
 std::string lost_note(std::string_view before, std::uint64_t count) {
@@ -36,10 +41,11 @@ std::string lost_note(std::string_view before, std::uint64_t count) {
 }
 
 // Cuts off the half line that a crash left at the end, so that no new line continues it. The size that is left.
-std::uint64_t cut_half_line(const std::string& path, std::uint64_t size) {
+std::uint64_t cut_half_line(int writer, std::uint64_t size) {
     const std::uint64_t start = size - std::min(size, half_line_max);
     std::string tail(static_cast<std::size_t>(size - start), '\0');
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // That very file, whatever has the name now.
+    const int fd = ::open(("/proc/self/fd/" + std::to_string(writer)).c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return size;
     const ssize_t count = ::pread(fd, tail.data(), tail.size(), static_cast<off_t>(start));
     ::close(fd);
@@ -47,25 +53,41 @@ std::uint64_t cut_half_line(const std::string& path, std::uint64_t size) {
     const std::size_t newline = tail.rfind('\n');
     if (newline == std::string::npos && start > 0) return size;
     const std::uint64_t whole = newline == std::string::npos ? 0 : start + newline + 1;
-    return ::truncate(path.c_str(), static_cast<off_t>(whole)) == 0 ? whole : size;
-}
-
-// The folder may be that of a user whom we become later (`user` in smtp.ini): he shall not lead root to files that he may not write.
-bool is_link_of_another(const std::string& path) {
-    struct stat link{};
-    return ::lstat(path.c_str(), &link) == 0 && S_ISLNK(link.st_mode) && link.st_uid != 0 && link.st_uid != ::geteuid();
+    return ::ftruncate(writer, static_cast<off_t>(whole)) == 0 ? whole : size;
 }
 
 // A pipe is opened for reading, too: then opening it does not wait for a reader, and one that goes away is no end.
-int open_for_append(const std::string& path) {
-    if (is_link_of_another(path)) {
-        errno = EACCES;
-        return -1;
-    }
+int open_for_append(const std::string& path, int more_flags) {
     struct stat status{};
     const bool pipe = ::stat(path.c_str(), &status) == 0 && S_ISFIFO(status.st_mode);
     const int access = pipe ? O_RDWR | O_NONBLOCK : O_WRONLY | O_CREAT;
-    return ::open(path.c_str(), access | O_APPEND | O_CLOEXEC, 0640);
+    return ::open(path.c_str(), access | O_APPEND | O_CLOEXEC | more_flags, 0640);
+}
+
+// The folder may be that of a user whom we become later (`user` in smtp.ini): he shall not lead root to files that he may not write.
+// So links of root and our own are followed, and one by one: where a link leads is read from the one whose owner we know.
+int open_for_append(std::string path) {
+    for (int links = 0; links < links_max; ++links) {
+        const int fd = open_for_append(path, O_NOFOLLOW);
+        if (fd >= 0 || errno != ELOOP) return fd;
+        const int link = ::open(path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (link < 0) return -1;
+        struct stat status{};
+        struct statfs system{};
+        char target[PATH_MAX];
+        const bool ours = ::fstat(link, &status) == 0 && (status.st_uid == 0 || status.st_uid == ::geteuid());
+        const bool of_a_process = ::fstatfs(link, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+        const ssize_t size = ::readlinkat(link, "", target, sizeof target);
+        ::close(link);
+        if (of_a_process) return open_for_append(path, 0);  // /dev/stderr: the text of such a link need not be a path
+        if (!ours || size <= 0) {
+            errno = EACCES;
+            return -1;
+        }
+        path = std::filesystem::path(path).parent_path() / std::string_view(target, static_cast<std::size_t>(size));
+    }
+    errno = ELOOP;
+    return -1;
 }
 
 }  // namespace
@@ -79,7 +101,7 @@ Result<std::unique_ptr<LineWriter>> LineWriter::open(const LineTarget& target) {
         if (fd < 0) return fail(Errc::disk_failed, target.path + ": " + std::generic_category().message(errno));
         struct stat status{};
         regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-        if (regular) size = cut_half_line(target.path, static_cast<std::uint64_t>(status.st_size));
+        if (regular) size = cut_half_line(fd, static_cast<std::uint64_t>(status.st_size));
     }
     return std::unique_ptr<LineWriter>(new LineWriter(target, fd, size, regular));
 }

@@ -76,6 +76,12 @@ std::string joined(const std::vector<std::string>& lines, const char* between) {
 // What JavaScript plugins see where no name was found.
 bool is_name(const std::string& rdns) { return !rdns.empty() && rdns != "Unknown" && rdns != "NXDOMAIN" && rdns != "DNSERROR"; }
 
+// Of calls that nobody waits for, each with a copy of what it is told, any number may be under way.
+Occasion without_content(Occasion about) {
+    about.content = nullptr;
+    return about;
+}
+
 std::string clean(std::string octets) { return mail::is_clean_text(octets) ? std::move(octets) : mail::clean_text(octets); }
 
 }  // namespace
@@ -126,7 +132,6 @@ InboundChain::Standing& InboundChain::standing_of(const Occasion& occasion) {
     if (number != standing->transaction) {
         standing->transaction = number;
         standing->told_recipients = 0;
-        standing->took_recipient = false;
         standing->notes.clear();
         standing->notes_text.clear();
         standing->untold.clear();
@@ -185,8 +190,9 @@ Task<Answer> InboundChain::ask_whole(Course& course) {
     }
     Answer& answer = said.answer;
     if (course.hook == Hook::opening && is_name(said.rdns)) course.standing.rdns = said.rdns;
-    if (course.hook == Hook::rcpt && answer.what == What::ok) course.standing.took_recipient = true;
+    if (course.hook == Hook::rcpt && answer.what == What::ok) ++course.standing.told_recipients;
     if (course.hook == Hook::content && answer.what == What::ok) hear(SLUICE_HOOK_QUEUE_OK, course, {.text = joined(answer.text, "\n")});
+    if (course.hook == Hook::content) note_recipients(answer, course.standing);
     if (answer.notes.empty()) answer.notes = course.standing.notes_text;
     if (answer.what == What::deny || answer.what == What::deny_soft) {
         Verdict refusal;
@@ -205,10 +211,11 @@ Task<Answer> InboundChain::ask_opening(Course& course) {
     }
     Verdict named = co_await run(SLUICE_HOOK_LOOKUP_RDNS, course);
     if (named.stops()) co_return course.conclude(std::move(named));
-    if (named.what == What::ok && !named.text.empty()) course.standing.rdns = named.text.front();
+    const std::string name = named.what == What::ok && !named.text.empty() ? named.text.front() : course.standing.rdns;
+    if (is_name(name)) course.standing.rdns = name;
     if (course.host_listens) {
         boost::json::object part{{"hook", "named"}};
-        if (!course.standing.rdns.empty()) part["rdns"] = with_valid_utf8(course.standing.rdns);
+        if (!name.empty()) part["rdns"] = with_valid_utf8(name);
         std::string text = boost::json::serialize(part);
         Verdict known = co_await ask_part(0, std::move(text), course);
         if (known.stops()) co_return course.conclude(std::move(known));
@@ -240,7 +247,7 @@ Task<Answer> InboundChain::ask_rcpt(Course& course) {
     }
     if (course.standing.told && verdict.what != What::lost) {
         tell_part(course, {{"hook", "rcpt_end"}, {"action", action_of(verdict.what)}, {"text", with_valid_utf8(joined(verdict.text, " "))}});
-        course.standing.took_recipient = verdict.what == What::ok;
+        if (verdict.what == What::ok) ++course.standing.told_recipients;
     }
     co_return course.conclude(std::move(verdict));
 }
@@ -252,8 +259,7 @@ Task<Answer> InboundChain::ask_content(Course& course) {
     if (verdict.what == What::ok) {
         const std::string id = course.about.visitor.session + "." + std::to_string(course.standing.transaction);
         verdict.text = {(verdict.text.empty() ? "Message Queued" : joined(verdict.text, " ")) + " (" + id + ")"};
-        Occasion taken = course.about;
-        taken.content = nullptr;
+        Occasion taken = without_content(course.about);
         taken.text = verdict.text.front();
         tell(Hook::queued, taken);
     }
@@ -268,7 +274,13 @@ Task<Answer> InboundChain::ask_content(Course& course) {
         course.answer.octets = std::move(course.content);
     }
     course.answer.notes = course.standing.notes_text;
+    note_recipients(course.answer, course.standing);
     co_return course.conclude(std::move(verdict));
+}
+
+// Those that plugins put into the envelope the plugin host knows.
+void InboundChain::note_recipients(const Answer& answer, Standing& standing) {
+    if (answer.rcpt_to) standing.told_recipients = answer.rcpt_to->size();
 }
 
 // A message that no session brought. Each part of the plugin host's begins with it as it stands then.
@@ -327,7 +339,7 @@ InboundChain::Verdict InboundChain::weigh(const NativeListener& listener, Native
     }
     const bool silent = !reply.in_time;
     if (silent || (reply.threw && hook.last_word)) {
-        if (!hook.decides) return {};
+        if (!hook.decides || listener.number == SLUICE_HOOK_QUIT) return {};
         verdict.what = What::deny_soft;
         verdict.code = 451;
         verdict.text = {silent ? "plugin timeout" : "plugin failure"};
@@ -355,8 +367,9 @@ bool InboundChain::is_undone(const Verdict& refusal, std::int32_t number, const 
     const VisitDetails details{
         .rdns = course.standing.rdns, .notes = course.standing.notes_text, .text = words, .refused_by = refusal.by, .refused_hook = number,
         .refused_code = refusal.disconnect ? leaves : stays};
+    const Occasion about = without_content(course.about);
     for (const NativeListener& listener : listeners) {
-        NativeVisit event(SLUICE_HOOK_DENY, course.about, details);
+        NativeVisit event(SLUICE_HOOK_DENY, about, details);
         if (listener.may_block) {
             natives_->call_elsewhere(listener, event, 0);
             continue;
@@ -370,8 +383,11 @@ bool InboundChain::is_undone(const Verdict& refusal, std::int32_t number, const 
 
 // Where nobody waits.
 void InboundChain::hear(std::int32_t number, const Course& course, const VisitDetails& details) {
-    for (const NativeListener& listener : natives_->listeners(number)) {
-        NativeVisit event(number, course.about, details);
+    const auto& listeners = natives_->listeners(number);
+    if (listeners.empty()) return;
+    const Occasion about = without_content(course.about);
+    for (const NativeListener& listener : listeners) {
+        NativeVisit event(number, about, details);
         if (listener.may_block) {
             natives_->call_elsewhere(listener, event, 0);
             continue;
@@ -467,7 +483,6 @@ std::string InboundChain::news_for_host(Course& course) {
     if (course.hook == Hook::opening) news += R"(,"named":true)";
     if (!course.about.transaction) return news;
     const std::size_t recipients = course.about.transaction->envelope->recipients.size();
-    if (std::exchange(standing.took_recipient, false)) ++standing.told_recipients;
     course.about.transaction->known = course.hook == Hook::injected ? 0 : std::min(standing.told_recipients, recipients);
     if (!standing.untold.empty() && course.hook != Hook::injected) news += R"(,"noted":)" + boost::json::serialize(standing.untold);
     if (!course.added.empty() && course.host_has_content) news += R"(,"added":)" + boost::json::serialize(course.added);

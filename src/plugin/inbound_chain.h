@@ -43,8 +43,7 @@ private:
         bool told = false;             // the plugin host knows the session
         std::string rdns;
         std::uint32_t transaction = 0;
-        std::size_t told_recipients = 0;
-        bool took_recipient = false;   // the plugin host has added one itself
+        std::size_t told_recipients = 0;  // with those that the plugin host has added itself
         boost::json::object notes;
         std::string notes_text;        // the same; empty: none
         boost::json::object untold;    // notes that the plugin host has not heard of
@@ -84,6 +83,7 @@ private:
     void warn(const NativeListener& listener, const Course& course, const char* sentence, const std::string& reason);
     std::string news_for_host(Course& course);
     void host_was_told(Course& course);
+    static void note_recipients(const reception::Answer& answer, Standing& standing);
     void absorb(HostAnswer& said, Course& course);
     void absorb_content(reception::Answer& answer, Course& course);
     void tell_part(const Course& course, const boost::json::object& part);

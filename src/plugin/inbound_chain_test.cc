@@ -125,6 +125,12 @@ TEST_F(InboundChainTest, HooksThatNobodyListensToAreNotCalled) {
     for (std::size_t hook = 0; hook < reception::hook_count; ++hook) EXPECT_FALSE(chain_->wants(static_cast<Hook>(hook))) << hook;
 }
 
+TEST_F(InboundChainTest, WhoHearsOnlyRefusalsAsksNoQuestions) {
+    start("[deny]\ncode=900\n");
+    EXPECT_TRUE(natives_->hears_mail_in());
+    for (std::size_t hook = 0; hook < reception::hook_count; ++hook) EXPECT_FALSE(chain_->wants(static_cast<Hook>(hook))) << hook;
+}
+
 TEST_F(InboundChainTest, WhoHearsHowItEndsHearsItFromTheBeginning) {
     start("[disconnect]\ncode=900\n[reset_transaction]\ncode=900\n[queue_ok]\ncode=900\n[rset]\ncode=900\n");
     for (const Hook hook : {Hook::opening, Hook::mail, Hook::content, Hook::rset}) {
@@ -223,6 +229,10 @@ TEST_F(InboundChainTest, SilenceIsTheSafeWayOfEachHook) {
     for (const Point& point : deciding) {
         about_.visitor.helo = envelope_.reverse_path.local = recipient_.address.local = point.hook;
         const Answer answer = ask(point.question);
+        if (point.question == Hook::quit) {
+            EXPECT_EQ(answer.what, What::go_on);
+            continue;
+        }
         EXPECT_EQ(answer.what, What::deny_soft) << point.hook;
         EXPECT_THAT(answer.text, ElementsAre("plugin timeout")) << point.hook;
         EXPECT_EQ(answer.code, 451);
@@ -290,6 +300,12 @@ TEST_F(InboundChainTest, NamesCapabilitiesAndRelaying) {
     EXPECT_FALSE(sent.relaying);
 }
 
+TEST_F(InboundChainTest, UnknownIsNoName) {
+    start("[lookup_rdns]\ncode=906\nreason=Unknown\n[connect]\ncode=900\n");
+    EXPECT_EQ(ask(Hook::opening).what, What::go_on);
+    EXPECT_THAT(said(), HasSubstr("connect probe ip=192.0.2.7 local=192.0.2.1 rdns= "));
+}
+
 TEST_F(InboundChainTest, NotesLastAsLongAsTheTransaction) {
     start("[mail]\ncode=900\nnotes={\"a\":1}\n[rcpt]\ncode=900\nnotes={\"b\":[2]}\n[noop]\ncode=900\nnotes={\"c\":3}\n");
     ask(Hook::mail);
@@ -308,6 +324,14 @@ TEST_F(InboundChainTest, ARefusalIsToldAndMayBeUndone) {
     EXPECT_THAT(said(), HasSubstr("text=no by=probe refused=13:902"));
     recipient_.address.local = "friend";
     EXPECT_EQ(ask(Hook::rcpt).what, What::ok);
+}
+
+TEST_F(InboundChainTest, WhoIsToldWithoutBeingWaitedForGetsNoContent) {
+    start("[data_post]\ncode=902\nlook=body\n[deny]\ncode=900\nhow=blocking\nlook=body\n");
+    EXPECT_EQ(ask(Hook::content).what, What::deny);
+    natives_->end();  // waits for the thread
+    EXPECT_THAT(said(), testing::ContainsRegex("data_post probe [^\n]* found=1 "));
+    EXPECT_THAT(said(), testing::ContainsRegex("deny probe [^\n]* found=0 "));
 }
 
 TEST_F(InboundChainTest, AMessageThatAPluginTakesIsNotKept) {

@@ -91,8 +91,8 @@ public:
 
     bool wants(delivery::Hook hook) const { return (hooks_ & bit(hook)) != 0; }
     bool wants(reception::Hook hook) const { return (inbound_hooks_ & bit(hook)) != 0; }
-    // Whether some plugin listens to any hook of mail in.
-    bool hears_mail_in() const { return inbound_hooks_ != 0; }
+    // Whether some plugin listens to any hook of mail in. Who hears refusals only asks no questions, but hears of others'.
+    bool hears_mail_in() const { return inbound_hooks_ != 0 || !listeners(SLUICE_HOOK_DENY).empty(); }
     // In the order in which they are called.
     const std::vector<NativeListener>& listeners(std::int32_t number) const { return listeners_[static_cast<std::size_t>(number)]; }
     // Those that were loaded.

@@ -246,7 +246,10 @@ Task<Result<>> Session::make_durable(mail::MessagePtr message, std::string ciphe
         co_return Result<>();
     }
     const std::string text = "Message Queued (" + message->id.text() + ")";
-    if (transaction_->known_to_plugins) tell(Hook::queued, text);
+    if (transaction_->known_to_plugins) {
+        transaction_->give_back(message->envelope);  // plugins hear of the end with what has ended
+        tell(Hook::queued, text);
+    }
     end_transaction();
     ++messages_;
     idle_commands_ = 0;

@@ -206,6 +206,8 @@ Task<Result<>> Session::ask_plugins() {
 
 Session::Next Session::conclude(Pending& pending, Answer& answer) {
     if (answer.loop) return answer_idle(*loop_);
+    // Who wants to leave is let go, whatever plugins say.
+    if (pending.hook == Hook::quit && refused(answer)) answer.what = What::ok;
     if (answer.what == What::lost || refused(answer)) return refuse_as(pending.hook, answer);
     if (pending.hook == Hook::rcpt) return conclude_rcpt(pending, answer);
     const bool decided = answer.what == What::ok;
@@ -362,6 +364,7 @@ bool Session::apply_envelope(const Answer& answer) {
             recipients.push_back(std::move(*address));
         }
         transaction_->replace_recipients(recipients);
+        transaction_->recipients_known = transaction_->recipient_count();
     }
     if (!answer.mail_from) return true;
     syntax.allow_null = true;

@@ -28,11 +28,15 @@ public:
         answer.more = answer.more && asked.size() < 2;
         co_return answer;
     }
-    void tell(Hook hook, const Occasion&) override { told.push_back(hook); }
+    void tell(Hook hook, const Occasion& occasion) override {
+        told.push_back(hook);
+        if (occasion.transaction) told_envelopes.push_back(*occasion.transaction->envelope);
+    }
 
     std::map<Hook, Answer> answers;
     std::vector<Occasion> asked;
     std::vector<Hook> told;
+    std::vector<mail::Envelope> told_envelopes;
     std::string content;
 };
 
@@ -127,6 +131,15 @@ TEST_F(SessionHooks, RefusalsHaveHarakasCodes) {
     }
 }
 
+TEST_F(SessionHooks, WhoWantsToLeaveIsLetGo) {
+    for (const What what : {What::deny, What::deny_soft}) {
+        Answer refusal = answer(what);
+        refusal.text = {"stay"};
+        hooks_.answers = {{Hook::quit, refusal}};
+        EXPECT_THAT(talk("QUIT\r\n"), testing::EndsWith("221 2.0.0 stay\r\n"));
+    }
+}
+
 TEST_F(SessionHooks, TheBannerMayBeTheLastWord) {
     for (const Answer& refusal : {answer(What::deny_soft, true), answer(What::lost)}) {
         hooks_.answers = {{Hook::opening, refusal}};
@@ -201,6 +214,11 @@ TEST_F(SessionHooks, AMessageBecomesWhatPluginsMakeOfIt) {
     EXPECT_EQ(message.envelope.recipients.size(), 2U);
     EXPECT_EQ(message.notes, R"({"campaign":"spring"})");
     EXPECT_THAT(hooks_.told, ElementsAre(Hook::queued, Hook::reset, Hook::left));
+    ASSERT_EQ(hooks_.told_envelopes.size(), 2U);
+    for (const mail::Envelope& told : hooks_.told_envelopes) {
+        EXPECT_EQ(told.reverse_path.text(), "other@src.test");
+        EXPECT_EQ(told.recipients.size(), 2U);
+    }
 }
 
 TEST_F(SessionHooks, AnEnvelopeThatMakesNoSenseIsNotTaken) {

@@ -346,6 +346,72 @@ class Mixed(Inbound):
                                  "rcpt first", "rcpt middle", "rcpt last"])
         self.assertEqual(self.keeper.wait(1)[0]["to"], ["native@dst.test", "b@dst.test"])
 
+    def test_recipients_that_javascript_is_not_asked_about(self):
+        self.probe("first", rcpt={"code": CONT}, also={"rcpt b": {"code": OK}, "rcpt c": {"code": OK}, "rcpt no": {"code": DENY}})
+        self.script("middle", """
+            const told = ({ transaction }) => transaction.rcpt_to.map((one) => one.user)
+            exports.hook_rcpt = (next) => next()
+            exports.hook_data_post = (next, connection) => { say('data_post middle ' + told(connection)); next() }
+            exports.hook_queue_outbound = (next, connection) => { say('queue_outbound middle ' + told(connection)); next() }""")
+        self.plugins.start()
+        with Raw(self.engine.port) as client:
+            self.envelope(client, "a@dst.test", "b@dst.test", "no@dst.test", "c@dst.test")
+            self.assertEqual(self.content(client)[0], 250)
+        self.assertEqual(self.said("data_post middle") + self.said("queue_outbound middle"), ["data_post middle a,b,c", "queue_outbound middle a,b,c"])
+        self.assertEqual(self.keeper.wait(1)[0]["to"], ["a@dst.test", "b@dst.test", "c@dst.test"])
+
+    def test_who_hears_only_refusals_hears_those_of_javascript(self):
+        self.script("gate", "exports.hook_rcpt = (next) => next(DENY, 'not him')")
+        self.probe("watch", deny={"code": OK})
+        self.plugins.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(self.envelope(client, "b@dst.test")[1], (550, "5.7.1 not him"))
+        told = self.wait_said("deny watch")[0]
+        self.assertIn("text=not him by=gate", told)
+
+    def ends_with_its_envelope(self, **asked):
+        self.probe("watch", queue_ok={"code": CONT}, reset_transaction={"code": CONT}, **asked)
+        self.script("other", """
+            const told = ({ transaction }) => transaction.rcpt_to.map((one) => one.user)
+            exports.hook_data_post = (next, { transaction }) => {
+                const Address = transaction.rcpt_to[0].constructor
+                transaction.rcpt_to = [new Address('<x@dst.test>'), new Address('<y@dst.test>')]
+                next()
+            }
+            exports.hook_queue_ok = (next, connection) => { say('queue_ok other ' + told(connection)); next() }
+            exports.hook_reset_transaction = (next, connection) => { say('reset_transaction other ' + told(connection)); next() }""")
+        self.plugins.start()
+        self.assertEqual(self.send()[0], 250)
+        self.assertEqual(self.keeper.wait(1)[0]["to"], ["x@dst.test", "y@dst.test"])
+        for hook in ("queue_ok", "reset_transaction"):
+            self.assertIn(" from=a ", self.wait_said(hook + " watch")[0])
+            self.assertIn(" to=x,y ", self.said(hook + " watch")[0])
+            self.assertEqual(self.wait_said(hook + " other"), [hook + " other x,y"])
+
+    def test_plugins_hear_how_a_message_ends_with_its_envelope(self):
+        self.ends_with_its_envelope()
+
+    def test_plugins_hear_how_a_message_ends_that_both_kinds_were_asked_about(self):
+        self.ends_with_its_envelope(data_post={"code": CONT})
+
+    def test_who_leaves_is_let_go_and_silence_of_javascript_says_nothing(self):
+        self.expects_errors = True  # silence is logged
+        self.engine.files["plugin_timeout"] = "0.5\n"
+        hooks = ("vrfy", "noop", "quit")
+        self.probe("first", **{hook: {"code": CONT} for hook in hooks}, also={"quit stay.test": {"code": DENY, "reason": "stay"}})
+        self.script("middle", "".join(f"""
+            exports.hook_{hook} = (next, connection) => {{ if (connection.hello.host === 'no.test') next(DENY, 'script says no') }}""" for hook in hooks))
+        self.plugins.start()
+        replies = {"stay.test": (252, 250, (221, "2.0.0 stay")), "no.test": (550, 500, (221, "2.0.0 script says no")), "silent.test": (252, 250, None)}
+        for name, (vrfy, noop, left) in replies.items():
+            with Raw(self.engine.port, greet=None) as client:
+                client.reply()
+                client.ask("EHLO " + name)
+                self.assertEqual((client.ask("VRFY b")[0], client.ask("NOOP")[0]), (vrfy, noop), name)
+                reply = client.ask("QUIT")
+                self.assertEqual(reply[0], 221, name)
+                self.assertIn(left, (None, reply))
+
     def test_a_body_that_javascript_changed_and_a_native_plugin_behind_it(self):
         self.script("banner", """
             exports.hook_data = (next, connection) => { connection.transaction.set_banner('a banner'); next() }
