@@ -10,6 +10,7 @@
 #include <string>
 
 #include "async/task_group.h"
+#include "plugin/no_resolver_test_support.h"
 #include "plugin/plugin_hooks.h"
 
 namespace sluice::plugin {
@@ -21,15 +22,6 @@ class QuietLog final : public event::Log {
 public:
     bool enabled(event::Level) const override { return false; }
     void write(event::Level, std::string_view, std::string_view, std::string_view, std::initializer_list<event::Field>) override {}
-};
-
-class NoResolver final : public dns::Resolver {
-public:
-    Task<Result<dns::Answer<std::vector<dns::MxRecord>>>> mx(std::string domain) override { co_return fail(Errc::dns_temporary, domain); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> a(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> aaaa(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    void configure(const config::DnsSettings&) override {}
-    Task<> close() override { co_return; }
 };
 
 // An instance with the example, and items for many domains.

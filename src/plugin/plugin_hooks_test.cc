@@ -6,6 +6,7 @@
 
 #include "delivery/settlement.h"
 #include "plugin/native_test_support.h"
+#include "plugin/no_resolver_test_support.h"
 
 // What native plugins answer, at once, later, twice and never, and what becomes of it.
 
@@ -16,16 +17,6 @@ using delivery::AfterDeferral;
 using delivery::Before;
 using delivery::Hook;
 using testing::HasSubstr;
-
-// Knows no host.
-class NoResolver final : public dns::Resolver {
-public:
-    Task<Result<dns::Answer<std::vector<dns::MxRecord>>>> mx(std::string domain) override { co_return fail(Errc::dns_temporary, domain); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> a(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> aaaa(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    void configure(const config::DnsSettings&) override {}
-    Task<> close() override { co_return; }
-};
 
 Task<> ask_before(PluginHooks& hooks, const queue::Work& work, std::promise<Before>& out) {
     Before before = co_await hooks.before_attempt(work, work.message);

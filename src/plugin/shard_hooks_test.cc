@@ -8,6 +8,7 @@
 #include "plugin/host_test_support.h"
 #include "plugin/inbound_hooks.h"
 #include "plugin/native_test_support.h"
+#include "plugin/no_resolver_test_support.h"
 #include "plugin/notifications.h"
 
 // What becomes of answers of a plugin host that is as a file says: JSON members of its answer, and octets in front of it.
@@ -51,15 +52,6 @@ public:
     bool full = false;
     mail::MessagePtr taken;
     spool::Batch batch;
-};
-
-class NoResolver final : public dns::Resolver {
-public:
-    Task<Result<dns::Answer<std::vector<dns::MxRecord>>>> mx(std::string domain) override { co_return fail(Errc::dns_temporary, domain); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> a(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    Task<Result<dns::Answer<std::vector<net::IpAddress>>>> aaaa(std::string name) override { co_return fail(Errc::dns_temporary, name); }
-    void configure(const config::DnsSettings&) override {}
-    Task<> close() override { co_return; }
 };
 
 Task<> ask_before(ShardHooks& hooks, const queue::Work& work, std::promise<Before>& out) {

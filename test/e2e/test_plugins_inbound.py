@@ -21,7 +21,9 @@ HOOKS = ["connect_init", "lookup_rdns", "connect", "helo", "ehlo", "mail", "rcpt
 MESSAGE = "Subject: test\r\nFrom: a@src.test\r\nTo: b@dst.test\r\n\r\nhello\r\n.dot\r\n"
 
 
-class Inbound(Plugins):
+class Arrivals:
+    """What comes out for dst.test, and clients that may not relay. For a world with an engine."""
+
     def setUp(self):
         super().setUp()
         self.directory = self.world.directory / "arrived"
@@ -39,6 +41,8 @@ class Inbound(Plugins):
         files = sorted(self.directory.glob("*.eml"), key=lambda path: int(path.stem))
         return [file.read_bytes().decode("latin-1") for file in files[:count]]
 
+
+class Inbound(Arrivals, Plugins):
     def dialogue(self, greeting="EHLO client.test", to="b@dst.test", content=MESSAGE):
         """The codes of a session from the banner to QUIT; 0: the link has ended."""
         with Raw(self.engine.port, greet=None) as client:

@@ -8,30 +8,14 @@ import time
 from clients import Raw
 from peers import certificate_for
 from plugin_home import PluginEngine
+from test_plugins_inbound import Arrivals
 from test_plugins_native import CONT, DENY, DENYDISCONNECT, DENYSOFT, OK, Native, compiled
 from world import wait_for
 
 MESSAGE = "Subject: test\r\nFrom: a@src.test\r\n\r\nhello\r\n"
 
 
-class Inbound(Native):
-    def setUp(self):
-        super().setUp()
-        self.directory = self.world.directory / "arrived"
-        self.directory.mkdir()
-        self.keeper = self.world.sink("--dir", self.directory)
-        self.engine.route("dst.test", self.keeper.endpoint)
-
-    def strangers(self):
-        """From now on clients may relay only to domains that the engine knows, of which there are none."""
-        self.engine.files["relay_acl_allow"] = "192.0.2.0/24\n"
-        self.engine.settings["relay.ini"]["relay"].update(dest_domains="false", force_routing="false")
-
-    def arrived(self, count=1):
-        self.keeper.wait(count)
-        files = sorted(self.directory.glob("*.eml"), key=lambda path: int(path.stem))
-        return [file.read_bytes().decode("latin-1") for file in files[:count]]
-
+class Inbound(Arrivals, Native):
     def envelope(self, client, *recipients, sender="a@src.test"):
         replies = [client.ask(f"MAIL FROM:<{sender}>")]
         return replies + [client.ask(f"RCPT TO:<{to}>") for to in recipients]
