@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "mail/header.h"
 #include "plugin/json_members.h"
+#include "reception/revision.h"
 
 namespace sluice::plugin {
 
@@ -91,7 +92,8 @@ bool InboundChain::Verdict::stops() const { return refuses() || what == What::lo
 
 // One question of the engine's, and where the answers have led so far.
 struct InboundChain::Course {
-    Course(Hook hook_, const Occasion& occasion, Standing& standing_) : hook(hook_), about(occasion), standing(standing_) {}
+    Course(Hook hook_, const Occasion& occasion, Standing& standing_)
+        : hook(hook_), asked(occasion.transaction ? occasion.transaction->envelope : nullptr), about(occasion), standing(standing_) {}
 
     bool relays() const { return about.transaction ? about.transaction->relaying.value_or(about.visitor.relaying) : about.visitor.relaying; }
     // What was decided, with all that plugins said on the way.
@@ -111,12 +113,14 @@ struct InboundChain::Course {
     }
 
     const Hook hook;
+    const mail::Envelope* const asked;  // as it was when the question came
     Occasion about;
     Standing& standing;
     bool host_listens = false;  // the plugin host wants this question
     Answer answer;
     std::string content;        // as plugins made it, once they did
     bool host_has_content = false;
+    mail::Envelope envelope;    // as JavaScript plugins made it, once they did
     boost::json::array added;   // fields that the plugin host has not heard of
 };
 
@@ -556,10 +560,7 @@ void InboundChain::absorb_content(Answer& from, Course& course) {
         else course.content.replace(0, mail::header_section_size(course.content), octets);
         into.changed = std::max(into.changed, from.changed);
     }
-    // Each part of a session's tells all of its changes, of other mail those of its own.
-    const bool all_told = course.hook == Hook::content;
-    if (all_told || from.mail_from) into.mail_from = std::move(from.mail_from);
-    if (all_told || from.rcpt_to) into.rcpt_to = std::move(from.rcpt_to);
+    absorb_envelope(from, course);
     if (from.notes.empty()) return;
     boost::system::error_code error;
     boost::json::value notes = parse_json(from.notes, error);
@@ -567,6 +568,22 @@ void InboundChain::absorb_content(Answer& from, Course& course) {
     course.standing.notes = std::move(notes.get_object());
     course.standing.notes_text = std::move(from.notes);
     if (course.hook == Hook::injected) course.about.text = course.standing.notes_text;
+}
+
+// Whoever comes next sees it. What makes no sense is told by whoever gets the answer.
+void InboundChain::absorb_envelope(const Answer& from, Course& course) {
+    // Each part of a session's tells all of its changes, of other mail those of its own.
+    const bool all_told = course.hook == Hook::content;
+    Answer& into = course.answer;
+    if (all_told || from.mail_from) into.mail_from = from.mail_from;
+    if (all_told || from.rcpt_to) into.rcpt_to = from.rcpt_to;
+    reception::Underway& transaction = *course.about.transaction;
+    if (!from.mail_from && !from.rcpt_to && (!all_told || transaction.envelope == course.asked)) return;
+    mail::Envelope changed = all_told ? *course.asked : *transaction.envelope;
+    if (!reception::revise_envelope(changed, from.mail_from, from.rcpt_to)) return;
+    course.envelope = std::move(changed);
+    transaction.envelope = &course.envelope;
+    course.standing.told_recipients = course.envelope.recipients.size();
 }
 
 void InboundChain::tell_part(const Course& course, const boost::json::object& part) {

@@ -86,6 +86,7 @@ private:
     static void note_recipients(const reception::Answer& answer, Standing& standing);
     void absorb(HostAnswer& said, Course& course);
     void absorb_content(reception::Answer& answer, Course& course);
+    static void absorb_envelope(const reception::Answer& from, Course& course);
     void tell_part(const Course& course, const boost::json::object& part);
 
     NativeHost* const natives_;

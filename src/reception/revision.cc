@@ -37,20 +37,24 @@ Result<> revise_recipients(mail::Envelope& envelope, const std::vector<std::stri
 
 }  // namespace
 
+Result<> revise_envelope(
+    mail::Envelope& envelope, const std::optional<std::string>& mail_from, const std::optional<std::vector<std::string>>& rcpt_to) {
+    mail::PathSyntax syntax;
+    syntax.allow_utf8 = envelope.smtputf8;
+    if (rcpt_to) TRY_VOID(revise_recipients(envelope, *rcpt_to, syntax));
+    syntax.allow_null = true;
+    if (mail_from) {
+        TRY(envelope.reverse_path, mail::parse_path(*mail_from, syntax));
+    }
+    return {};
+}
+
 Result<mail::MessagePtr> revise(const mail::Message& message, Answer answer, bool always_split) {
     auto revised = std::make_shared<mail::Message>(message);
     if (answer.changed != Answer::Changed::nothing) revise_content(*revised, answer);
     if (!answer.notes.empty()) revised->notes = std::move(answer.notes);
-    mail::PathSyntax syntax;
-    syntax.allow_utf8 = message.envelope.smtputf8;
-    if (answer.rcpt_to) {
-        TRY_VOID(revise_recipients(revised->envelope, *answer.rcpt_to, syntax));
-        revised->items = mail::split_items(revised->envelope.recipients, always_split);
-    }
-    if (answer.mail_from) {
-        syntax.allow_null = true;
-        TRY(revised->envelope.reverse_path, mail::parse_path(*answer.mail_from, syntax));
-    }
+    TRY_VOID(revise_envelope(revised->envelope, answer.mail_from, answer.rcpt_to));
+    if (answer.rcpt_to) revised->items = mail::split_items(revised->envelope.recipients, always_split);
     return mail::MessagePtr(std::move(revised));
 }
 

@@ -410,6 +410,47 @@ class Mixed(Inbound):
         self.assertEqual(body.count("a banner"), 1, mail)
         self.assertIn("found=1", self.said("data_post last")[0])
 
+    # Each of the two scripts around a native plugin changes the envelope as it found it.
+    FIRST_CHANGE = """(next, { transaction }) => {
+        transaction.rcpt_to = transaction.rcpt_to.filter((one) => one.user !== 'no')
+        transaction.rcpt_to.push(new Address('<first@dst.test>'))
+        transaction.mail_from = new Address('<first@src.test>')
+        next()
+    }"""
+    SECOND_CHANGE = """(next, { transaction }) => {
+        say('second ' + transaction.mail_from.user + ' ' + transaction.rcpt_to.map((one) => one.user))
+        transaction.rcpt_to.push(new Address('<second@dst.test>'))
+        next()
+    }"""
+
+    def change_envelope_around(self, hook):
+        address = "const { Address } = require('@haraka/email-address')\n"
+        self.script("one", f"{address}exports.hook_{hook} = {self.FIRST_CHANGE}")
+        self.probe("between", **{hook: {"code": CONT}})
+        self.script("two", f"{address}exports.hook_{hook} = {self.SECOND_CHANGE}")
+        self.plugins.start()
+
+    def judge_envelope(self, hook):
+        self.assertEqual(self.said("second"), ["second first b,first"])
+        seen = self.said(f"{hook} between")[0]
+        self.assertIn(" from=first ", seen)
+        self.assertIn(" to=b,first ", seen)
+        mail = self.keeper.wait(1)
+        self.assertEqual([(one["from"], one["to"]) for one in mail], [("first@src.test", ["b@dst.test", "first@dst.test", "second@dst.test"])])
+
+    def test_an_envelope_that_javascript_changes_on_both_sides_of_a_native_plugin(self):
+        self.change_envelope_around("data_post")
+        with Raw(self.engine.port) as client:
+            self.envelope(client, "b@dst.test", "no@dst.test")
+            self.assertEqual(self.content(client)[0], 250)
+        self.judge_envelope("data_post")
+
+    def test_the_envelope_of_mail_of_the_api_that_both_sides_change(self):
+        self.change_envelope_around("pre_send_trans_email")
+        to = ["b@dst.test", "no@dst.test"]
+        self.assertEqual(self.engine.api("POST", "/v1/messages", {"from": "a@src.test", "to": to, "message": MESSAGE})[0], 202)
+        self.judge_envelope("pre_send_trans_email")
+
     def test_javascript_takes_the_message_and_the_native_plugins_hear_of_it(self):
         self.script("taker", "exports.hook_queue_outbound = (next) => next(OK, 'mine')")
         self.probe("watch", queue_outbound={"code": CONT}, queue_ok={"code": CONT})
