@@ -15,52 +15,10 @@ namespace {
 
 constexpr std::size_t dns_name_bytes_max = 253;
 
-// A BIO for a wire.
-Wire& wire_of(BIO* bio) {
-    return *static_cast<Wire*>(BIO_get_data(bio));
-}
-
-int write_wire(BIO* bio, const char* bytes, int size) {
-    BIO_clear_retry_flags(bio);
-    const ssize_t sent = wire_of(bio).send(std::string_view(bytes, static_cast<std::size_t>(size)));
-    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
-    return static_cast<int>(sent);
-}
-
-int read_wire(BIO* bio, char* into, int size) {
-    BIO_clear_retry_flags(bio);
-    const ssize_t received = wire_of(bio).receive(std::span<char>(into, static_cast<std::size_t>(size)));
-    if (received == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
-    if (received < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
-    return static_cast<int>(received);
-}
-
 long control_wire(BIO* bio, int command, long, void*) {
     if (command == BIO_CTRL_FLUSH) return 1;
     if (command == BIO_CTRL_EOF) return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
     return 0;
-}
-
-const BIO_METHOD* wire_method() {
-    static const auto method = [] {
-        std::unique_ptr<BIO_METHOD, decltype(&BIO_meth_free)> made(
-            BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "wire"), &BIO_meth_free
-        );
-        ASSERT(made);
-        BIO_meth_set_write(made.get(), &write_wire);
-        BIO_meth_set_read(made.get(), &read_wire);
-        BIO_meth_set_ctrl(made.get(), &control_wire);
-        return made;
-    }();
-    return method.get();
-}
-
-BIO* new_wire_bio(Wire& wire) {
-    BIO* bio = BIO_new(wire_method());
-    ASSERT(bio != nullptr);
-    BIO_set_data(bio, &wire);
-    BIO_set_init(bio, 1);
-    return bio;
 }
 
 struct FreeSession {
@@ -89,10 +47,53 @@ std::string subject_of(X509* certificate) {
 
 }  // namespace
 
+int TlsLink::write_wire(BIO* bio, const char* bytes, int size) {
+    BIO_clear_retry_flags(bio);
+    Wire& wire = static_cast<MeteredWire*>(BIO_get_data(bio))->wire;
+    const ssize_t sent = wire.send(std::string_view(bytes, static_cast<std::size_t>(size)));
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_write(bio);
+    return static_cast<int>(sent);
+}
+
+int TlsLink::read_wire(BIO* bio, char* into, int size) {
+    BIO_clear_retry_flags(bio);
+    auto& metered = *static_cast<MeteredWire*>(BIO_get_data(bio));
+    if (metered.is_flooded()) return -1;
+    if (metered.turn_is_over()) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    const ssize_t received = metered.wire.receive(std::span<char>(into, static_cast<std::size_t>(size)));
+    if (received == 0) BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+    if (received < 0 && (errno == EAGAIN || errno == EINTR)) BIO_set_retry_read(bio);
+    if (received > 0) {
+        metered.turn += static_cast<std::size_t>(received);
+        metered.barren += static_cast<std::size_t>(received);
+    }
+    return static_cast<int>(received);
+}
+
+const BIO_METHOD* TlsLink::wire_method() {
+    static const auto method = [] {
+        std::unique_ptr<BIO_METHOD, decltype(&BIO_meth_free)> made(
+            BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "wire"), &BIO_meth_free
+        );
+        ASSERT(made);
+        BIO_meth_set_write(made.get(), &write_wire);
+        BIO_meth_set_read(made.get(), &read_wire);
+        BIO_meth_set_ctrl(made.get(), &control_wire);
+        return made;
+    }();
+    return method.get();
+}
+
 TlsLink::TlsLink(std::shared_ptr<OpenSslContext> context, Wire& wire)
-    : context_(std::move(context)), ssl_(SSL_new(context_->native())) {
+    : context_(std::move(context)), wire_{wire}, ssl_(SSL_new(context_->native())) {
     ASSERT(ssl_);
-    BIO* bio = new_wire_bio(wire);
+    BIO* bio = BIO_new(wire_method());
+    ASSERT(bio != nullptr);
+    BIO_set_data(bio, &wire_);
+    BIO_set_init(bio, 1);
     SSL_set_bio(ssl_.get(), bio, bio);
 }
 
@@ -142,9 +143,18 @@ Result<> TlsLink::expect_name(std::string name) {
     return {};
 }
 
+void TlsLink::begin_turn() {
+    ERR_clear_error();
+    wire_.turn = 0;
+}
+
 TlsLink::Progress TlsLink::progress_of(int status) {
     if (status > 0) return Progress::done;
     const int error_number = errno;
+    if (wire_.is_flooded()) {
+        failure_ = "the peer keeps TLS busy and says nothing";
+        return Progress::failed;
+    }
     switch (SSL_get_error(ssl_.get(), status)) {
         case SSL_ERROR_WANT_READ:
             return Progress::wants_read;
@@ -167,21 +177,22 @@ TlsLink::Progress TlsLink::progress_of(int status) {
 }
 
 TlsLink::Progress TlsLink::handshake() {
-    ERR_clear_error();
+    begin_turn();
     const Progress progress = progress_of(SSL_do_handshake(ssl_.get()));
     if (progress == Progress::done) describe_session();
     return progress;
 }
 
 TlsLink::Moved TlsLink::read(std::span<char> into) {
-    ERR_clear_error();
+    begin_turn();
     std::size_t size = 0;
     const int status = SSL_read_ex(ssl_.get(), into.data(), into.size(), &size);
+    if (size > 0) wire_.barren = 0;
     return Moved{progress_of(status), size};
 }
 
 TlsLink::Moved TlsLink::write(std::string_view bytes) {
-    ERR_clear_error();
+    begin_turn();
     std::size_t size = 0;
     const int status = SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &size);
     return Moved{progress_of(status), size};
@@ -195,15 +206,16 @@ void TlsLink::say_goodbye() {
 }
 
 bool TlsLink::is_dead_or_readable() {
-    ERR_clear_error();
+    begin_turn();
     char byte = 0;
     std::size_t size = 0;
-    // Reading ahead also takes in what TLS 1.3 sends unasked, such as tickets; those do not count.
-    return progress_of(SSL_peek_ex(ssl_.get(), &byte, 1, &size)) != Progress::wants_read;
+    // Reading ahead also takes in what TLS 1.3 sends unasked, such as tickets; those do not count unless they do not end.
+    return progress_of(SSL_peek_ex(ssl_.get(), &byte, 1, &size)) != Progress::wants_read || wire_.turn_is_over();
 }
 
 void TlsLink::describe_session() {
     finished_ = true;
+    wire_.barren = 0;
     session_.version = SSL_get_version(ssl_.get());
     session_.cipher = SSL_get_cipher_name(ssl_.get());
     session_.bits = SSL_get_cipher_bits(ssl_.get(), nullptr);

@@ -452,6 +452,91 @@ TEST_F(Tls, NamesTheFileThatIsWrong) {
     EXPECT_EQ(TlsContext::server(TlsOptions()).error().code, Errc::config);
 }
 
+// A client in OpenSSL's own hands, which says what ours never would, and the link under test, with wires of memory.
+class UnrulyClient final : public Wire {
+public:
+    UnrulyClient(const Contexts& contexts)
+        : client_(SSL_new(std::static_pointer_cast<OpenSslContext>(contexts.client)->native())),
+          link_(*TlsLink::server(contexts.server, *this)) {
+        SSL_set_bio(client_.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+        SSL_set_connect_state(client_.get());
+        for (int turn = 0; turn < 4; ++turn) {
+            SSL_do_handshake(client_.get());
+            link_->handshake();
+        }
+    }
+    void change_keys(std::size_t times) {
+        for (std::size_t i = 0; i < times; ++i) {
+            SSL_key_update(client_.get(), SSL_KEY_UPDATE_NOT_REQUESTED);
+            ASSERT_EQ(SSL_do_handshake(client_.get()), 1);
+        }
+    }
+    void say(std::string_view words) { SSL_write(client_.get(), words.data(), static_cast<int>(words.size())); }
+
+    ssize_t send(std::string_view bytes) override {
+        return BIO_write(SSL_get_rbio(client_.get()), bytes.data(), static_cast<int>(bytes.size()));
+    }
+    ssize_t receive(std::span<char> into) override {
+        const int size = BIO_read(SSL_get_wbio(client_.get()), into.data(), static_cast<int>(into.size()));
+        if (size <= 0) errno = EAGAIN;
+        return size <= 0 ? -1 : size;
+    }
+    std::size_t on_the_way() const { return BIO_ctrl_pending(SSL_get_wbio(client_.get())); }
+    TlsLink& link() { return *link_; }
+
+private:
+    struct FreeSsl {
+        void operator()(SSL* ssl) const { SSL_free(ssl); }
+    };
+    std::unique_ptr<SSL, FreeSsl> client_;
+    std::unique_ptr<TlsLink> link_;
+};
+
+constexpr std::size_t key_update_octets = 27;
+
+TEST_F(Tls, TLS_I10_RecordsWithoutContentAreReadInTurns) {
+    issue("mx", "mx.test", "DNS:mx.test");
+    UnrulyClient client(Contexts{this->client(false), server({"mx"})});
+    ASSERT_NE(client.link().session(), nullptr);
+    std::array<char, 64> words{};
+    for (int round = 0; round < 3; ++round) {
+        client.change_keys(TlsLink::barren_octets_max / key_update_octets * 3 / 4);
+        client.say("NOOP\r\n");
+        int turns = 1;
+        TlsLink::Moved moved = client.link().read(words);
+        for (; moved.progress == TlsLink::Progress::wants_read; ++turns) {
+            ASSERT_GT(client.on_the_way(), 0U) << "it waits for what is here already";
+            const std::size_t before = client.on_the_way();
+            moved = client.link().read(words);
+            ASSERT_LE(before - client.on_the_way(), 3 * TlsLink::turn_octets);
+        }
+        EXPECT_GE(turns, 5);
+        EXPECT_EQ(std::string_view(words.data(), moved.size), "NOOP\r\n") << client.link().failure();
+    }
+}
+
+TEST_F(Tls, TLS_I10_AFloodOfThemEndsTheLink) {
+    issue("mx", "mx.test", "DNS:mx.test");
+    UnrulyClient client(Contexts{this->client(false), server({"mx"})});
+    client.change_keys(3 * TlsLink::barren_octets_max / key_update_octets);
+    std::array<char, 64> words{};
+    TlsLink::Moved moved{TlsLink::Progress::wants_read};
+    for (int turn = 0; turn < 100 && moved.progress == TlsLink::Progress::wants_read; ++turn) moved = client.link().read(words);
+    EXPECT_EQ(moved.progress, TlsLink::Progress::failed);
+    EXPECT_THAT(client.link().failure(), HasSubstr("says nothing"));
+    EXPECT_GE(client.on_the_way(), TlsLink::barren_octets_max);
+}
+
+TEST_F(Tls, TLS_I10_AnIdleLinkThatIsKeptBusyIsDead) {
+    issue("mx", "mx.test", "DNS:mx.test");
+    UnrulyClient client(Contexts{this->client(false), server({"mx"})});
+    client.change_keys(5);
+    EXPECT_FALSE(client.link().is_dead_or_readable());
+    client.change_keys(3 * TlsLink::turn_octets / key_update_octets);
+    EXPECT_TRUE(client.link().is_dead_or_readable());
+    EXPECT_GT(client.on_the_way(), 0U) << "looking took all of it";
+}
+
 // A list that cannot be fetched must not stop mail, so nobody is asked who was revoked.
 TEST_F(Tls, TL_7_RevocationIsNotAskedAbout) {
     issue("mx", "mx.test", "DNS:mx.test");

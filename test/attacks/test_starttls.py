@@ -9,15 +9,18 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import unittest
 
 from attacks import Attack, vectors
 from clients import Raw
 from peers import certificate_for, server_tls
+from unruly_tls import UnrulyTls
 from world import PATIENCE
 
 VECTORS = pathlib.Path(__file__).parent / "vectors"
 TABLE = vectors("starttls")
+FLOOD = 60_000  # KeyUpdates, six times what is borne
 LOGIN = base64.b64encode(b"\0u@src.test\0secret").decode()
 
 
@@ -114,6 +117,34 @@ class ServerSide(Attack):
             said = self.s_client("-tls1_3", "-sess_in", session, "-early_data", early, said=b"NOOP\r\n")
             self.assertNotIn(b"Early data was accepted", said)
             self.assertNotIn(b"early.test", said)
+        self.end_clean()
+
+    def test_TLS_I10_a_client_that_only_changes_keys(self):
+        """It is closed, and a client of the same thread is greeted at once meanwhile."""
+        self.engine.set("smtp.ini", shards="1")
+        self.engine.start()
+        with Raw(self.engine.port) as client:
+            self.assertEqual(client.ask("STARTTLS")[0], 220)
+            with UnrulyTls(client.link) as tls:
+                flood = tls.key_updates(FLOOD)
+                ended = threading.Event()
+
+                def pour():
+                    with contextlib.suppress(OSError):
+                        client.link.sendall(flood)
+                        while client.link.recv(65536):
+                            pass
+                    ended.set()
+
+                threading.Thread(target=pour, daemon=True).start()
+                longest = 0
+                deadline = time.monotonic() + PATIENCE
+                while not ended.is_set() and time.monotonic() < deadline:
+                    began = time.monotonic()
+                    Raw(self.engine.port).close()
+                    longest = max(longest, time.monotonic() - began)
+                self.assertTrue(ended.is_set(), "the client may go on for ever")
+                self.assertLess(longest, 1)
         self.end_clean()
 
     def s_client(self, *options, said):
@@ -312,6 +343,24 @@ class ClientSide(Attack):
             with self.subTest(manners[number].__name__):
                 self.engine.wait_event("deferred", domain=f"d{number}.test")
                 self.assertFalse([line for line in server.heard if line.startswith(b"MAIL")])
+        self.assertEqual(self.engine.stop(), 0)
+
+    def test_TLS_I10_a_server_that_only_changes_keys(self):
+        """Instead of the reply to EHLO inside: the link is given up long before the deadline."""
+        pair = certificate_for(self.world, "127.0.0.1")
+
+        def converse(server, link):
+            if self.greet(server, link) == b"STARTTLS\r\n":
+                link.sendall(b"220 go\r\n")
+                with UnrulyTls(link, pair) as tls:
+                    link.sendall(tls.key_updates(FLOOD))
+                    while link.recv(65536):
+                        pass
+
+        self.engine.set("outbound.ini", helo_timeout="60")
+        self.deliver_to(converse)
+        event = self.engine.wait_event("deferred", domain="d0.test")[0]
+        self.assertIn("says nothing", event["reply"])
         self.assertEqual(self.engine.stop(), 0)
 
     def certificate_of_a_megabyte(self):
