@@ -28,8 +28,17 @@ Verdict ClientSession::judge(Stage stage, const smtp::Reply& reply) const {
 
 Task<Result<smtp::Reply>> ClientSession::ask(Stage stage, std::string_view line, Dialogue::Showing showing) {
     dialogue_.enter(stage);
+    if (dialogue_.has_surplus() && stage != Stage::quit) co_return co_await hear_unasked();
     CO_TRY_VOID(co_await dialogue_.send(line, showing));
     co_return co_await dialogue_.reply();
+}
+
+// While nothing is asked, nothing is answered: taken for an answer, this would shift all that follow by one. Only 421 may come
+// by itself (RFC 5321 §3.8).
+Task<Result<smtp::Reply>> ClientSession::hear_unasked() {
+    CO_TRY(auto reply, co_await dialogue_.reply());
+    if (reply.code != 421) co_return fail(Errc::bad_reply, "nobody had asked for: " + reply.full_text());
+    co_return reply;
 }
 
 namespace {

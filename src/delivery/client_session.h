@@ -59,8 +59,9 @@ public:
     bool tls_is_broken() const { return tls_broken_; }
 
     // Carries the message to envelope.recipients[r] for every r of `recipients`, and fills their places in `verdicts`.
-    // A place stays empty only if the peer's MAILMAX is reached, or its PIPELINING turned out not to work: those recipients need another
-    // connection.
+    // A place stays empty only if the peer's MAILMAX is reached, its PIPELINING turned out not to work, or it closed or said more than it
+    // was asked between two transactions: those recipients need another connection. The first transaction always decides somebody, or ends
+    // with pipelining_failed().
     Task<> deliver(const mail::Message& message, std::span<const std::uint32_t> recipients, Verdicts& verdicts);
 
     // Can carry another message: the link is sound, nothing surplus was said, and the peer's MAILMAX is not reached.
@@ -102,12 +103,14 @@ private:
     Task<std::optional<Verdict>> authenticate();
     Task<std::optional<Verdict>> exchange(std::unique_ptr<SaslExchange> sasl);
     Task<Result<smtp::Reply>> ask(Stage stage, std::string_view line, Dialogue::Showing showing);
+    Task<Result<smtp::Reply>> hear_unasked();
     Channel channel() const;
 
     void refuse_unfit(Transaction& transaction);
     bool convert(Transaction& transaction);
     void refuse_all(Transaction& transaction, const Verdict& verdict);
     bool mail_max_reached() const;
+    bool is_out_of_step();
     bool next_group(const Transaction& transaction);
     void compose(Transaction& transaction);
     void stuff(const Transaction& transaction);
@@ -116,6 +119,7 @@ private:
     std::size_t flight_end(const Transaction& transaction, std::size_t from) const;
     Task<Result<>> send_flight(Transaction& transaction, std::size_t from, std::size_t to);
     Task<Result<>> read_step(Transaction& transaction, Step step);
+    Task<Result<>> note_unasked(Transaction& transaction);
     Result<> note_mail(Transaction& transaction, smtp::Reply reply);
     Result<> note_rcpt(Transaction& transaction, std::size_t place, smtp::Reply reply);
     Task<Result<>> send_data(Transaction& transaction, smtp::Reply reply);

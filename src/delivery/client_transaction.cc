@@ -1,6 +1,7 @@
 // The part of ClientSession that carries mail: MAIL, RCPT..., DATA or BDAT, content, decision.
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/text.h"
@@ -69,7 +70,12 @@ Task<> ClientSession::deliver(
         .content = message.content,
         .seven_bit = {}};
     refuse_unfit(transaction);
+    bool begun = false;
     while (!broken_ && !pipelining_failed_ && !mail_max_reached() && next_group(transaction)) {
+        if (std::exchange(begun, true) && is_out_of_step()) {
+            broken_ = true;
+            break;
+        }
         const auto done = co_await converse(transaction);
         if (!done) {
             const Stage stage = transaction.content_sent ? Stage::dot : dialogue_.stage();
@@ -78,6 +84,11 @@ Task<> ClientSession::deliver(
             if (in_flight_ && stage != Stage::dot && done.error().code == Errc::timed_out) pipelining_failed_ = true;
         }
     }
+}
+
+// Between transactions: a reply too many would be taken for the next one's first, and all that follow for their neighbours'.
+bool ClientSession::is_out_of_step() {
+    return dialogue_.has_surplus() || dialogue_.stream().idle_link_is_dead();
 }
 
 void ClientSession::refuse_all(Transaction& transaction, const Verdict& verdict) {
@@ -198,6 +209,10 @@ Task<Result<>> ClientSession::converse(Transaction& transaction) {
             needs_rset_ = true;
             co_return Result<>();
         }
+        if (dialogue_.has_surplus()) {
+            if (sent == 0) dialogue_.enter(Stage::mail);
+            co_return co_await note_unasked(transaction);
+        }
         const std::size_t end = flight_end(transaction, sent);
         in_flight_ = end - sent > 1;
         CO_TRY_VOID(co_await send_flight(transaction, sent, end));
@@ -287,6 +302,12 @@ Task<Result<>> ClientSession::read_step(Transaction& transaction, Step step) {
     UNREACHABLE();
 }
 
+Task<Result<>> ClientSession::note_unasked(Transaction& transaction) {
+    CO_TRY(const auto farewell, co_await hear_unasked());
+    end_with(transaction, judge(dialogue_.stage(), farewell));
+    co_return Result<>();
+}
+
 // The commands are sound one by one, so a peer that knows one of them not, or not now, when they come together does not cope with
 // pipelining, whatever it offered. What it says to them then decides nobody.
 bool ClientSession::confuses(const smtp::Reply& reply) {
@@ -353,6 +374,7 @@ Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply re
         if (!emptied) co_return fail(emptied.error());
         co_return Result<>();
     }
+    if (dialogue_.has_surplus()) co_return co_await note_unasked(transaction);
     in_flight_ = false;
     stuff(transaction);
     CO_TRY_VOID(co_await write_blocks({}));

@@ -142,7 +142,8 @@ Task<bool> OutboundSession::attempt(queue::Deliver deliver) {
     co_return report(std::move(ended), opening);
 }
 
-// As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work: one, nearly always.
+// As many connections as the peer's MAILMAX makes necessary, and a new one where its PIPELINING does not work or it falls out of step
+// between transactions: one, nearly always. Each decides somebody, so this ends.
 Task<> OutboundSession::deliver_all(const queue::Deliver& deliver, const mail::Message& message, Opening& opening) {
     co_await client_->deliver(message, recipients_, verdicts_);
     note_pipelining();

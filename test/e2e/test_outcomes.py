@@ -109,6 +109,18 @@ class PerRecipient(Outcomes):
                 self.assertEqual(engine.events("deferred") + engine.events("bounced"), [])
                 self.assertEqual(engine.stop(), 0)
 
+    def test_C5321_21_a_reply_too_many_accepts_nobody(self):
+        """Two replies to the content of the first transaction: the second is not taken for the first reply of the next one."""
+        peer = Scripted(self, {"dot": ["250 2.0.0 taken\r\n250 2.0.0 and once more", "554 5.7.1 refused"]},
+                        ehlo=("PIPELINING", "CHUNKING", "LIMITS RCPTMAX=2"))
+        self.engine.route("dst.test", peer.endpoint).start()
+        submit(self.engine, [f"r{i}@dst.test" for i in range(1, 4)], self.message())
+        self.wait_recipients("bounced", ["r3@dst.test"])
+        self.wait_recipients("delivered", ["r1@dst.test", "r2@dst.test"], domain="dst.test")
+        self.assertEqual(len(peer.sessions), 2)
+        self.reports.wait(1)
+        self.end_clean()
+
     def test_a_refused_message_leaves_the_other_recipients_their_own_fate(self):
         """5yz or 4yz to the content decides for accepted recipients only (Haraka applied it to all)."""
         for reply, fate in (("554 5.7.1 spam", "bounced"), ("451 4.3.0 later", "deferred")):
