@@ -16,13 +16,13 @@ ClientSession::ClientSession(
 
 Verdict ClientSession::judge(Stage stage, const smtp::Reply& reply) const {
     if (reply.contradicts_itself()) {
-        log_.info("outbound", "enhanced code contradicts the reply code, which decides", {{"reply", reply.full_text()}});
+        log_.info("outbound", "enhanced code contradicts the reply code, which decides", {{"reply", kept(reply.full_text())}});
     }
     Verdict verdict;
     verdict.stage = stage;
     verdict.code = static_cast<std::uint16_t>(reply.code);
     if (reply.enhanced) verdict.status = reply.enhanced->text();
-    verdict.text = reply.text();
+    verdict.text = kept(reply.text());
     return verdict;
 }
 
@@ -37,7 +37,7 @@ Task<Result<smtp::Reply>> ClientSession::ask(Stage stage, std::string_view line,
 // by itself (RFC 5321 §3.8).
 Task<Result<smtp::Reply>> ClientSession::hear_unasked() {
     CO_TRY(auto reply, co_await dialogue_.reply());
-    if (reply.code != 421) co_return fail(Errc::bad_reply, "nobody had asked for: " + reply.full_text());
+    if (reply.code != 421) co_return fail(Errc::bad_reply, "nobody had asked for: " + kept(reply.full_text()));
     co_return reply;
 }
 
@@ -66,7 +66,7 @@ Task<std::optional<Verdict>> ClientSession::await_greeting() {
     const auto greeting = co_await dialogue_.reply();
     if (!greeting) co_return Verdict::of_error(Stage::greeting, greeting.error());
     if (greeting->positive()) co_return std::nullopt;
-    if (greeting->intermediate()) co_return Verdict{Stage::greeting, 0, Errc::bad_reply, {}, greeting->full_text()};
+    if (greeting->intermediate()) co_return Verdict{Stage::greeting, 0, Errc::bad_reply, {}, kept(greeting->full_text())};
     co_return judge(Stage::greeting, *greeting);
 }
 
@@ -83,7 +83,7 @@ Task<std::optional<Verdict>> ClientSession::hello() {
     }
     if (reply && reply->permanent() && !terms_.lmtp) {
         if (is_demanded(terms_.tls)) {
-            co_return Verdict{Stage::helo, 0, Errc::tls_failed, {}, "EHLO refused, so no TLS: " + reply->full_text()};
+            co_return Verdict{Stage::helo, 0, Errc::tls_failed, {}, "EHLO refused, so no TLS: " + kept(reply->full_text())};
         }
         dialogue_.timeouts().fall_back_to_helo();
         line = smtp::format_hello(smtp::Verb::helo, terms_.helo_name);
@@ -91,7 +91,7 @@ Task<std::optional<Verdict>> ClientSession::hello() {
         if (reply && reply->positive()) co_return std::nullopt;
     }
     if (!reply) co_return Verdict::of_error(Stage::helo, reply.error());
-    if (reply->intermediate()) co_return Verdict{Stage::helo, 0, Errc::bad_reply, {}, reply->full_text()};
+    if (reply->intermediate()) co_return Verdict{Stage::helo, 0, Errc::bad_reply, {}, kept(reply->full_text())};
     co_return judge(Stage::helo, *reply);
 }
 
@@ -105,9 +105,9 @@ Task<std::optional<Verdict>> ClientSession::start_tls() {
     const auto reply = co_await ask(Stage::starttls, "STARTTLS\r\n", Dialogue::Showing::plain);
     if (!reply) co_return Verdict::of_error(Stage::starttls, reply.error());
     if (!reply->positive()) {
-        if (reply->intermediate()) co_return Verdict{Stage::starttls, 0, Errc::bad_reply, {}, reply->full_text()};
+        if (reply->intermediate()) co_return Verdict{Stage::starttls, 0, Errc::bad_reply, {}, kept(reply->full_text())};
         if (mandatory || reply->code == 421) co_return judge(Stage::starttls, *reply);
-        log_.info("outbound", "STARTTLS refused, going on in clear", {{"reply", printable(reply->full_text())}});
+        log_.info("outbound", "STARTTLS refused, going on in clear", {{"reply", printable(kept(reply->full_text()))}});
         co_return std::nullopt;
     }
     dialogue_.enter(Stage::tls);

@@ -3,6 +3,7 @@
 // Besides the peer's steps (delivery_test_support.h) a file says what the client is to do and what must come of it:
 //   % key = value   see Plan below
 //   = 1 delivered 2.0.0      recipient 1 (of the first message; "2/1": of the second)
+//   = 1 words 12             so many octets of text came with that
 //   = stopped next_candidate greeting 5.3.2      open() gave up
 //   = usable yes
 //   = logged sentence        a line of the log begins so
@@ -164,6 +165,7 @@ Task<> run_client(ClientRun& run) {
             const std::string who = (i > 1 ? std::to_string(i) + "/" : std::string()) + std::to_string(place + 1);
             run.findings.lines.push_back(
                 verdicts[place] ? told(who, *verdicts[place], standing) : who + " undecided");
+            if (verdicts[place]) run.findings.lines.push_back(who + " words " + std::to_string(verdicts[place]->text.size()));
         }
     }
     run.findings.lines.push_back(std::string("usable ") + (run.client.usable() ? "yes" : "no"));

@@ -293,7 +293,7 @@ Task<Result<>> ClientSession::read_step(Transaction& transaction, Step step) {
         case Step::Kind::rset:
             if (reply.positive()) co_return Result<>();
             // A session that cannot forget its last transaction is worth nothing (C5321-19).
-            co_return fail(Errc::link_closed, "RSET refused: " + reply.full_text());
+            co_return fail(Errc::link_closed, "RSET refused: " + kept(reply.full_text()));
         case Step::Kind::mail: co_return note_mail(transaction, std::move(reply));
         case Step::Kind::rcpt: co_return note_rcpt(transaction, step.place, std::move(reply));
         case Step::Kind::data: co_return co_await send_data(transaction, std::move(reply));
@@ -312,7 +312,7 @@ Task<Result<>> ClientSession::note_unasked(Transaction& transaction) {
 // pipelining, whatever it offered. What it says to them then decides nobody.
 bool ClientSession::confuses(const smtp::Reply& reply) {
     if (!in_flight_ || (reply.code != 500 && reply.code != 502 && reply.code != 503)) return false;
-    log_.info("outbound", "PIPELINING is offered and does not work", {{"reply", printable(reply.full_text())}});
+    log_.info("outbound", "PIPELINING is offered and does not work", {{"reply", printable(kept(reply.full_text()))}});
     pipelining_failed_ = true;
     return true;
 }
@@ -321,7 +321,7 @@ Result<> ClientSession::note_mail(Transaction& transaction, smtp::Reply reply) {
     untouched_ = false;
     ++transaction_count_;
     if (confuses(reply)) return {};
-    if (reply.intermediate()) return fail(Errc::bad_reply, "answer to MAIL: " + reply.full_text());
+    if (reply.intermediate()) return fail(Errc::bad_reply, "answer to MAIL: " + kept(reply.full_text()));
     transaction.mail_accepted = reply.positive();
     if (transaction.mail_accepted) return {};
     const Verdict verdict = judge(Stage::mail, reply);
@@ -331,7 +331,7 @@ Result<> ClientSession::note_mail(Transaction& transaction, smtp::Reply reply) {
 
 // 251 and 252 are acceptance like 250 (RFC 5321 §3.4; Haraka's A1).
 Result<> ClientSession::note_rcpt(Transaction& transaction, std::size_t place, smtp::Reply reply) {
-    if (reply.intermediate()) return fail(Errc::bad_reply, "answer to RCPT: " + reply.full_text());
+    if (reply.intermediate()) return fail(Errc::bad_reply, "answer to RCPT: " + kept(reply.full_text()));
     ++transaction.rcpt_replies;
     if (!transaction.mail_accepted) return {};
     if (reply.positive()) {
@@ -355,7 +355,7 @@ void ClientSession::stuff(const Transaction& transaction) {
 }
 
 Task<Result<>> ClientSession::send_data(Transaction& transaction, smtp::Reply reply) {
-    if (reply.positive()) co_return fail(Errc::bad_reply, "answer to DATA: " + reply.full_text());
+    if (reply.positive()) co_return fail(Errc::bad_reply, "answer to DATA: " + kept(reply.full_text()));
     if (!reply.intermediate()) {
         if (!accepted_.empty() && confuses(reply)) co_return Result<>();
         const Verdict verdict = judge(Stage::data, reply);
@@ -388,7 +388,7 @@ Task<Result<>> ClientSession::read_decision(Transaction& transaction) {
     for (std::size_t i = 0; i < replies; ++i) {
         dialogue_.enter(Stage::dot);
         CO_TRY(auto reply, co_await dialogue_.reply());
-        if (reply.intermediate()) co_return fail(Errc::bad_reply, "answer to content: " + reply.full_text());
+        if (reply.intermediate()) co_return fail(Errc::bad_reply, "answer to content: " + kept(reply.full_text()));
         if (!reply.positive()) needs_rset_ = true;
         if (reply.code == 421) {
             end_with(transaction, judge(Stage::dot, reply));

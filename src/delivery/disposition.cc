@@ -1,6 +1,7 @@
 #include "delivery/disposition.h"
 
 #include "base/assert.h"
+#include "mail/mime.h"
 
 namespace sluice::delivery {
 namespace {
@@ -174,6 +175,10 @@ char class_of(Fate fate) {
 }
 
 }  // namespace
+
+std::string kept(std::string reply_text) {
+    return reply_text.size() <= reply_text_max ? std::move(reply_text) : mail::one_line(reply_text, reply_text_max);
+}
 
 std::string Verdict::reply_text() const {
     std::string out;

@@ -8,13 +8,19 @@
 
 namespace sluice::delivery {
 
+// So much of a reply's text is kept, by every recipient that it decides: what a notification shows of it. Events, logs and
+// plugins get that too.
+inline constexpr std::size_t reply_text_max = 2'000;
+// A longer text becomes one line with "..." at its end.
+std::string kept(std::string reply_text);
+
 // What decided a recipient: the peer's reply, or why there was none. Value.
 struct Verdict {
     Stage stage = Stage::route;
     std::uint16_t code = 0;          // of the reply, 200-299 or 400-599; 0: `error` decided
     Errc error = Errc::link_closed;  // only with code 0
     std::string status;              // enhanced code as the peer (or our refusal) gave it; empty: none
-    std::string text;                // of the reply without codes, or the error's detail
+    std::string text;                // of the reply without codes, as kept(), or the error's detail
 
     static Verdict of_error(Stage stage, const Error& error) { return Verdict{stage, 0, error.code, {}, error.detail}; }
     bool positive() const { return code >= 200 && code < 300; }

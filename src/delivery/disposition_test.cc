@@ -174,5 +174,14 @@ TEST(Disposition, ES_2_StatusComesFromThePeerWithTheClassOfTheReply) {
     }
 }
 
+TEST(Kept, DoS_13_OfALongReplyAsMuchAsANotificationShows) {
+    const std::string whole(reply_text_max, '\x01');
+    EXPECT_EQ(kept(whole), whole) << "what is short enough stays as it came";
+    const std::string cut = kept("first\tline " + std::string(60'000, 'x'));
+    EXPECT_EQ(cut, "first line " + std::string(reply_text_max - 14, 'x') + "...");
+    EXPECT_LT(cut.capacity(), 2 * reply_text_max);
+    EXPECT_EQ(kept(std::string(60'000, '\xA9')), std::string(reply_text_max - 3, '?') + "...");
+}
+
 }  // namespace
 }  // namespace sluice::delivery

@@ -1,6 +1,7 @@
 """What becomes of mail: every recipient has one outcome, every sender hears of it once, and nothing is sent twice."""
 
 import datetime
+import itertools
 import socket
 import threading
 import time
@@ -260,6 +261,20 @@ class Replies(Outcomes):
             "lines": {"EHLO": "250-and one more\r\n" * 500_000}, "line": {"greeting": "220 " + "x" * 10_000_000},
             "rcpt": {"RCPT": "250-" + "y" * 1_000_000}})
         self.assert_kinds({"lines": "deferred", "line": "deferred", "rcpt": "deferred"}, events)
+        self.end_clean()
+
+    def test_DoS_13_a_long_reply_to_each_recipient(self):
+        """300 replies of 50 kB, each different: 2 kB of each are written down."""
+        numbers = itertools.count()
+        peer = Scripted(self, {"RCPT": lambda _: f"450-{next(numbers)} " + "y" * 600 + ("\r\n450-" + "y" * 600) * 80 + "\r\n450 end"})
+        self.engine.set("outbound.ini", temp_fail_intervals="1h*5")
+        self.engine.route("dst.test", peer.endpoint).start()
+        everybody = [f"r{i}@dst.test" for i in range(300)]
+        submit(self.engine, everybody, self.message())
+        self.wait_recipients("deferred", everybody)
+        events = self.engine.events("deferred")
+        self.assertEqual(len(events), len(everybody))
+        self.assertEqual({len(event["reply"]) for event in events}, {len("450 ") + 2000})
         self.end_clean()
 
     def test_PL_7_long_replies_to_a_thousand_recipients(self):
