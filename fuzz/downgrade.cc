@@ -24,6 +24,23 @@ void check_words(std::string_view input) {
     ASSERT(only && only->name == "X-Field" && !reader.next());
 }
 
+// A part that is no text comes back octet by octet, wherever its multipart ends.
+void check_part(const std::string& body) {
+    constexpr std::string_view boundary = "0123456789-boundary";
+    if (body.find(boundary) != std::string::npos || (is_ascii(body) && mail::scan_content(body).line_max <= 998)) return;
+    const std::string header = "Content-Type: application/x\r\n";
+    const std::string encoding = "Content-Transfer-Encoding: base64\r\n\r\n";
+    const std::string delimiter = "\r\n--" + std::string(boundary);
+    const auto plain = delivery::to_seven_bit(
+        "Content-Type: multipart/mixed; boundary=" + std::string(boundary) + "\r\n" + delimiter + "\r\n" + header + "\r\n" + body +
+        delimiter + "--\r\n");
+    ASSERT(plain && plain->ends_with(delimiter + "--\r\n"));
+    const std::size_t begin = plain->find(header + encoding) + header.size() + encoding.size();
+    std::string encoded = plain->substr(begin, plain->rfind(delimiter) - begin);
+    std::erase_if(encoded, [](char c) { return c == '\r' || c == '\n'; });
+    ASSERT(base64_decode(encoded) == body);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
@@ -34,6 +51,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         ASSERT(plain->empty() || mail::is_clean_text(*plain));
         ASSERT(delivery::to_seven_bit(*plain) == plain);
     }
+    check_part(content);
     check_words(input);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/text.h"
 #include "mail/header.h"
 #include "net/pipe.h"
 #include "reception/reception_test_support.h"
@@ -42,6 +43,8 @@ void check(const mail::Message& message) {
     ASSERT(!message.traits.has_bare_eol);
     ASSERT(message.content.empty() || message.content.ends_with("\r\n"));
     ASSERT(message.trace.ends_with("\r\n"));
+    // No field in front of it goes on in it.
+    ASSERT(message.content.empty() || !is_space(message.content.front()));
 }
 
 }  // namespace

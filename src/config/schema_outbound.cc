@@ -97,7 +97,7 @@ void add_haraka(std::vector<Setting>& table) {
             ),
             main.live(
                 "local_mx_ok", truth(at(&Settings::outbound, &O::local_mx_ok)),
-                "MX hosts found by DNS may be this host."
+                "MX hosts found by DNS, and address literals, may be this host or have addresses that are not public."
             ),
             lenient(main.live(
                 "inet_prefer",

@@ -46,12 +46,18 @@ std::string header_with_encoding(std::string_view header, std::string_view encod
     return out.append("Content-Transfer-Encoding: ").append(encoding).append("\r\n\r\n");
 }
 
+// Lines with CRLF between them.
 std::string base64_lines(std::string_view body) {
     std::string out;
     for (std::size_t at = 0; at < body.size(); at += base64_line_octets) {
-        out.append(base64_encode(body.substr(at, base64_line_octets))).append("\r\n");
+        out.append(at == 0 ? "" : "\r\n").append(base64_encode(body.substr(at, base64_line_octets)));
     }
     return out;
+}
+
+// A delimiter line stands at the left margin; blanks may follow it (RFC 2046 §5.1.1).
+std::string_view without_trailing_blanks(std::string_view line) {
+    return line.substr(0, line.find_last_not_of(" \t\r\n") + 1);
 }
 
 class Downgrade {
@@ -103,10 +109,10 @@ private:
         while (!body.empty()) {
             const std::size_t end = std::min(body.find("\r\n"), body.size() - std::min<std::size_t>(2, body.size()));
             const std::string_view line = body.substr(0, end + 2);
-            const std::string_view text = trim(line);
+            const std::string_view text = without_trailing_blanks(line);
             const bool closes = text == delimiter + "--";
             if (closes || text == delimiter) {
-                if (in_part && !append_part(out, part, depth)) return std::nullopt;
+                if (in_part && !append_delimited_part(out, part, depth)) return std::nullopt;
                 out += line;
                 in_part = !closes;
                 part = body.substr(line.size(), 0);
@@ -124,15 +130,26 @@ private:
 
     bool append_part(std::string& out, std::string_view part, int depth) {
         const auto converted = entity(part, depth + 1);
-        if (!converted) return false;
-        out += *converted;
-        if (!out.ends_with("\r\n")) out += "\r\n";
+        if (converted) out += *converted;
+        return converted.has_value();
+    }
+
+    // The CRLF in front of a delimiter line belongs to that, and not to the part (RFC 2046 §5.1.1).
+    bool append_delimited_part(std::string& out, std::string_view part, int depth) {
+        const std::string_view line_end = part.ends_with("\r\n") ? part.substr(part.size() - 2) : std::string_view();
+        part.remove_suffix(line_end.size());
+        if (!append_part(out, part, depth)) return false;
+        out += line_end;
         return true;
     }
 };
 
 }  // namespace
 
-std::optional<std::string> to_seven_bit(std::string_view content) { return Downgrade().entity(content, 0); }
+std::optional<std::string> to_seven_bit(std::string_view content) {
+    auto converted = Downgrade().entity(content, 0);
+    if (converted && !converted->empty() && !converted->ends_with("\r\n")) *converted += "\r\n";
+    return converted;
+}
 
 }  // namespace sluice::delivery

@@ -3,6 +3,7 @@
 #include <absl/container/flat_hash_set.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <tuple>
 
@@ -42,6 +43,12 @@ std::optional<std::string> remove_ourselves(std::vector<MxHost>& hosts, const Pl
     return name;
 }
 
+net::IpAddress embedded_v4(const net::IpAddress& address, std::size_t from) {
+    std::uint32_t v4 = 0;
+    for (std::size_t i = from; i < from + 4; ++i) v4 = v4 << 8 | address.bytes().at(i);
+    return net::IpAddress::v4(v4);
+}
+
 struct Removed {
     bool loopback = false;
     bool other = false;
@@ -50,9 +57,10 @@ struct Removed {
 void remove_local(Addresses& addresses, Removed& removed) {
     std::erase_if(addresses, [&removed](const net::IpAddress& address) {
         const bool loopback = address.is_loopback() || address.is_unspecified();
+        const bool other = !loopback && !is_mail_host_address(address);
         removed.loopback |= loopback;
-        removed.other |= !loopback && address.is_private();
-        return loopback || address.is_private();
+        removed.other |= other;
+        return loopback || other;
     });
 }
 
@@ -125,6 +133,29 @@ void add_group(std::span<const MxHost> group, InetPrefer prefer, Arrangement& ar
 
 }  // namespace
 
+bool is_mail_host_address(const net::IpAddress& address) {
+    // Those of the IANA special-purpose registries (RFC 6890) that lead nowhere, or somewhere else than to one host. The
+    // networks of examples (RFC 5737, RFC 3849) are not among them: nothing answers there.
+    static const std::array<net::Cidr, 9> elsewhere = {
+        *net::Cidr::parse("192.0.0.0/24"),    // of protocols
+        *net::Cidr::parse("198.18.0.0/15"),   // of test beds (RFC 2544)
+        *net::Cidr::parse("224.0.0.0/4"),     // multicast
+        *net::Cidr::parse("240.0.0.0/4"),     // reserved, and broadcast
+        *net::Cidr::parse("::/96"),           // IPv4-compatible, abolished (RFC 4291 §2.5.5.1)
+        *net::Cidr::parse("64:ff9b:1::/48"),  // a network's own translators (RFC 8215)
+        *net::Cidr::parse("100::/64"),        // discarded (RFC 6666)
+        *net::Cidr::parse("fec0::/10"),       // site-local, abolished (RFC 3879)
+        *net::Cidr::parse("ff00::/8")         // multicast
+    };
+    static const net::Cidr nat64 = *net::Cidr::parse("64:ff9b::/96");     // RFC 6052
+    static const net::Cidr six_to_four = *net::Cidr::parse("2002::/16");  // RFC 3056
+
+    if (address.is_private()) return false;
+    if (nat64.contains(address)) return is_mail_host_address(embedded_v4(address, 12));
+    if (six_to_four.contains(address)) return is_mail_host_address(embedded_v4(address, 2));
+    return std::ranges::none_of(elsewhere, [&](const net::Cidr& network) { return network.contains(address); });
+}
+
 Result<std::vector<MxHost>> plan_hosts(const std::string& domain, const std::vector<MxRecord>& records) {
     std::vector<MxHost> hosts;
     for (const MxRecord& record : records) {
@@ -162,7 +193,7 @@ Result<> remove_unreachable(const std::string& domain, std::vector<MxHost>& host
     }
     if (removed.other) {
         return fail(
-            Errc::not_found, "the MX of " + domain + " has only private addresses, which local_mx_ok forbids"
+            Errc::not_found, "the MX of " + domain + " has only addresses that are not public, which local_mx_ok forbids"
         );
     }
     return fail(Errc::not_found, "no MX host of " + domain + " has an address");

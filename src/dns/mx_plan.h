@@ -29,6 +29,10 @@ struct PlanRules {
     bool local_ok = false;  // addresses of this host and of private networks may be contacted
 };
 
+// Whether a mail host on the Internet can have the address: it is no private one (net::IpAddress::is_private), no multicast,
+// reserved or abolished one, and no IPv6 form by which a translator or tunnel would reach an IPv4 address that cannot.
+bool is_mail_host_address(const net::IpAddress& address);
+
 // The hosts worth asking about, best first: null entries ("." as host) and all beyond mx_records_max are
 // gone. null_mx if nothing but null entries is there (RFC 7505), whatever their preference.
 Result<std::vector<MxHost>> plan_hosts(const std::string& domain, const std::vector<MxRecord>& records);

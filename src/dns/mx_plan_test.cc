@@ -74,6 +74,21 @@ TEST(MxPlan, LevelsBeginAtZeroAndHaveNoGapsWhateverIsMissing) {
     }
 }
 
+TEST(MxPlan, DNS_4_AddressesThatNoMailHostCanHave) {
+    for (const char* text :
+         {"127.0.0.1", "10.1.2.3", "0.0.0.0", "192.0.0.1", "198.18.0.1", "198.19.255.255", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+          "255.255.255.255", "::", "::1", "::2", "::127.0.0.1", "::8.8.8.8", "64:ff9b::a00:1", "64:ff9b::7f00:1", "64:ff9b::e000:1",
+          "64:ff9b:1::808:808", "100::1", "2002:a00:1::1", "2002:7f00:1::1", "2002:ffff:ffff::", "fe80::1", "fec0::1", "feff::1", "fc00::1",
+          "ff02::1", "ffff::1"}) {
+        EXPECT_FALSE(is_mail_host_address(*net::IpAddress::parse(text))) << text;
+    }
+    for (const char* text :
+         {"8.8.8.8", "192.0.1.1", "192.0.2.1", "198.17.255.255", "198.20.0.0", "223.255.255.255", "2001:db8::1", "64:ff9b::808:808",
+          "64:ff9c::a00:1", "100:0:0:1::1", "2002:808:808::1", "2003:a00:1::1", "2a00::1", "fbff::1"}) {
+        EXPECT_TRUE(is_mail_host_address(*net::IpAddress::parse(text))) << text;
+    }
+}
+
 TEST(MxPlan, C5321_16_ALoopbackAddressDoesNotTakeTheOtherHostsWithIt) {
     std::vector<MxHost> hosts(2);
     hosts[0].name = "bad.test";

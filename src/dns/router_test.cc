@@ -239,7 +239,8 @@ TEST_F(RouterTest, C5321_17_TargetThatLooksLikeAnAddressIsAHostName) {
 TEST_F(RouterTest, DNS_4_LocalAddressesAreNotContacted) {
     const std::vector<std::string> local{
         "127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "192.168.1.1",      "169.254.1.1",
-        "::1",       "::",        "fe80::1", "fc00::1",  "::ffff:127.0.0.1", "100.64.0.1"
+        "::1",       "::",        "fe80::1", "fc00::1",  "::ffff:127.0.0.1", "100.64.0.1",
+        "224.0.0.1", "ff02::1",   "fec0::1", "::10.0.0.1", "64:ff9b::a00:1"
     };
     for (const std::string& address : local) {
         dns = FakeResolver();
@@ -259,6 +260,8 @@ TEST_F(RouterTest, DNS_4_OnlyLocalAddressesGiveAClearError) {
     EXPECT_EQ(route.error().code, Errc::not_found);
     EXPECT_THAT(route.error().detail, HasSubstr("local_mx_ok"));
     EXPECT_EQ(error_of("localhost"), "mail_loop");
+    EXPECT_EQ(error_of("[IPv6:64:ff9b::a00:1]"), "not_found");
+    EXPECT_EQ(error_of("[224.0.0.1]"), "not_found");
 }
 
 TEST_F(RouterTest, DNS_4_NamesWithoutAddressesAreSkipped) {

@@ -64,6 +64,16 @@ TEST_F(Assignment, WhoMayNotRelayIsNotBelievedAndTheFieldGoesAllTheSame) {
     EXPECT_EQ(message->traits.header_size, message->content.find("body")) << "looked at again without it";
 }
 
+TEST_F(Assignment, TheBodyOfContentWithoutHeaderSaysNothingAndLosesNothing) {
+    fields("tenantid: [{header: X-Tenant, strip: true}, {value: none}]");
+    settings.connection.header_lines_max = 2;
+    parts.content = "Dear all,\r\nX-Tenant: shop\r\nFrom: x\r\nFrom: y\r\n";
+    bearer.strict_header = true;
+    const mail::MessagePtr message = composed();
+    EXPECT_EQ(message->tenant, "none");
+    EXPECT_EQ(message->content, "\r\nDear all,\r\nX-Tenant: shop\r\nFrom: x\r\nFrom: y\r\n");
+}
+
 TEST_F(Assignment, WhatTheSenderSaysInSoManyWordsComesFirst) {
     fields("tenantid: {value: config}\njobid: {value: config}\npriority: {value: 1}\nlifetime: {value: 1d}");
     parts.tenant = "api";

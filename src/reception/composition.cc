@@ -11,8 +11,6 @@ struct HeaderFacts {
     std::uint32_t received = 0, from = 0, date = 0, message_id = 0, lines = 0;
     bool return_path = false;
     bool empty_message_id = false;
-    bool mbox_line = false;          // "From someone Mon Jan ..." in front, as mailbox files have it
-    bool starts_with_body = false;   // the first line is no field
 };
 
 std::uint32_t count_lines(std::string_view raw) {
@@ -44,16 +42,16 @@ void note_field(HeaderFacts& facts, const mail::HeaderField& field) {
     }
 }
 
+// "From someone Mon Jan ...", as mailbox files have it in front of a message, and what UUCP made of it on each further host.
+bool is_mbox_line(const mail::HeaderField& field) {
+    const bool folded = field.raw.find('\n') + 1 < field.raw.size();
+    return field.name.empty() && !folded && (field.raw.starts_with("From ") || field.raw.starts_with(">From "));
+}
+
 HeaderFacts read_header(std::string_view content) {
     HeaderFacts facts;
     mail::HeaderReader reader(content);
-    bool first = true;
     while (const auto field = reader.next()) {
-        if (first) {
-            facts.mbox_line = field->raw.starts_with("From ") || field->raw.starts_with(">From ");
-            facts.starts_with_body = !facts.mbox_line && (field->name.empty() || is_space(field->raw.front()));
-        }
-        first = false;
         facts.lines += count_lines(field->raw);
         note_field(facts, *field);
     }
@@ -84,23 +82,9 @@ std::optional<smtp::Reply> refuse_header(
 // Return-Path is written at final delivery only (RFC 5321 §4.4).
 bool clean_header(std::string& content, const HeaderFacts& facts) {
     bool changed = false;
-    if (facts.mbox_line) {
-        content.erase(0, content.find('\n') + 1);
-        changed = true;
-    }
     if (facts.return_path) changed |= mail::remove_fields(content, "Return-Path");
     if (facts.empty_message_id) changed |= mail::remove_fields(content, "Message-ID");
     return changed;
-}
-
-// Content without header fields has an empty header section.
-mail::ContentTraits scan(std::string_view content, const HeaderFacts& facts) {
-    mail::ContentTraits traits = mail::scan_content(content);
-    if (facts.starts_with_body) {
-        traits.header_size = 0;
-        traits.has_8bit_header = false;
-    }
-    return traits;
 }
 
 std::string received_of(const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings,
@@ -133,27 +117,35 @@ std::string trace_of(const Parts& parts, const Bearer& bearer, const HeaderFacts
         trace += mail::format_message_id_field(id, settings.me);
     }
     if (bearer.submits && facts.date == 0) trace += mail::format_date_field(wall_ms);
-    // Without this line the first lines of the body would pass for our fields.
-    if (facts.starts_with_body) trace += "\r\n";
     return trace;
 }
 
 }  // namespace
 
+void settle_header_section(std::string& content) {
+    mail::HeaderReader reader(content);
+    std::size_t mbox_octets = 0;
+    auto first = reader.next();
+    for (; first && is_mbox_line(*first); first = reader.next()) mbox_octets += first->raw.size();
+    if (first && !first->name.empty()) {
+        content.erase(0, mbox_octets);
+    } else if (first || mbox_octets > 0) {
+        content.insert(0, "\r\n");
+    }
+}
+
 void prepare_content(
     std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings) {
-    const HeaderFacts facts = read_header(content);
-    clean_header(content, facts);
-    std::string top;
-    if (settings.connection.add_received) top = received_of(envelope, bearer, id, settings, wall_clock_ms());
-    if (facts.starts_with_body) top += "\r\n";
-    content.insert(0, top);
+    settle_header_section(content);
+    clean_header(content, read_header(content));
+    if (settings.connection.add_received) content.insert(0, received_of(envelope, bearer, id, settings, wall_clock_ms()));
 }
 
 tl::expected<mail::MessagePtr, smtp::Reply> compose(
     Parts&& parts, const Bearer& bearer, MessageId id, Instant arrival, const config::Settings& settings) {
+    settle_header_section(parts.content);
     const HeaderFacts facts = read_header(parts.content);
-    mail::ContentTraits traits = scan(parts.content, facts);
+    mail::ContentTraits traits = mail::scan_content(parts.content);
     if (auto refusal = refuse_header(facts, parts, traits, bearer, settings.connection)) {
         return tl::unexpected<smtp::Reply>(std::move(*refusal));
     }
@@ -161,7 +153,7 @@ tl::expected<mail::MessagePtr, smtp::Reply> compose(
     assign_fields(*message, parts, bearer, settings);
     bool changed = strip_fields(parts.content, settings);
     changed |= clean_header(parts.content, facts);
-    if (changed) traits = scan(parts.content, facts);
+    if (changed) traits = mail::scan_content(parts.content);
 
     message->id = id;
     message->arrival = arrival;

@@ -43,14 +43,19 @@ struct Parts {
     bool traced = false;  // prepare_content() was called for the content
 };
 
+// Makes sure that content begins with its header section, so that no field set in front of it goes on in it and no line of
+// the body becomes a field: lines of a mailbox file above the first field ("From someone Mon Jan ...") go, and where the
+// first line is no field all of it is body, behind an empty header section.
+void settle_header_section(std::string& content);
+
 // Makes of content what plugins are to see before compose() has the rest to say: cleaned, and with our Received on top.
 void prepare_content(
     std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings);
 
 // Checks the header section against the limits, gives the message its fields (assignment.h), adds what the standards ask for on top, removes Return-Path, and
 // splits the recipients into items. A refusal is the reply to the end of the content: 554 5.4.6 for a loop, 552 5.3.4
-// for a header too large, 554 5.6.0 for one with too many lines or two From fields, 553 5.6.7 for EA-1. The parts
-// are used up only when a message comes of them.
+// for a header too large, 554 5.6.0 for one with too many lines or two From fields, 553 5.6.7 for EA-1. Then the
+// envelope stays in the parts.
 tl::expected<mail::MessagePtr, smtp::Reply> compose(
     Parts&& parts, const Bearer& bearer, MessageId id, Instant arrival, const config::Settings& settings);
 

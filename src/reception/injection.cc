@@ -131,6 +131,7 @@ tl::expected<mail::MessagePtr, std::vector<FieldError>> make_message(
     settle_text(injection.content, settings.connection, errors);
     if (!errors.empty()) return tl::unexpected<FieldErrors>(std::move(errors));
 
+    settle_header_section(injection.content);  // or an 8-bit body would pass for a header that needs SMTPUTF8
     Parts parts;
     parts.envelope = transaction.take_envelope();
     parts.envelope.smtputf8 = needs_utf8(parts.envelope, injection.content);

@@ -225,7 +225,7 @@ Task<Result<>> Session::accept_message() {
     if (parts.content.capacity() > 2 * parts.content.size()) parts.content.shrink_to_fit();
     auto message = compose(std::move(parts), from, id, around_.clock.now(), settings());
     if (!message) {
-        transaction_->give_back(std::move(parts.envelope));  // NOLINT(bugprone-use-after-move): a refusal leaves the parts
+        transaction_->give_back(std::move(parts.envelope));  // NOLINT(bugprone-use-after-move): a refusal leaves it there
         if (refuse(message.error(), "dot") == Next::hang_up) over_ = true;
         end_transaction();
         co_return Result<>();

@@ -235,6 +235,9 @@ TEST_F(SessionHooks, ContentWithoutAHeaderStaysABody) {
     hooks_.answers = {{Hook::content, answer(What::go_on)}};
     talk("EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nonly a body\r\n.\r\nQUIT\r\n");
     EXPECT_THAT(hooks_.content, testing::EndsWith("\r\n\r\nonly a body\r\n"));
+    EXPECT_EQ(world_.acceptance.messages.back()->content, hooks_.content);
+    talk("EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nFrom evil\r\n\tforged\r\nX: y\r\n.\r\nQUIT\r\n");
+    EXPECT_THAT(hooks_.content, testing::EndsWith("\r\n\r\nFrom evil\r\n\tforged\r\nX: y\r\n"));
 }
 
 TEST_F(SessionHooks, UnknownCommandsAreForPlugins) {

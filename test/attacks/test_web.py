@@ -18,6 +18,22 @@ TABLE = vectors("web")
 TOKEN = "correct-horse-battery-staple"
 
 
+def listening(process):
+    """(protocol, port) of each socket of the process to which a stranger may connect or send; needs its rights, or root's."""
+    mine = set()
+    for descriptor in pathlib.Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            mine.add(os.readlink(descriptor))
+    waits = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}  # by the kernel's numbers of states
+    found = set()  # each shard has a socket of its own for the same port
+    for table, state in waits.items():
+        for line in pathlib.Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+            row = line.split()
+            if row[3] == state and f"socket:[{row[9]}]" in mine:
+                found.add((table, int(row[1].rpartition(":")[2], 16)))
+    return found
+
+
 class ControlPort(Attack):
     """The API on TCP with a token; nothing is delivered, so that what was queued stays."""
 
@@ -153,11 +169,18 @@ class ControlPort(Attack):
 
     def test_WEB_1_it_listens_nowhere_unless_told(self):
         """A fresh instance has a socket for its owner and no port beside SMTP's."""
-        fresh = self.world.directory / "fresh"
-        subprocess.run([SLUICE, "init", fresh], check=True, capture_output=True)
-        settings = (fresh / "config" / "http.ini").read_text() if (fresh / "config" / "http.ini").exists() else ""
-        active = [line for line in settings.splitlines() if line.strip() and not line.lstrip().startswith((";", "#", "["))]
-        self.assertEqual([line for line in active if line.startswith(("listen", "token"))], [])
+        fresh = self.world.engine(name="fresh")
+        subprocess.run([SLUICE, "init", fresh.directory], check=True, capture_output=True)
+        # A port that is free; and without core_dumps nobody but root could look at its descriptors.
+        fresh.settings = {"smtp.ini": {"main": {"listen": f"127.0.0.1:{fresh.port}", "core_dumps": "true"}}}
+        fresh.files = {}
+        fresh.start()
+        self.assertEqual(listening(fresh.process.pid), {("tcp", fresh.port)})
+        self.assertEqual(fresh.stop(), 0)
+        self.engine.set("smtp.ini", core_dumps="true").start()
+        told = {("tcp", port) for port in (self.engine.port, self.secure_port, self.http_port)}
+        self.assertEqual(listening(self.engine.process.pid), told)
+        self.assertEqual(self.engine.stop(), 0)
 
     def test_WEB_1_LOG_1_whatever_was_queued_comes_back_as_json(self):
         """Subjects and header fields in any octets, markup and formulas: the answer parses and is never HTML."""
