@@ -314,6 +314,7 @@ Reloaded Hosts::report_of(const Result<>& outcome, const NodeHost& tried, const 
 void Hosts::replace(HostPtr next) {
     const auto [old, closing] = service_.with([&](Service& service) {
         if (service.closing) return std::pair(next, true);
+        next->configure(service.settings);  // others may have come while its plugins loaded
         return std::pair(std::exchange(service.host, next), false);
     });
     if (closing) return next->end();

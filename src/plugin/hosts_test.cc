@@ -25,18 +25,26 @@ constexpr const char* prelude = R"(directory = sys.argv[3]
 plugin = directory + "/plugins/a.js"
 text = open(plugin).read()
 clients = set()
+level = None
 def later(ident):
     while not os.path.exists(directory + "/go"): time.sleep(0.01)
     send({"t": "answer", "id": ident, "what": "go", "by": text})
 )";
 
 constexpr const char* cases = R"(        if what == "hello":
+            level = message["log_level"]
             if "dies" in text: os._exit(3)
+            if "waits" in text:
+                open(directory + "/loads", "w").close()
+                while not os.path.exists(directory + "/go"): time.sleep(0.01)
             broken = [{"name": "a", "reason": "long", "sentence": "bad", "file": plugin, "line": 3}] if "broken" in text else []
             hooks = {"get_mx": 60000, "send_email": 60000, "bounce": 60000} if "bounces" in text else {"get_mx": 60000, "send_email": 60000}
             send({"t": "ready", "plugins": ["a"], "hooks": hooks, "failed": [], "broken": broken, "uncalled": [],
                   "roster": {"plugins": [{"name": "a"}], "hooks": {}}})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
+        if what == "level":
+            if "id" in message: send({"t": "answer", "id": message["id"], "what": "go", "by": str(level)})
+            else: level = message["level"]
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "session":
             client = message["client"]["uuid"]
@@ -287,6 +295,29 @@ TEST_F(HostsTest, ReplacedPluginsHearThatTheEngineCloses) {
     EXPECT_EQ(said(ask()), "cancelled");
     hosts().end();
     asker_.stop();
+}
+
+TEST_F(HostsTest, ALevelThatChangesReachesPlugins) {
+    settings_.log.level = 6;
+    EXPECT_EQ(said(ask("level")), "6");
+    settings_.log.level = 7;
+    hosts().configure(settings());
+    EXPECT_EQ(said(ask("level")), "7");
+}
+
+// What was changed while other plugins loaded holds for them too.
+TEST_F(HostsTest, ALevelThatChangesDuringAReloadReachesPlugins) {
+    settings_.log.level = 6;
+    EXPECT_EQ(said(ask("level")), "6");
+    plugin("two waits");
+    std::promise<Reloaded> reloaded;
+    hosts().reload("a test", [&](Reloaded what) { reloaded.set_value(std::move(what)); });
+    wait_for([&] { return std::filesystem::exists(folder_ + "/loads"); });
+    settings_.log.level = 7;
+    hosts().configure(settings());
+    write("go", "");
+    EXPECT_TRUE(reloaded.get_future().get().done);
+    EXPECT_EQ(said(ask("level")), "7");
 }
 
 TEST_F(HostsTest, EndsInTheMiddleOfAReload) {

@@ -70,7 +70,6 @@ NodeHost::NodeHost(
           for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
           return names;
       }()),
-      log_level_(settings.log.level),
       log_(log),
       disk_pool_(disk_pool),
       load_(std::move(load)),
@@ -79,7 +78,8 @@ NodeHost::NodeHost(
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }, gather_time),
       tasks_(shard_.executor()),
       closing_tasks_(shard_.executor()),
-      written_(shard_.executor()) {}
+      written_(shard_.executor()),
+      log_level_(settings.log.level) {}
 
 NodeHost::~NodeHost() { end(); }
 
@@ -93,6 +93,10 @@ void NodeHost::serve_calls(std::unique_ptr<Intake> intake, const CallSurrounding
 }
 
 void NodeHost::configure(config::SettingsPtr settings) {
+    shard_.post([this, level = settings->log.level] {
+        if (std::exchange(log_level_, level) == level || state_ == State::down) return;
+        send(boost::json::serialize(boost::json::object{{"t", "level"}, {"level", level}}));
+    });
     if (calls_) calls_->configure(std::move(settings));
 }
 

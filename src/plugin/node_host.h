@@ -210,7 +210,6 @@ private:
     const std::string directory_;
     const std::vector<std::string> javascript_;
     const std::vector<std::string> native_;  // that it leaves to us, as they are listed
-    const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
@@ -249,6 +248,7 @@ private:
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
+    int log_level_;          // what its plugins may say
     int quick_ends_ = 0;     // one after the other, of hosts that worked
     int failed_starts_ = 0;  // likewise, of hosts that did not come to it
     std::uint64_t dropped_ = 0;
