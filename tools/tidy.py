@@ -122,6 +122,15 @@ def check_errors_are_explained(path, text, page):
             report(path, text.count("\n", 0, match.start()) + 1, f"docs/reference/log.md does not explain `{match.group(1)}`")
 
 
+def check_plugin_errors_are_explained(path, text, page):
+    """The same for what the plugin host says: what differs in a sentence is a word there."""
+    for match in re.finditer(r"(?:\.log(?:crit|error)\(|LOG(?:CRIT|ERROR), \[)`([^`]+)`", text):
+        fixed = re.split(r"\$\{[^}]*\}", match.group(1))[:-1]  # the last thing in it says why
+        fixed[-1] = fixed[-1].rstrip(" (")
+        if not re.search("`" + "[A-Za-z ]+".join(map(re.escape, fixed)), page):
+            report(path, text.count("\n", 0, match.start()) + 1, f"docs/reference/log.md does not explain `{match.group(1)}`")
+
+
 def check_headers_are_used(sources):
     included = set()
     for path in sources:
@@ -145,6 +154,8 @@ def main():
             check_includes(path, folder, lines, declared)
             check_homes(path, folder, lines)
             check_errors_are_explained(path, path.read_text(errors="replace"), log_page)
+    for path in [ROOT / "plugin-host" / "index.js", *sorted((ROOT / "plugin-host" / "lib").glob("*.js"))]:
+        check_plugin_errors_are_explained(path, path.read_text(), log_page)
     for folder in sorted(p for p in SRC.iterdir() if p.is_dir() and any(p.iterdir())):
         if not (folder / "README.md").exists():
             report(folder, 1, "no README.md")

@@ -60,6 +60,7 @@ class Host {
             case 'injected': return this.injector.injected(message)
             case 'divided': return this.items.divided(message.item, message.message)
             case 'unkept': return this.items.unkept(message.item, message.added)
+            case 'level': return void (this.logger.level = message.level)
             case 'line': return this.logHook.hear(message)
             case 'session': return this.sessions.take(message)
             case 'ended': return message.items.forEach((id) => this.items.ended(id))

@@ -27,6 +27,17 @@ test('lines of the engine and of other plugins are shown, in order, and still wr
     assert.strictEqual(engine.logs.filter(({ text }) => text.includes('look')).length, 0)
 })
 
+test('another level holds at once', async (t) => {
+    const engine = new Engine(t)
+    await engine.plugin('talker', `exports.hook_send_email = function (next, hmail) { this.logdebug('debug of ' + hmail.todo.domain); next() }`)
+        .start({ log_level: 6 })
+    await engine.call('attempt', { domain: 'before.test' })
+    engine.wire.send({ t: 'level', level: 7 })
+    await engine.call('attempt', { id: '0BBCDEFGHJKMN.1', domain: 'after.test' })
+    await engine.logged(/debug of after/)
+    assert.ok(!engine.logs.some(({ text }) => text.includes('before')))
+})
+
 test('what a plugin takes is not written, and what fails takes nothing', async (t) => {
     const engine = new Engine(t)
     await engine.plugin('listener', `exports.hook_log = function (next, logger, item) {

@@ -20,7 +20,7 @@ constexpr milliseconds turn = 50ms;
 constexpr int turns_per_look = 20;
 constexpr std::size_t response_bytes_max = 32u << 20;  // half a frame
 constexpr int requests_max = 4'000;  // at once; the module has a lower bound of its own
-constexpr milliseconds retire_limit = 5min;  // for plugins that may take for ever, and for sessions that go on
+constexpr milliseconds retire_limit_usual = 5min;  // for plugins that may take for ever, and for sessions that go on
 constexpr std::size_t leaving_max = 3;       // then the next reload waits
 
 Reloaded stopping() { return {false, {}, "the engine stops", {}}; }
@@ -44,7 +44,7 @@ Hosts::Hosts(
           if (host) host->mention(std::move(line));
       }),
       shard_("sluice-reload"),
-      tasks_(shard_.executor()), closing_tasks_(shard_.executor()) {
+      tasks_(shard_.executor()), closing_tasks_(shard_.executor()), retire_limit_(retire_limit_usual) {
     service_.with([&](Service& service) {
         service.settings = std::move(settings);
         begin_service(service);
@@ -102,7 +102,7 @@ void Hosts::configure(config::SettingsPtr settings) {
 
 void Hosts::begin_closing(NodeHost::Clock::time_point deadline) {
     service_.with([deadline](Service& service) {
-        service.closing = true;
+        service.closing = deadline;
         if (service.host) service.host->begin_closing(deadline);
     });
 }
@@ -110,6 +110,7 @@ void Hosts::begin_closing(NodeHost::Clock::time_point deadline) {
 void Hosts::end() {
     if (!std::exchange(started_, false)) return;
     serve({});
+    stop_reloading();
     ending_ = true;
     std::latch ended(1);
     shard_.post([this, &ended] { closing_tasks_.spawn(finish(ended)); });
@@ -220,22 +221,22 @@ void Hosts::handle_request(NodeHost& host, std::uint64_t life, const boost::json
 
 void Hosts::reload(std::string why, std::function<void(Reloaded)> done) {
     shard_.post([this, why = std::move(why), done = std::move(done)]() mutable {
-        if (!ending_ && any_) return wishes_.push_back({std::move(why), std::move(done)});
-        if (done) done(ending_ ? stopping() : nothing_listed());
+        if (reloads_ && any_) return wishes_.push_back({std::move(why), std::move(done)});
+        if (done) done(reloads_ ? nothing_listed() : stopping());
     });
 }
 
 // Without plugins nothing of ours wakes the processor.
 void Hosts::begin_care() {
     shard_.post([this] {
-        if (!std::exchange(caring_, true) && !ending_) tasks_.spawn(care());
+        if (!std::exchange(caring_, true) && reloads_) tasks_.spawn(care());
     });
 }
 
 Task<> Hosts::care() {
     const auto folder = [this] { return service_.with([](const Service& service) { return service.settings->directory; }) + "/plugins"; };
     files_tried_ = files_seen_ = fingerprint_of(folder());
-    for (int turns = 1; !ending_; ++turns) {
+    for (int turns = 1; reloads_; ++turns) {
         co_await async::sleep_for(turn);
         if (turns % turns_per_look == 0 && any_) look_at_files();
         if (wishes_.empty() || leaving_ >= leaving_max) continue;
@@ -262,7 +263,7 @@ void Hosts::look_at_files() {
 
 Task<Reloaded> Hosts::try_again(std::string why) {
     const Service service = service_.with([](const Service& now) { return now; });
-    if (service.closing || ending_) co_return stopping();
+    if (service.closing || !reloads_) co_return stopping();
     if (!service.host) co_return nothing_listed();
     log_.info("plugins", "plugins are loaded again", {{"because", why}});
     const auto trial = std::make_shared<Trial>();
@@ -271,7 +272,7 @@ Task<Reloaded> Hosts::try_again(std::string why) {
     });
     next->start();
     std::optional<Result<>> outcome;
-    while (!outcome && !ending_) {
+    while (!outcome && reloads_) {
         co_await async::sleep_for(turn);
         outcome = trial->outcome.with([](const std::optional<Result<>>& now) { return now; });
     }
@@ -313,6 +314,7 @@ Reloaded Hosts::report_of(const Result<>& outcome, const NodeHost& tried, const 
 void Hosts::replace(HostPtr next) {
     const auto [old, closing] = service_.with([&](Service& service) {
         if (service.closing) return std::pair(next, true);
+        next->configure(service.settings);  // others may have come while its plugins loaded
         return std::pair(std::exchange(service.host, next), false);
     });
     if (closing) return next->end();
@@ -330,10 +332,16 @@ Task<> Hosts::see_off(HostPtr old) {
         *idle = true;
     };
     old->retire(retired);
-    const auto limit = NodeHost::Clock::now() + retire_limit;
+    const auto limit = NodeHost::Clock::now() + retire_limit_;
+    bool closes = false;
     // Nobody takes another lease of it, so that the last one is seen.
-    while ((!*idle || old.use_count() > 1) && !ending_ && NodeHost::Clock::now() < limit) co_await async::sleep_for(turn);
-    old->end();
+    while ((!*idle || old.use_count() > 1) && !ending_ && NodeHost::Clock::now() < limit) {
+        co_await async::sleep_for(turn);
+        const auto deadline = service_.with([](const Service& service) { return service.closing; });
+        if (deadline && !std::exchange(closes, true)) old->begin_closing(*deadline);
+    }
+    // While the engine goes on, mail about which these did not answer must be asked about again.
+    old->end(closes || ending_ ? Errc::cancelled : Errc::link_closed);
     --leaving_;
 }
 

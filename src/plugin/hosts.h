@@ -1,8 +1,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,11 +49,13 @@ public:
         std::function<void()> on_hooks);
     ~Hosts();
 
+    // Before start(): how long those whose place was taken may take to answer.
+    void see_off_within(std::chrono::milliseconds limit) { retire_limit_ = limit; }
     void start();
     // New settings: another list of plugins is another set of plugins.
     void configure(config::SettingsPtr settings);
     // A reload that is under way ends without effect, and no other begins.
-    void stop_reloading() { ending_ = true; }
+    void stop_reloading() { reloads_ = false; }
     // As NodeHost.
     void begin_closing(NodeHost::Clock::time_point deadline);
     void end();
@@ -86,7 +90,7 @@ private:
     struct Service {
         config::SettingsPtr settings;
         HostPtr host;  // null: no plugin is listed
-        bool closing = false;
+        std::optional<NodeHost::Clock::time_point> closing;  // as begin_closing() said
     };
     struct Wish {
         std::string why;
@@ -130,6 +134,8 @@ private:
     bool caring_ = false;
     std::size_t leaving_ = 0;  // hosts whose place was taken
     std::uint64_t files_tried_ = 0, files_seen_ = 0;  // fingerprints of plugins/
+    std::chrono::milliseconds retire_limit_;
+    std::atomic<bool> reloads_ = true;
     std::atomic<bool> ending_ = false;
     bool started_ = false;
 };

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <future>
 #include <list>
+#include <optional>
 
 #include "event/event_test_support.h"
 #include "plugin/host_test_support.h"
@@ -24,18 +25,26 @@ constexpr const char* prelude = R"(directory = sys.argv[3]
 plugin = directory + "/plugins/a.js"
 text = open(plugin).read()
 clients = set()
+level = None
 def later(ident):
     while not os.path.exists(directory + "/go"): time.sleep(0.01)
     send({"t": "answer", "id": ident, "what": "go", "by": text})
 )";
 
 constexpr const char* cases = R"(        if what == "hello":
+            level = message["log_level"]
             if "dies" in text: os._exit(3)
+            if "waits" in text:
+                open(directory + "/loads", "w").close()
+                while not os.path.exists(directory + "/go"): time.sleep(0.01)
             broken = [{"name": "a", "reason": "long", "sentence": "bad", "file": plugin, "line": 3}] if "broken" in text else []
             hooks = {"get_mx": 60000, "send_email": 60000, "bounce": 60000} if "bounces" in text else {"get_mx": 60000, "send_email": 60000}
             send({"t": "ready", "plugins": ["a"], "hooks": hooks, "failed": [], "broken": broken, "uncalled": [],
                   "roster": {"plugins": [{"name": "a"}], "hooks": {}}})
         if what == "answer": send({"t": "answer", "id": message["id"], "what": "go", "by": text})
+        if what == "level":
+            if "id" in message: send({"t": "answer", "id": message["id"], "what": "go", "by": str(level)})
+            else: level = message["level"]
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "session":
             client = message["client"]["uuid"]
@@ -102,6 +111,7 @@ protected:
             const auto load = [](MessageId) -> Result<mail::MessagePtr> { return fail(Errc::not_found, "none"); };
             const auto prepare = [](NodeHost&, const config::SettingsPtr&) {};
             hosts_ = std::make_unique<Hosts>(settings(), log_, workers_, load, prepare, [this] { ++hook_changes_; });
+            if (limit_) hosts_->see_off_within(*limit_);
             hosts_->start();
             asker_.start();
         }
@@ -131,6 +141,7 @@ protected:
 
     std::string folder_;
     config::Settings settings_;
+    std::optional<std::chrono::milliseconds> limit_;  // for those whose place was taken
     event::LinesLog log_;
     async::Workers workers_{1};
     async::Shard asker_{"asker"};
@@ -252,6 +263,61 @@ TEST_F(HostsTest, AnAnswerThatNoFrameTakesIsRefused) {
     std::string response;
     std::getline(std::ifstream(folder_ + "/response"), response);
     EXPECT_NE(response.find("\"status\": 413"), std::string::npos) << response.substr(0, 200);
+}
+
+// "cancelled" is for an engine that stops: mail about which nobody answered would stay as it is until then.
+TEST_F(HostsTest, WhatReplacedPluginsNeverAnswerIsAskedAgain) {
+    limit_ = std::chrono::milliseconds(200);
+    EXPECT_EQ(said(ask()), "one");
+    auto silent = ask("silent");
+    plugin("two");
+    EXPECT_TRUE(reload().done);
+    EXPECT_EQ(said(std::move(silent)), "link_closed");
+    EXPECT_EQ(said(ask()), "two");
+}
+
+TEST_F(HostsTest, ReplacedPluginsHearThatTheEngineCloses) {
+    EXPECT_EQ(said(ask()), "one");
+    auto attempt = ask("silent");
+    InboundHooks inbound(asker_.executor(), hosts(), log_);
+    std::promise<std::string> session;
+    asker_.post([&] { tasks_.spawn(ask_about_client(inbound, false, session)); });
+    EXPECT_EQ(said(session.get_future()), "one");
+    plugin("two");
+    EXPECT_TRUE(reload().done);
+    hosts().stop_reloading();
+    hosts().begin_closing(NodeHost::Clock::now() + std::chrono::minutes(1));
+    EXPECT_EQ(said(std::move(attempt)), "cancelled");
+    // Sessions may go on until the deadline, with the plugins that they began with.
+    std::promise<std::string> next;
+    asker_.post([&] { tasks_.spawn(ask_about_client(inbound, true, next)); });
+    EXPECT_EQ(said(next.get_future()), "one");
+    EXPECT_EQ(said(ask()), "cancelled");
+    hosts().end();
+    asker_.stop();
+}
+
+TEST_F(HostsTest, ALevelThatChangesReachesPlugins) {
+    settings_.log.level = 6;
+    EXPECT_EQ(said(ask("level")), "6");
+    settings_.log.level = 7;
+    hosts().configure(settings());
+    EXPECT_EQ(said(ask("level")), "7");
+}
+
+// What was changed while other plugins loaded holds for them too.
+TEST_F(HostsTest, ALevelThatChangesDuringAReloadReachesPlugins) {
+    settings_.log.level = 6;
+    EXPECT_EQ(said(ask("level")), "6");
+    plugin("two waits");
+    std::promise<Reloaded> reloaded;
+    hosts().reload("a test", [&](Reloaded what) { reloaded.set_value(std::move(what)); });
+    wait_for([&] { return std::filesystem::exists(folder_ + "/loads"); });
+    settings_.log.level = 7;
+    hosts().configure(settings());
+    write("go", "");
+    EXPECT_TRUE(reloaded.get_future().get().done);
+    EXPECT_EQ(said(ask("level")), "7");
 }
 
 TEST_F(HostsTest, EndsInTheMiddleOfAReload) {

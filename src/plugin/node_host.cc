@@ -70,7 +70,6 @@ NodeHost::NodeHost(
           for (const config::NativePlugin& object : settings.native_plugins) names.push_back(config::current_plugin_name(object.listed));
           return names;
       }()),
-      log_level_(settings.log.level),
       log_(log),
       disk_pool_(disk_pool),
       load_(std::move(load)),
@@ -79,7 +78,8 @@ NodeHost::NodeHost(
       notes_(shard_.executor(), [this](std::vector<Note>& notes) { take(notes); }, gather_time),
       tasks_(shard_.executor()),
       closing_tasks_(shard_.executor()),
-      written_(shard_.executor()) {}
+      written_(shard_.executor()),
+      log_level_(settings.log.level) {}
 
 NodeHost::~NodeHost() { end(); }
 
@@ -93,6 +93,10 @@ void NodeHost::serve_calls(std::unique_ptr<Intake> intake, const CallSurrounding
 }
 
 void NodeHost::configure(config::SettingsPtr settings) {
+    shard_.post([this, level = settings->log.level] {
+        if (std::exchange(log_level_, level) == level || state_ == State::down) return;
+        send(boost::json::serialize(boost::json::object{{"t", "level"}, {"level", level}}));
+    });
     if (calls_) calls_->configure(std::move(settings));
 }
 
@@ -112,11 +116,12 @@ void NodeHost::begin_closing(Clock::time_point deadline) {
     });
 }
 
-void NodeHost::end() {
+void NodeHost::end(Errc why) {
     if (!std::exchange(started_, false)) return;
     std::latch ended(1);
-    shard_.post([this, &ended] {
+    shard_.post([this, why, &ended] {
         ending_ = true;
+        closing_as_ = why;
         closing_ = Clock::time_point::min();
         end_by_ = Clock::now() + shutdown_limit;
         check_questions(Clock::now());
@@ -222,17 +227,18 @@ void NodeHost::refuse_waiting(const Error& error) {
 }
 
 // Nobody waits for ever, and while we close nobody waits for the beginning of an attempt.
+std::optional<Error> NodeHost::verdict_on(const Question& question, Clock::time_point now) const {
+    if (closing_ && (question.point == point_of(delivery::Hook::before_attempt) || now >= *closing_)) {
+        return Error(closing_as_, closing_as_ == Errc::cancelled ? "closing" : "others took the place of plugins that had not answered");
+    }
+    if (now >= question.deadline) return Error(Errc::timed_out, "plugins do not answer");
+    return std::nullopt;
+}
+
 void NodeHost::check_questions(Clock::time_point now) {
-    const auto verdict = [&](const Question& question) -> std::optional<Error> {
-        if (closing_ && (question.point == point_of(delivery::Hook::before_attempt) || now >= *closing_)) {
-            return Error(Errc::cancelled, "closing");
-        }
-        if (now >= question.deadline) return Error(Errc::timed_out, "plugins do not answer");
-        return std::nullopt;
-    };
     for (auto at = asked_.begin(); at != asked_.end();) {
         const auto here = at++;
-        auto error = verdict(*here->second);
+        auto error = verdict_on(*here->second, now);
         if (!error) continue;
         Question& question = *here->second;
         asked_.erase(here);
@@ -240,7 +246,7 @@ void NodeHost::check_questions(Clock::time_point now) {
     }
     std::deque<Question*> left;
     for (Question* question : std::exchange(waiting_, {})) {
-        auto error = verdict(*question);
+        auto error = verdict_on(*question, now);
         if (error) {
             answer(*question, fail(std::move(*error)));
         } else {

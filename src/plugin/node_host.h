@@ -66,7 +66,8 @@ struct Question {
 // much memory.
 //
 // Promise: every question is answered exactly once and in bounded time: by plugins; timed_out; link_closed when the host
-// died with it; unreachable when there is no host; cancelled while closing. Questions wait for a host that is being started.
+// died with it, or others took its place; unreachable when there is no host; cancelled while closing. Questions wait for a host
+// that is being started.
 // Thread: ask(), tell(), wants() and the like from any thread; the rest lives on a shard of its own.
 class NodeHost : public std::enable_shared_from_this<NodeHost> {
 public:
@@ -119,8 +120,9 @@ public:
     // Another host has taken its place: `idle` is called when everything that was asked is answered, with the questions
     // that nobody here has heard.
     void retire(std::function<void(Questions unheard)> idle);
-    // After the last question: lets plugins finish, ends the host and the shard. Questions after that are refused.
-    void end();
+    // After the last question: lets plugins finish, ends the host and the shard. Questions after that are refused. What is still
+    // asked is answered with `why`: cancelled is for an engine that stops.
+    void end(Errc why = Errc::cancelled);
 
     void ask(Question& question);
     // Nobody waits for an answer. Dropped, and counted, when the host is slow or down.
@@ -177,6 +179,7 @@ private:
     Task<> tick();
     Task<> send_message(std::uint32_t request, ItemId item);
     void check_questions(Clock::time_point now);
+    std::optional<Error> verdict_on(const Question& question, Clock::time_point now) const;
     void check_health(Clock::time_point now);
     void end_host(const std::string& why);
     void bury();
@@ -207,7 +210,6 @@ private:
     const std::string directory_;
     const std::vector<std::string> javascript_;
     const std::vector<std::string> native_;  // that it leaves to us, as they are listed
-    const int log_level_;
     event::Log& log_;
     async::Workers& disk_pool_;
     const LoadMessage load_;
@@ -246,10 +248,12 @@ private:
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
+    int log_level_;          // what its plugins may say
     int quick_ends_ = 0;     // one after the other, of hosts that worked
     int failed_starts_ = 0;  // likewise, of hosts that did not come to it
     std::uint64_t dropped_ = 0;
     std::optional<Clock::time_point> closing_;  // questions may be answered until then
+    Errc closing_as_ = Errc::cancelled;         // what the others are answered
     bool ending_ = false;
     Clock::time_point end_by_;
     bool started_ = false;
