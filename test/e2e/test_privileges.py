@@ -125,8 +125,8 @@ class Privileges(EndToEnd):
             engine = self.world.engine(name=key)
             engine.set("smtp.ini", **{key: "nobody-knows-me"})
             engine.start(wait=False)
-            self.assertEqual(engine.process.child.wait(PATIENCE), 1)
-            engine.wait_logged(f"{key}: no such {key}: nobody-knows-me")
+            self.assertEqual(engine.process.child.wait(PATIENCE), 78)
+            engine.wait_logged(f"config/smtp.ini:2: {key}: this system has no {key} `nobody-knows-me`")
 
     def test_PRIV_1_works_without_privileges_or_systemd(self):
         engine = self.engine
