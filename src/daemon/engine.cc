@@ -7,6 +7,7 @@
 #include <fstream>
 #include <latch>
 
+#include "config/secrecy.h"
 #include "daemon/privileges.h"
 
 namespace sluice::daemon {
@@ -104,8 +105,13 @@ Result<> Engine::start_control() {
 Result<> Engine::settle_privileges() {
     const config::SettingsPtr settings = settings_.get();
     const std::array folders{settings->spool.directory, settings->directory + "/log", settings->directory + "/run"};
-    TRY_VOID(drop_privileges(settings->smtp, folders));
+    const bool was_root = ::geteuid() == 0;
+    TRY_VOID(drop_privileges(settings->smtp, folders, settings->directory + "/config"));
     settle_core_dumps(settings->smtp.core_dumps);
+    const bool changed = was_root && ::geteuid() != 0;
+    for (const std::string& file : changed ? config::unreadable_files(*settings) : std::vector<std::string>()) {
+        log_->warn("config", "the `user` of smtp.ini cannot read this: changes are not taken until he can", {{"file", file}});
+    }
     if (::geteuid() == 0) log_->warn("core", "runs as root: `user` in smtp.ini names somebody with fewer rights");
     return {};
 }

@@ -17,7 +17,7 @@ import unittest
 
 from clients import Raw, submit
 from disks import LoopDisk
-from world import PATIENCE, SLUICE, EndToEnd, port_answers, wait_for
+from world import PATIENCE, SLUICE, EndToEnd, free_port, port_answers, wait_for
 
 NOBODY = pwd.getpwnam("nobody")
 as_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
@@ -90,6 +90,57 @@ class Privileges(EndToEnd):
         self.assertEqual(engine.stop(), 0)
         engine.start()
         self.deliver_one()
+
+    @as_root
+    def test_PRIV_1_what_root_made_is_reloaded_by_somebody_else(self):
+        """The way of the guide: `init` as root, `user` and `group`, then edits."""
+        engine = self.engine
+        subprocess.run([SLUICE, "init", engine.directory], check=True, stdout=subprocess.DEVNULL)
+        private = engine.config / "dkim" / "private"
+        private.parent.mkdir()
+        private.write_text("key")
+        private.chmod(0o600)
+        engine.set("smtp.ini", user="nobody", group="nogroup").start()
+        secrets = [engine.config / name for name in ("auth_flat_file.ini", "http.ini", "relay_dest_domains.ini")]
+        for secret in secrets:
+            facts = secret.stat()
+            self.assertEqual((facts.st_mode & 0o7777, facts.st_uid, facts.st_gid), (0o640, 0, NOBODY.pw_gid), secret)
+        engine.wait_logged(f"{self.UNREADABLE} file=config/dkim/private")
+        secrets[1].write_text(f"listen=127.0.0.1:{free_port()}\ntoken=0123456789abcdef\n")
+        engine.wait_logged("settings reloaded")
+        self.assertNotIn("settings kept as they were", engine.process.output())
+        self.assertEqual(engine.process.output().count(self.UNREADABLE), 1, "the one that is its own affair")
+
+    UNREADABLE = "the `user` of smtp.ini cannot read this: changes are not taken until he can"
+
+    @as_root
+    def test_PRIV_1_root_gives_away_no_file_that_others_could_have_chosen(self):
+        """Nothing but plain files of root's group is given to another group, and only where nobody else can put one."""
+        engine = self.engine
+        treasure, linked = self.world.directory / "treasure", self.world.directory / "linked"
+        engine.set("smtp.ini", user="nobody", group="nogroup")
+        engine.files["policy.yaml"] = "policies: []\n"
+        engine.write()
+        for file, text in ((treasure, "a.test\n"), (linked, "conditions: []\n")):
+            file.write_text(text)
+        os.link(treasure, engine.config / "host_list")
+        os.symlink(linked, engine.config / "delivery.yaml")
+        modes = {"host_list": 0o640, "delivery.yaml": 0o640, "connection.ini": 0o600, "log.ini": 0o660, "policy.yaml": 0o640}
+        for name, mode in modes.items():
+            (engine.config / name).chmod(mode)
+        engine.start()
+        for name in modes:
+            given = name == "policy.yaml"
+            self.assertEqual((engine.config / name).stat().st_gid, NOBODY.pw_gid if given else 0, name)
+            if not given:
+                engine.wait_logged(f"{self.UNREADABLE} file=config/{name}")
+        self.deliver_one()
+        self.assertEqual(engine.stop(), 0)
+        os.chown(engine.config / "policy.yaml", 0, 0)
+        engine.config.chmod(0o777)
+        engine.start()
+        engine.wait_logged(f"{self.UNREADABLE} file=config/policy.yaml")
+        self.assertEqual((engine.config / "policy.yaml").stat().st_gid, 0)
 
     @as_root
     def test_PRIV_1_root_follows_no_link_of_whom_it_becomes(self):
