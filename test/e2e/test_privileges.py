@@ -253,6 +253,59 @@ class Privileges(EndToEnd):
             self.assertNotIn("not-to-be-seen", done.stdout)
 
 
+class Background(EndToEnd):
+    """`daemonize`, the log file and the pid file."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine = self.world.engine()
+        self.world.directory.chmod(0o755)
+        self.folder = self.world.directory / "like-run"
+        self.folder.mkdir(mode=0o755)
+
+    def serve(self, **settings):
+        """Starts it as a shell would; ends with the terminal's part."""
+        self.engine.set("smtp.ini", daemonize="true", **settings).write()
+        return subprocess.run([SLUICE, "serve", self.engine.directory], capture_output=True, text=True, timeout=PATIENCE)
+
+    def test_a_log_file_that_cannot_be_opened_is_told_at_the_terminal(self):
+        done = self.serve(daemon_log_file=self.folder / "absent" / "log")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{self.folder}/absent/log: No such file or directory", done.stderr)
+        self.assertFalse((self.engine.directory / "run").exists(), "nothing was begun")
+
+    def test_goes_to_the_background(self):
+        log, pid_file = self.folder / "log", self.folder / "pid"
+        done = self.serve(daemon_log_file=log, daemon_pid_file=pid_file)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        pid = int(wait_for(lambda: pid_file.exists() and pid_file.read_text().endswith("\n") and pid_file.read_text(), "the pid file"))
+        try:
+            wait_for(lambda: "[core] started" in log.read_text(), "the start in the log")
+            self.assertEqual(os.readlink(f"/proc/{pid}/fd/0"), "/dev/null")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not pid_file.exists(), "the pid file to go")
+        wait_for(lambda: "[core] stopped" in log.read_text(), "the end in the log")
+
+    @as_root
+    def test_the_pid_file_is_written_by_root_and_names_nobody_afterwards(self):
+        engine, pid_file = self.engine, self.folder / "pid"
+        engine.set("smtp.ini", user="nobody", group="nogroup", daemon_pid_file=pid_file)
+        for _ in range(2):
+            engine.start()
+            self.assertEqual(pid_file.read_text(), f"{engine.process.pid}\n")
+            engine.stop()
+            self.assertEqual(pid_file.read_text(), "", "nobody may remove it there, but not leave a number either")
+        treasure = self.folder / "treasure"
+        treasure.write_text("root's")
+        pid_file.unlink()
+        os.symlink(treasure, pid_file)
+        engine.start()
+        engine.wait_logged("pid file not written")
+        engine.stop()
+        self.assertEqual(treasure.read_text(), "root's")
+
+
 class Supervised(EndToEnd):
     """The engine under a supervisor that speaks systemd's protocol."""
 
