@@ -3,7 +3,7 @@
 
 Includes against the DEPENDS of each folder; the coroutine rules; clocks, threads and randomness only in their homes;
 a README in every folder; headers that nobody includes; unfinished work; names that say nothing; lines at level error that
-the reference does not explain.
+the reference does not explain; keys of settings in the pages that nobody could write.
 """
 
 import pathlib
@@ -140,6 +140,32 @@ def check_headers_are_used(sources):
             report(path, 1, "included by nobody")
 
 
+def check_settings_in_docs():
+    """Pages name settings as people write them: by keys that the parser knows, not by our own names for them."""
+    page = ROOT / "docs/reference/settings.md"
+    file, known = None, {}
+    for line in page.read_text().splitlines():
+        if match := re.match(r"## (\S+)", line):
+            file = match[1]
+            known[file] = set()
+        elif match := re.match(r"\| `([^`]+)` \|", line):
+            known[file].add(match[1])
+    told = set(known).union(*known.values())
+    members = set(re.findall(r"\b([a-z]+_\w+)(?=\s*[{=;,])", (SRC / "config/settings.h").read_text())) - told
+    in_file = re.compile(r"`(?:\[\w+\] )?(\w+)(?:=[^`]*)?`(?: \([^)]*\))?\s+(?:in|of)\s+(?:`\[\w+\]`\s+(?:in|of)\s+)?`?([\w-]+\.ini)\b")
+    of_file = re.compile(r"`?(?P<file>[\w-]+\.ini)`?(?:\s+`?\[\w+\]`?)?\s+`(?P<key>\w+)(?:=[^`]*)?`")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = path.read_text()
+        named = [(match.start(), match[2], match[1]) for match in in_file.finditer(text)]
+        named += [(match.start(), match["file"], match["key"]) for match in of_file.finditer(text)]
+        for at, where, key in named:
+            if where in known and key not in known[where]:
+                report(path, text.count("\n", 0, at) + 1, f"{where} has no `{key}`")
+        for match in re.finditer(r"`(\w+)(?:=[^`]*)?`", text):
+            if match[1] in members:
+                report(path, text.count("\n", 0, match.start()) + 1, f"`{match[1]}` is a name of src/config/settings.h, not of a setting")
+
+
 def main():
     declared = dependencies()
     check_order(declared)
@@ -160,6 +186,7 @@ def main():
         if not (folder / "README.md").exists():
             report(folder, 1, "no README.md")
     check_headers_are_used(sources)
+    check_settings_in_docs()
     print("\n".join(findings) or f"tidy: {len(sources)} files, nothing found")
     return 1 if findings else 0
 

@@ -65,6 +65,16 @@ Result<std::string> receive_all(int fd) {
     }
 }
 
+// One word of a shell, whatever is in it.
+std::string shell_word(std::string_view text) {
+    std::string out = "'";
+    for (const char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
+    return out + "'";
+}
+
+std::string curl(const std::string& socket_path) { return "curl --unix-socket " + shell_word(socket_path); }
+std::string url(const std::string& target) { return shell_word("http://localhost" + target); }
+
 }  // namespace
 
 std::string percent_encode(std::string_view text) {
@@ -85,7 +95,7 @@ ApiClient::ApiClient(std::string directory, bool show_requests)
 
 Result<ApiReply> ApiClient::get(const std::string& target) {
     if (show_requests_) {
-        std::fprintf(stderr, "curl --unix-socket %s 'http://localhost%s'\n", socket_path_.c_str(), target.c_str());
+        std::fprintf(stderr, "%s %s\n", curl(socket_path_).c_str(), url(target).c_str());
     }
     return exchange("GET " + target + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 }
@@ -94,9 +104,12 @@ Result<ApiReply> ApiClient::post(
     const std::string& target, const std::string& content_type, const std::string& body,
     const std::string& idempotency_key) {
     if (show_requests_) {
+        // The body octet by octet, and of any length: a here-document would add a line end, a word of curl's is limited.
+        std::string headers = " -H " + shell_word("Content-Type: " + content_type);
+        if (!idempotency_key.empty()) headers += " -H " + shell_word("Idempotency-Key: " + idempotency_key);
         std::fprintf(
-            stderr, "curl --unix-socket %s -H 'Content-Type: %s' --data-binary @- 'http://localhost%s' <<'END'\n%s\nEND\n",
-            socket_path_.c_str(), content_type.c_str(), target.c_str(), body.c_str());
+            stderr, "printf %%s %s | %s%s --data-binary @- %s\n", shell_word(body).c_str(), curl(socket_path_).c_str(), headers.c_str(),
+            url(target).c_str());
     }
     std::string request = "POST " + target + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: " +
                           content_type + "\r\nContent-Length: " + std::to_string(body.size());

@@ -1,5 +1,7 @@
 #include "config/checks.h"
 
+#include <grp.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +24,27 @@ std::string host_name() {
 bool is_local(const std::string& listener) {
     const auto endpoint = parse_endpoint(listener, 80);
     return endpoint && (!endpoint->path.empty() || is_loopback_ip(endpoint->host));
+}
+
+// Whether the system knows for certain that it has no such entry: one that cannot be asked now may well have it.
+template <class Entry, class Ask>
+bool is_unknown(const std::string& name, Ask ask) {
+    std::array<char, 16'384> room{};
+    Entry entry{};
+    Entry* found = nullptr;
+    return !name.empty() && ask(name.c_str(), &entry, room.data(), room.size(), &found) == 0 && found == nullptr;
+}
+
+// Whether a line of the file, its comment apart, is a record that can be trusted.
+bool holds_trust_anchor(std::string_view text) {
+    for (const std::string_view line : split(text, '\n')) {
+        std::string words(line.substr(0, line.find(';')));
+        std::replace(words.begin(), words.end(), '\t', ' ');
+        for (const std::string_view word : split(words, ' ')) {
+            if (iequals(word, "DS") || iequals(word, "DNSKEY")) return true;
+        }
+    }
+    return false;
 }
 
 bool admits_everybody(const std::string& cidr) {
@@ -63,6 +86,34 @@ void settle_me(Settings& settings, const Sources& sources, Problems& problems) {
         "the primary host name `" + settings.me +
             "` has no domain: expected a name such as mail.example.com that resolves to this host"
     );
+}
+
+void check_user(const Settings& settings, const Sources& sources, Problems& problems) {
+    const auto report = [&](const std::string& key, const std::string& name) {
+        const std::string file = "smtp.ini";
+        const int line = sources.line_of(file, "main", key);
+        const std::string message = key + ": this system has no " + key + " `" + printable(name) + "`";
+        if (geteuid() == 0) problems.error(shown_name(file), line, message);
+        else problems.warning(shown_name(file), line, message + "; the engine does not start as root");
+    };
+    const SmtpSettings& smtp = settings.smtp;
+    if (is_unknown<passwd>(smtp.user, getpwnam_r)) report("user", smtp.user);
+    if (is_unknown<group>(smtp.group, getgrnam_r)) report("group", smtp.group);
+}
+
+void check_trust_anchors(const Settings& settings, const Sources& sources, Problems& problems) {
+    constexpr std::size_t bytes_max = 1 << 20;
+    const std::string& path = settings.dns.trust_anchor_file;
+    if (path.empty()) return;
+    const auto text = read_text(path, bytes_max);
+    std::string trouble;
+    if (!path.starts_with('/')) trouble = "expected an absolute path, found `" + printable(path) + "`";
+    else if (!text) trouble = printable(path) + " " + text.error().detail;
+    else if (!*text) trouble = printable(path) + " does not exist";
+    else if (!holds_trust_anchor(**text)) trouble = printable(path) + " holds no DS or DNSKEY record";
+    if (trouble.empty()) return;
+    const std::string file = "net-utils.ini";
+    problems.error(shown_name(file), sources.line_of(file, "dns", "trust_anchor_file"), "trust_anchor_file: " + trouble);
 }
 
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems) {

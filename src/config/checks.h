@@ -14,6 +14,10 @@ namespace sluice::config {
 void settle_listeners(Settings& settings, const Sources& sources, Problems& problems);
 // The host name when `me` is not given.
 void settle_me(Settings& settings, const Sources& sources, Problems& problems);
+// Whom root becomes. To others it means nothing, so for them it is a warning.
+void check_user(const Settings& settings, const Sources& sources, Problems& problems);
+// Without its trust anchors the resolver answers nothing.
+void check_trust_anchors(const Settings& settings, const Sources& sources, Problems& problems);
 // The folder of the journal, absolute.
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems);
 // AUTH is on only with plugin `auth/flat_file`, relay rules only with plugin `relay`.

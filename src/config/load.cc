@@ -94,8 +94,7 @@ private:
 
 // Files whose names look like slips of the pen; others belong to plugins.
 void Loader::report_stray_files() {
-    std::vector<std::string> known = known_files();
-    known.insert(known.end(), {"policy.yaml", "suspend.yaml", "delivery.yaml", "fields.yaml", "transports.yaml"});
+    const std::vector<std::string> known = settings_files();
     // Names of Haraka's own that are near ours.
     const std::vector<std::string> others{"dns.ini",   "rspamd.ini", "limit.ini",
                                           "smtp.json", "smtp.yaml",  "tls.yaml"};
@@ -281,11 +280,13 @@ Loaded Loader::run() {
     settings_.javascript_plugins = plugins.javascript;
     settings_.native_plugins = plugins.objects;
     settle_me(settings_, sources_, problems_);
+    check_user(settings_, sources_, problems_);
     settle_listeners(settings_, sources_, problems_);
     settle_spool(settings_, sources_, problems_);
     settle_auth(settings_, plugins, sources_, problems_);
     settle_relay(settings_, plugins, sources_, problems_);
     settle_http(settings_, sources_, problems_);
+    check_trust_anchors(settings_, sources_, problems_);
     read_policies();
     read_suspensions();
     read_fields();
@@ -302,6 +303,12 @@ Loaded Loader::run() {
 
 Loaded load(const std::string& directory) {
     return Loader(directory).run();
+}
+
+std::vector<std::string> settings_files() {
+    std::vector<std::string> files = known_files();
+    files.insert(files.end(), {"policy.yaml", "suspend.yaml", "delivery.yaml", "fields.yaml", "transports.yaml"});
+    return files;
 }
 
 }  // namespace sluice::config

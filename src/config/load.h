@@ -20,4 +20,7 @@ struct Loaded {
 // that it starts unchanged.
 Loaded load(const std::string& directory);
 
+// The names of all files under DIR/config that load() reads by name.
+std::vector<std::string> settings_files();
+
 }  // namespace sluice::config

@@ -1,6 +1,7 @@
 #include "config/load.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -164,7 +165,7 @@ TEST(HarakaInstance, ReceptionIsReadInFull) {
     EXPECT_THAT(smtp.listen, ElementsAre("0.0.0.0:25", "[2001:db8::25]:587", "127.0.0.1:465"));
     EXPECT_EQ(smtp.public_ip, "198.51.100.7");
     EXPECT_EQ(smtp.inactivity_timeout, seconds(120));
-    EXPECT_EQ(smtp.user + ":" + smtp.group, "smtp:smtp");
+    EXPECT_EQ(smtp.user + ":" + smtp.group, "daemon:daemon");
     EXPECT_TRUE(smtp.daemonize);
     EXPECT_EQ(smtp.daemon_pid_file, "/var/run/haraka.pid");
     EXPECT_EQ(smtp.force_shutdown_timeout, seconds(10));
@@ -326,6 +327,35 @@ TEST(Loading, UnderstandsThese) {
         ASSERT_NE(loaded.settings, nullptr) << row.file << ": " << row.content;
         EXPECT_TRUE(row.holds(*loaded.settings)) << row.file << ": " << row.content;
     }
+}
+
+TEST(Loading, WhoTheEngineBecomesHasToExist) {
+    const TemporaryFolder instance;
+    instance.write("config/me", "mx.example.com\n");
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2525\nuser=nobody-knows-me\ngroup=nor-us\n");
+    const Loaded loaded = load(instance.text());
+    const std::string said = report(loaded, instance.text());
+    const bool root = geteuid() == 0;
+    EXPECT_EQ(loaded.settings == nullptr, root) << "others stay who they are";
+    EXPECT_THAT(said, testing::HasSubstr(std::string(root ? "error" : "warning") + ": config/smtp.ini:2: user: this system has no user `nobody-knows-me`"));
+    EXPECT_THAT(said, testing::HasSubstr("config/smtp.ini:3: group: this system has no group `nor-us`"));
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2525\nuser=root\ngroup=root\n");
+    EXPECT_EQ(report(load(instance.text()), instance.text()), "");
+}
+
+TEST(Loading, TrustAnchorsHaveToBeSome) {
+    const TemporaryFolder instance;
+    instance.write("config/me", "mx.example.com\n");
+    instance.write("config/net-utils.ini", "[dns]\ntrust_anchor_file=" + instance.text() + "/anchors\n");
+    const auto said_of = [&](const std::string& text) {
+        instance.write("anchors", text);
+        return report(load(instance.text()), instance.text());
+    };
+    const std::string refusal = "error: config/net-utils.ini:2: trust_anchor_file: DIR/anchors holds no DS or DNSKEY record\n";
+    EXPECT_EQ(said_of(""), refusal);
+    EXPECT_EQ(said_of("; . IN DS 1 13 2 AA\nan address: 192.0.2.1\n"), refusal);
+    EXPECT_EQ(said_of("; the root\n.\t172800\tIN\tDNSKEY\t257 3 8 AwEAAa==\n"), "");
+    EXPECT_EQ(said_of(". in ds 20326 8 2 E06D44B8\r\n"), "");
 }
 
 // A durable promise must not be given up by a typing error.

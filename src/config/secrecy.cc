@@ -1,11 +1,14 @@
 #include "config/secrecy.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <set>
 
 #include "config/schema.h"
+#include "config/tls_files.h"
 
 namespace sluice::config {
 namespace {
@@ -45,6 +48,24 @@ bool readable_by_everybody(const std::string& path) {
         if (::stat(folder.c_str(), &facts) != 0 || (facts.st_mode & S_IXOTH) == 0) return false;
         if (folder == folder.root_path()) return true;
     }
+}
+
+std::vector<std::string> unreadable_files(const Settings& settings) {
+    const std::string folder = settings.directory + "/config";
+    std::set<std::string> files{folder};
+    for (const auto& named : {files_of(settings.tls), files_of(settings.outbound_tls), {settings.dns.trust_anchor_file}}) {
+        files.insert(named.begin(), named.end());
+    }
+    std::error_code error;
+    fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied, error);
+    for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+        if (!entry->path().filename().string().starts_with('.')) files.insert(entry->path().string());
+    }
+    std::vector<std::string> unreadable;
+    for (const std::string& file : files) {
+        if (::access(file.c_str(), R_OK) != 0 && errno == EACCES) unreadable.push_back(shown_path(settings, file));
+    }
+    return unreadable;
 }
 
 void warn_of_open_secrets(const Settings& settings, const Sources& sources, Problems& problems) {

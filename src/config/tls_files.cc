@@ -46,6 +46,22 @@ Result<std::string> read_pem(const std::string& path) {
     return **text;
 }
 
+// Whether TLS can be set up with the file of `ca` or `dhparam`; any text will do for another key.
+Result<> check_contents(const std::string& path, const std::string& key) {
+    TRY(const std::string text, read_pem(path));
+    const Context context(SSL_CTX_new(TLS_method()));
+    std::string missing;
+    if (key == "ca" && SSL_CTX_load_verify_file(context.get(), path.c_str()) != 1) missing = "no certificates in PEM form";
+    if (key == "dhparam") {
+        PrivateKey parameters(PEM_read_bio_Parameters(memory_of(text).get(), nullptr));
+        if (parameters && SSL_CTX_set0_tmp_dh_pkey(context.get(), parameters.get()) == 1) static_cast<void>(parameters.release());
+        else missing = "no DH parameters in PEM form that OpenSSL takes";
+    }
+    ERR_clear_error();
+    if (missing.empty()) return {};
+    return fail(Errc::config, path + " holds " + missing);
+}
+
 std::string absolute_in(const std::string& folder, const std::string& name) {
     return name.starts_with('/') ? name : folder + "/" + name;
 }
@@ -91,7 +107,7 @@ private:
     void add_listed_pairs();
     void add_bundles();
     void check_ciphers(const std::string& section, const std::string& ciphers);
-    // Makes `file` absolute; when it does not exist, reports that (unless `quiet`) and empties it.
+    // Makes `file` absolute; when it does not exist or is not what the key asks for, reports that (unless `quiet`) and empties it.
     enum class Missing { error, warning, quiet };
     void settle(std::string& file, const std::string& section, const std::string& key, Missing missing);
     // How a missing file of [outbound] is reported: one that comes from [main] was reported with inbound TLS.
@@ -121,8 +137,8 @@ void Resolver::settle(
 ) {
     if (file.empty()) return;
     file = absolute_in(folder_, file);
-    if (const auto text = read_pem(file); !text) {
-        const std::string message = key + ": " + text.error().detail;
+    if (const auto usable = check_contents(file, key); !usable) {
+        const std::string message = key + ": " + usable.error().detail;
         if (missing == Missing::error) error(line(section, key), message);
         if (missing == Missing::warning) warn(line(section, key), message + "; it is left out");
         file.clear();
@@ -298,11 +314,24 @@ Result<CertificateFacts> check_pair(const std::string& certificate_path, const s
     return facts;
 }
 
+std::vector<std::string> files_of(const InboundTlsSettings& tls) {
+    std::vector<std::string> files = tls.certificates;
+    files.insert(files.end(), tls.keys.begin(), tls.keys.end());
+    files.insert(files.end(), {tls.dh_params, tls.ca_file});
+    std::erase(files, "");
+    return files;
+}
+
+std::vector<std::string> files_of(const OutboundTlsSettings& tls) {
+    std::vector<std::string> files{tls.certificate, tls.key, tls.dh_params, tls.ca_file};
+    std::erase(files, "");
+    return files;
+}
+
 // Changes when a file gets other contents under the same name.
 std::uint32_t crc_of(const std::vector<std::string>& files) {
     std::string all;
     for (const std::string& file : files) {
-        if (file.empty()) continue;
         all += file + "\n" + read_pem(file).value_or("");
     }
     return crc32c(all);
@@ -315,12 +344,8 @@ void resolve_tls(
     resolver.inbound(plugins.tls);
     resolver.outbound();
 
-    std::vector<std::string> files = settings.tls.certificates;
-    files.insert(files.end(), settings.tls.keys.begin(), settings.tls.keys.end());
-    files.insert(files.end(), {settings.tls.dh_params, settings.tls.ca_file});
-    settings.tls.files_crc = crc_of(files);
-    const OutboundTlsSettings& out = settings.outbound_tls;
-    settings.outbound_tls.files_crc = crc_of({out.certificate, out.key, out.dh_params, out.ca_file});
+    settings.tls.files_crc = crc_of(files_of(settings.tls));
+    settings.outbound_tls.files_crc = crc_of(files_of(settings.outbound_tls));
 }
 
 }  // namespace sluice::config

@@ -14,6 +14,8 @@
 #include <set>
 #include <system_error>
 
+#include "config/tls_files.h"
+
 namespace sluice::config {
 namespace {
 
@@ -41,18 +43,9 @@ bool comes_complete(const std::string& path) {
 std::set<std::string> folders_to_watch(const Settings& settings) {
     const std::string config = settings.directory + "/config";
     std::set<std::string> folders{settings.directory, config, config + "/tls"};
-    const auto add = [&](const std::string& file) {
-        if (!file.empty()) folders.insert(fs::path(file).parent_path().string());
-    };
-    for (const std::string& file : settings.tls.certificates)
-        add(file);
-    for (const std::string& file : settings.tls.keys)
-        add(file);
-    for (const auto& file : {settings.tls.dh_params, settings.tls.ca_file})
-        add(file);
-    const OutboundTlsSettings& out = settings.outbound_tls;
-    for (const auto& file : {out.certificate, out.key, out.dh_params, out.ca_file})
-        add(file);
+    for (const auto& files : {files_of(settings.tls), files_of(settings.outbound_tls)}) {
+        for (const std::string& file : files) folders.insert(fs::path(file).parent_path().string());
+    }
     return folders;
 }
 

@@ -2,7 +2,8 @@
 
 #include <openssl/crypto.h>
 
-#include <list>
+#include <map>
+#include <optional>
 
 #include "async/task_group.h"
 #include "base/text.h"
@@ -31,6 +32,36 @@ HttpReply refusal_of(int status, std::string_view sentence, std::string_view fie
     reply.body = "{\"error\":\"" + std::string(sentence) + "\",\"field\":\"" + std::string(field) + "\"}\n";
     return reply;
 }
+
+// Connections that wait for a request, or for the rest of one. Shard-owned.
+class WaitingRoom {
+public:
+    // One of them, while this lives.
+    class Place {
+    public:
+        Place(WaitingRoom& room, net::Stream& stream) : room_(room), number_(++room.last_) { room_.waiting_.emplace(number_, &stream); }
+        Place(const Place&) = delete;
+        Place& operator=(const Place&) = delete;
+        ~Place() { room_.waiting_.erase(number_); }
+
+    private:
+        WaitingRoom& room_;
+        const std::uint64_t number_;
+    };
+
+    // Ends the one that has waited longest. False when nobody waits.
+    bool dismiss_one() {
+        if (waiting_.empty()) return false;
+        net::Stream& longest = *waiting_.begin()->second;
+        waiting_.erase(waiting_.begin());
+        longest.abort();
+        return true;
+    }
+
+private:
+    std::map<std::uint64_t, net::Stream*> waiting_;
+    std::uint64_t last_ = 0;
+};
 
 }  // namespace
 
@@ -73,7 +104,9 @@ private:
     void accept(net::StreamPtr stream, bool local) {
         // Strangers on TCP cannot take the places of the operator on the socket.
         std::size_t& open = local ? open_local_ : open_remote_;
-        if (tasks_.closing() || open >= connections_max) return;
+        if (tasks_.closing()) return;
+        // Nor does anybody keep him out who opens connections and asks nothing.
+        if (open >= connections_max && !(local ? waiting_local_ : waiting_remote_).dismiss_one()) return;
         ++open;
         tasks_.spawn(serve(std::move(stream), local));
     }
@@ -102,6 +135,7 @@ private:
     // One request, up to its reply. `open`: the connection can go on afterwards.
     Task<Result<HttpReply>> exchange(net::Stream& stream, RequestReader& reader, bool local, bool& open) {
         open = false;
+        std::optional<WaitingRoom::Place> place(std::in_place, local ? waiting_local_ : waiting_remote_, stream);
         Result<HttpRequest> request = co_await reader.head();
         if (!request) co_return reply_to(request.error());
         std::optional<HttpReply> refusal = local ? std::nullopt : refuse(*request, stream.remote().address);
@@ -111,6 +145,7 @@ private:
         stream.set_timeout(request_timeout);
         const Result<> body = co_await reader.body(*request);
         if (!body) co_return reply_to(body.error());
+        place.reset();
         open = request->keep_alive;
         if (refusal) co_return std::move(*refusal);
         co_return co_await answer(backend_, std::move(*request));
@@ -169,6 +204,7 @@ private:
     FailureLimit failures_;
     std::vector<std::unique_ptr<net::Listener>> listeners_;
     std::size_t open_local_ = 0, open_remote_ = 0;
+    WaitingRoom waiting_local_, waiting_remote_;
     async::TaskGroup tasks_;
 };
 

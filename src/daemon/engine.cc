@@ -4,9 +4,9 @@
 
 #include <array>
 #include <filesystem>
-#include <fstream>
 #include <latch>
 
+#include "config/secrecy.h"
 #include "daemon/privileges.h"
 
 namespace sluice::daemon {
@@ -42,7 +42,6 @@ Result<> Engine::start() {
         stop();
         return result;
     }
-    write_run_files();
     log_->info(
         "core", "started",
         {{"version", version}, {"queued", machinery_->recovery().items}, {"directory", settings->directory}});
@@ -70,6 +69,7 @@ Result<> Engine::start_shards() {
     machinery_->build(settings_.get());
     log_->show_to(machinery_->log_listener());
     TRY_VOID(machinery_->listen());
+    write_pid_file();
     TRY_VOID(settle_privileges());
     TRY_VOID(machinery_->load_plugins());
     machinery_->start();
@@ -104,8 +104,13 @@ Result<> Engine::start_control() {
 Result<> Engine::settle_privileges() {
     const config::SettingsPtr settings = settings_.get();
     const std::array folders{settings->spool.directory, settings->directory + "/log", settings->directory + "/run"};
-    TRY_VOID(drop_privileges(settings->smtp, folders));
+    const bool was_root = ::geteuid() == 0;
+    TRY_VOID(drop_privileges(settings->smtp, folders, settings->directory + "/config"));
     settle_core_dumps(settings->smtp.core_dumps);
+    const bool changed = was_root && ::geteuid() != 0;
+    for (const std::string& file : changed ? config::unreadable_files(*settings) : std::vector<std::string>()) {
+        log_->warn("config", "the `user` of smtp.ini cannot read this: changes are not taken until he can", {{"file", file}});
+    }
     if (::geteuid() == 0) log_->warn("core", "runs as root: `user` in smtp.ini names somebody with fewer rights");
     return {};
 }
@@ -133,12 +138,13 @@ Vigil Engine::vigil() {
     return vigil;
 }
 
-void Engine::write_run_files() {
-    const std::string pid_file = settings_.get()->smtp.daemon_pid_file;
-    if (pid_file.empty()) return;
-    std::ofstream file(pid_file, std::ios::trunc);
-    file << ::getpid() << '\n';
-    if (!file) log_->warn("core", "pid file not written", {{"file", pid_file}});
+// As whoever started us: /run belongs to root.
+void Engine::write_pid_file() {
+    const std::string& path = settings_.get()->smtp.daemon_pid_file;
+    if (path.empty()) return;
+    Result<PidFile> file = PidFile::write(path);
+    if (file) pid_file_ = std::move(*file);
+    else log_->warn("core", "pid file not written", {{"reason", file.error().detail}});
 }
 
 void Engine::apply(const config::SettingsPtr& settings) {
@@ -183,6 +189,7 @@ void Engine::stop() {
     stopped.wait();
     machinery_->finish();
     log_->show_to(nullptr);
+    if (pid_file_) pid_file_->remove();
     log_->info("core", "stopped");
     if (event_writer_) event_writer_->flush(2000);
     log_writer_->flush(2000);

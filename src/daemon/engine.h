@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "control/server.h"
 #include "daemon/api.h"
 #include "daemon/machinery.h"
+#include "daemon/pid_file.h"
 #include "daemon/supervisor.h"
 #include "daemon/vigil.h"
 #include "event/event_log.h"
@@ -57,7 +59,7 @@ private:
     Result<> start_shards();
     Result<> start_control();
     Result<> settle_privileges();
-    void write_run_files();
+    void write_pid_file();
 
     async::Published<config::Settings> settings_;
     Supervisor& supervisor_;
@@ -70,6 +72,7 @@ private:
     std::unique_ptr<async::Shard> control_shard_;
     std::unique_ptr<Api> api_;
     std::unique_ptr<control::Server> control_;
+    std::optional<PidFile> pid_file_;
     bool running_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/privileges.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/prctl.h>
@@ -10,6 +11,9 @@
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
+
+#include "config/load.h"
+#include "net/socket.h"
 
 namespace sluice::daemon {
 namespace {
@@ -36,6 +40,32 @@ Result<> give_folder(const std::string& folder, uid_t uid, gid_t gid) {
     return {};
 }
 
+// Whether others than root can have put something there.
+bool open_to_others(const struct stat& folder) {
+    const bool group_writes = (folder.st_mode & S_IWGRP) != 0 && folder.st_gid != 0;
+    return folder.st_uid != 0 || group_writes || (folder.st_mode & S_IWOTH) != 0;
+}
+
+// A file that root has kept for itself and its group, which may read it and no more.
+bool kept_by_root(const struct stat& file) {
+    constexpr mode_t judged = S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH | S_ISUID | S_ISGID;
+    return S_ISREG(file.st_mode) && file.st_nlink == 1 && file.st_uid == 0 && file.st_gid == 0 && (file.st_mode & judged) == S_IRGRP;
+}
+
+// `init` as root writes passwords and tokens for root and its group. Nobody else than whom we become gets to read them, and he
+// gets nothing that the mode denies to the group; no link is followed, and a folder with room for somebody's tricks is left alone.
+// What he cannot read afterwards is reported.
+void share_settings(const std::string& folder, gid_t gid) {
+    const net::Descriptor from(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct stat facts{};
+    if (!from.valid() || ::fstat(from.get(), &facts) != 0 || open_to_others(facts)) return;
+    for (const std::string& name : config::settings_files()) {
+        const net::Descriptor file(::openat(from.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        if (!file.valid() || ::fstat(file.get(), &facts) != 0 || !kept_by_root(facts)) continue;
+        ::fchownat(file.get(), "", static_cast<uid_t>(-1), gid, AT_EMPTY_PATH);
+    }
+}
+
 }  // namespace
 
 void forbid_new_privileges() { ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
@@ -50,7 +80,8 @@ void settle_core_dumps(bool wanted) {
     ::prctl(PR_SET_DUMPABLE, wanted ? 1 : 0, 0, 0, 0);
 }
 
-Result<> drop_privileges(const config::SmtpSettings& settings, std::span<const std::string> folders) {
+Result<> drop_privileges(
+    const config::SmtpSettings& settings, std::span<const std::string> folders, const std::string& config_folder) {
     if (::geteuid() != 0 || (settings.user.empty() && settings.group.empty())) return {};
     // No other thread asks for users and groups.
     const passwd* user = settings.user.empty() ? nullptr : ::getpwnam(settings.user.c_str());  // NOLINT(concurrency-mt-unsafe)
@@ -65,6 +96,7 @@ Result<> drop_privileges(const config::SmtpSettings& settings, std::span<const s
     const gid_t gid = named != nullptr ? named->gr_gid : user->pw_gid;
 
     for (const std::string& folder : folders) TRY_VOID(give_folder(folder, uid, gid));
+    if (uid != 0) share_settings(config_folder, gid);
     if (::setgroups(1, &gid) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) {
         return fail(Errc::config, std::string("cannot become the configured user: ") + std::generic_category().message(errno));
     }

@@ -17,6 +17,8 @@
 #include "daemon/privileges.h"
 #include "daemon/supervisor.h"
 #include "daemon/watchdog.h"
+#include "event/line_writer.h"
+#include "net/socket.h"
 
 extern "C" int mallctl(const char* name, void* old, std::size_t* old_size, void* value, std::size_t size) __attribute__((weak));
 
@@ -91,6 +93,30 @@ void give_memory_back() {
     mallctl("background_thread", nullptr, nullptr, &wanted, sizeof wanted);
 }
 
+// What cannot work is said before the terminal is gone.
+Result<> go_to_background(const config::SmtpSettings& smtp) {
+    net::Descriptor log;
+    if (!smtp.daemon_log_file.empty()) {
+        log = net::Descriptor(event::open_for_lines(smtp.daemon_log_file));
+        const int error = errno;
+        if (!log.valid()) return fail(Errc::disk_failed, "daemon_log_file of smtp.ini: " + smtp.daemon_log_file + ": " + std::generic_category().message(error));
+    }
+    if (::daemon(1, 0) != 0) return fail(Errc::out_of_resources, "cannot become a daemon: " + std::generic_category().message(errno));
+    if (!log.valid()) return {};
+    for (const int output : {STDOUT_FILENO, STDERR_FILENO}) ::dup2(log.get(), output);
+    return {};
+}
+
+int exit_code_of(Errc code) {
+    if (code == Errc::config) return exit_config;
+    return code == Errc::locked ? exit_tempfail : 1;
+}
+
+int give_up(const Error& error) {
+    std::fprintf(stderr, "sluice: %s\n", printable(error.text()).c_str());
+    return exit_code_of(error.code);
+}
+
 }  // namespace
 
 int serve(const std::string& directory) {
@@ -98,13 +124,8 @@ int serve(const std::string& directory) {
     print_problems(loaded.problems);
     if (!loaded.settings) return exit_config;
 
-    if (loaded.settings->smtp.daemonize && ::daemon(1, loaded.settings->smtp.daemon_log_file.empty() ? 0 : 1) != 0) {
-        std::fprintf(stderr, "cannot become a daemon: %s\n", std::generic_category().message(errno).c_str());
-        return 1;
-    }
-    if (loaded.settings->smtp.daemonize && !loaded.settings->smtp.daemon_log_file.empty()) {
-        if (std::freopen(loaded.settings->smtp.daemon_log_file.c_str(), "ae", stdout) == nullptr) return 1;
-        ::dup2(::fileno(stdout), STDERR_FILENO);
+    if (loaded.settings->smtp.daemonize) {
+        if (const Result<> gone = go_to_background(loaded.settings->smtp); !gone) return give_up(gone.error());
     }
     forbid_new_privileges();
     give_memory_back();
@@ -116,10 +137,7 @@ int serve(const std::string& directory) {
     supervisor.status("reading the queue");
     const std::vector<Problem> problems = loaded.problems;
     Engine engine(std::move(loaded), supervisor);
-    if (const Result<> started = engine.start(); !started) {
-        std::fprintf(stderr, "sluice: %s\n", printable(started.error().text()).c_str());
-        return started.error().code == Errc::locked ? exit_tempfail : 1;
-    }
+    if (const Result<> started = engine.start(); !started) return give_up(started.error());
     supervisor.ready("serving");
     {
         const Watchdog watchdog(supervisor, engine.log(), engine.vigil(), engine.spool());

@@ -64,9 +64,12 @@ int open_for_append(const std::string& path, int more_flags) {
     return ::open(path.c_str(), access | O_APPEND | O_CLOEXEC | more_flags, 0640);
 }
 
+}  // namespace
+
 // The folder may be that of a user whom we become later (`user` in smtp.ini): he shall not lead root to files that he may not write.
 // So links of root and our own are followed, and one by one: where a link leads is read from the one whose owner we know.
-int open_for_append(std::string path) {
+int open_for_lines(const std::string& name) {
+    std::string path = name;
     for (int links = 0; links < links_max; ++links) {
         const int fd = open_for_append(path, O_NOFOLLOW);
         if (fd >= 0 || errno != ELOOP) return fd;
@@ -90,14 +93,12 @@ int open_for_append(std::string path) {
     return -1;
 }
 
-}  // namespace
-
 Result<std::unique_ptr<LineWriter>> LineWriter::open(const LineTarget& target) {
     int fd = STDOUT_FILENO;
     std::uint64_t size = 0;
     bool regular = false;
     if (!target.path.empty()) {
-        fd = open_for_append(target.path);
+        fd = open_for_lines(target.path);
         if (fd < 0) return fail(Errc::disk_failed, target.path + ": " + std::generic_category().message(errno));
         struct stat status{};
         regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
@@ -218,7 +219,7 @@ void LineWriter::rotate() {
     std::rename(target_.path.c_str(), numbered(1).c_str());
     size_ = 0;  // also when no new file can be made: the next try comes after as many octets, not with every write
     whole_ = 0;
-    const int fresh = open_for_append(target_.path);
+    const int fresh = open_for_lines(target_.path);
     if (fresh < 0) {
         regular_ = false;  // keep writing to the renamed file, whose size is not counted any more
         return;

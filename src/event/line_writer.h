@@ -12,6 +12,10 @@
 
 namespace sluice::event {
 
+// Opens a file for lines at its end, or makes it, readable by its group; a pipe need have no reader. Links are followed when they are
+// root's or ours: the folder may be that of a user whom we become later. Gives a descriptor, or -1 with errno.
+int open_for_lines(const std::string& path);
+
 // Where lines go. Value.
 struct LineTarget {
     std::string path;                 // empty: standard output

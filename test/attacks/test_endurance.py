@@ -314,6 +314,38 @@ class ControlApi(Attacks):
         for link in links:
             link.close()
 
+    def test_who_opens_connections_and_asks_nothing_keeps_nobody_out(self):
+        """On the socket as on TCP the one that has waited longest for its request makes room, and no other."""
+        port = self.on_tcp()
+        self.engine.start()
+        control = str(self.engine.directory / "run" / "control.sock")
+
+        def tcp():
+            return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+        def local():
+            link = socket.socket(socket.AF_UNIX)
+            link.connect(control)
+            link.settimeout(10)
+            return link
+
+        half = b"POST /v1/queue/flush HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+        for connect in (tcp, local):
+            with self.subTest(connect.__name__), contextlib.ExitStack() as links:
+                first = links.enter_context(connect())
+                for number in range(1100):
+                    link = links.enter_context(connect())
+                    link.sendall((b"", half, half + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")[number % 3])
+                self.assertEqual(read_all(first), b"", "it waited longest")
+                started = time.monotonic()
+                with connect() as operator:
+                    operator.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\nConnection: close\r\n\r\n")
+                    self.assertTrue(read_all(operator).startswith(b"HTTP/1.1 200 "))
+                self.assertLess(time.monotonic() - started, 5)
+                link.settimeout(0.2)
+                with self.assertRaises(TimeoutError):
+                    link.recv(1)
+
     def test_a_client_that_asks_first_is_told_to_go_on(self):
         port = self.on_tcp()
         self.engine.start()

@@ -1,5 +1,6 @@
 """What an operator says to the engine: every command of the command line and every route of the API."""
 
+import hashlib
 import http.client
 import json
 import re
@@ -310,6 +311,24 @@ class QueueCommands(Operator):
         done = self.exit_code(0, "queue", "hold", "one.test", "--show-request")
         self.assertRegex(done.stderr, r"curl --unix-socket .*control\.sock.* 'http://localhost/v1/queue/hold'")
         self.assertIn('{"domain":"one.test"}', done.stderr)
+
+    def test_what_show_request_prints_can_be_repeated(self):
+        """By a shell, with every octet of the message, and under the same key: nothing is queued a second time."""
+        file = self.world.directory / "message"
+        file.write_bytes("From: a@src.test\r\nSubject: it's $HOME `here`\r\n\r\nEND\r\n'quoted' \\ %s\r\nEND\r\n\r\n".encode())
+        for key in ((), ("--key", "o'clock; \"$(date)\"")):
+            queued = self.exit_code(0, "inject", "-f", "o'hara@src.test", "-t", "x@x.test", *key, "--show-request", file)
+            again = subprocess.run(["sh", "-c", queued.stderr], capture_output=True, text=True)
+            reply = json.loads(again.stdout)
+            self.assertEqual(reply["repeated"], bool(key), queued.stderr)
+        self.assertEqual(len(self.listed("--domain", "x.test")), 3)
+        done = self.exit_code(0, "queue", "list", "--show-request")
+        again = subprocess.run(["sh", "-c", done.stderr], capture_output=True, text=True)
+        self.assertEqual(len(json.loads(again.stdout)["items"]), 6)
+        self.restart_delivering()
+        sent = hashlib.sha256(file.read_bytes().partition(b"\r\n\r\n")[2]).hexdigest()
+        bodies = [entry["body_sha256"] for entry in self.sink.wait(6)]
+        self.assertEqual(bodies.count(sent), 3)
 
     def test_journal_dump_and_verify_read_a_running_instance(self):
         dumped = self.exit_code(0, "journal", "dump", self.engine.directory).stdout.splitlines()

@@ -17,7 +17,7 @@ import unittest
 
 from clients import Raw, submit
 from disks import LoopDisk
-from world import PATIENCE, SLUICE, EndToEnd, port_answers, wait_for
+from world import PATIENCE, SLUICE, EndToEnd, free_port, port_answers, wait_for
 
 NOBODY = pwd.getpwnam("nobody")
 as_root = unittest.skipUnless(os.geteuid() == 0, "needs root")
@@ -92,6 +92,57 @@ class Privileges(EndToEnd):
         self.deliver_one()
 
     @as_root
+    def test_PRIV_1_what_root_made_is_reloaded_by_somebody_else(self):
+        """The way of the guide: `init` as root, `user` and `group`, then edits."""
+        engine = self.engine
+        subprocess.run([SLUICE, "init", engine.directory], check=True, stdout=subprocess.DEVNULL)
+        private = engine.config / "dkim" / "private"
+        private.parent.mkdir()
+        private.write_text("key")
+        private.chmod(0o600)
+        engine.set("smtp.ini", user="nobody", group="nogroup").start()
+        secrets = [engine.config / name for name in ("auth_flat_file.ini", "http.ini", "relay_dest_domains.ini")]
+        for secret in secrets:
+            facts = secret.stat()
+            self.assertEqual((facts.st_mode & 0o7777, facts.st_uid, facts.st_gid), (0o640, 0, NOBODY.pw_gid), secret)
+        engine.wait_logged(f"{self.UNREADABLE} file=config/dkim/private")
+        secrets[1].write_text(f"listen=127.0.0.1:{free_port()}\ntoken=0123456789abcdef\n")
+        engine.wait_logged("settings reloaded")
+        self.assertNotIn("settings kept as they were", engine.process.output())
+        self.assertEqual(engine.process.output().count(self.UNREADABLE), 1, "the one that is its own affair")
+
+    UNREADABLE = "the `user` of smtp.ini cannot read this: changes are not taken until he can"
+
+    @as_root
+    def test_PRIV_1_root_gives_away_no_file_that_others_could_have_chosen(self):
+        """Nothing but plain files of root's group is given to another group, and only where nobody else can put one."""
+        engine = self.engine
+        treasure, linked = self.world.directory / "treasure", self.world.directory / "linked"
+        engine.set("smtp.ini", user="nobody", group="nogroup")
+        engine.files["policy.yaml"] = "policies: []\n"
+        engine.write()
+        for file, text in ((treasure, "a.test\n"), (linked, "conditions: []\n")):
+            file.write_text(text)
+        os.link(treasure, engine.config / "host_list")
+        os.symlink(linked, engine.config / "delivery.yaml")
+        modes = {"host_list": 0o640, "delivery.yaml": 0o640, "connection.ini": 0o600, "log.ini": 0o660, "policy.yaml": 0o640}
+        for name, mode in modes.items():
+            (engine.config / name).chmod(mode)
+        engine.start()
+        for name in modes:
+            given = name == "policy.yaml"
+            self.assertEqual((engine.config / name).stat().st_gid, NOBODY.pw_gid if given else 0, name)
+            if not given:
+                engine.wait_logged(f"{self.UNREADABLE} file=config/{name}")
+        self.deliver_one()
+        self.assertEqual(engine.stop(), 0)
+        os.chown(engine.config / "policy.yaml", 0, 0)
+        engine.config.chmod(0o777)
+        engine.start()
+        engine.wait_logged(f"{self.UNREADABLE} file=config/policy.yaml")
+        self.assertEqual((engine.config / "policy.yaml").stat().st_gid, 0)
+
+    @as_root
     def test_PRIV_1_root_follows_no_link_of_whom_it_becomes(self):
         """Before it is `user`, root opens files in folders of `user`, who could have put links there."""
         engine = self.engine
@@ -125,8 +176,8 @@ class Privileges(EndToEnd):
             engine = self.world.engine(name=key)
             engine.set("smtp.ini", **{key: "nobody-knows-me"})
             engine.start(wait=False)
-            self.assertEqual(engine.process.child.wait(PATIENCE), 1)
-            engine.wait_logged(f"{key}: no such {key}: nobody-knows-me")
+            self.assertEqual(engine.process.child.wait(PATIENCE), 78)
+            engine.wait_logged(f"config/smtp.ini:2: {key}: this system has no {key} `nobody-knows-me`")
 
     def test_PRIV_1_works_without_privileges_or_systemd(self):
         engine = self.engine
@@ -200,6 +251,59 @@ class Privileges(EndToEnd):
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertEqual("config/auth_flat_file.ini: holds a secret" in done.stdout, reported, done.stdout)
             self.assertNotIn("not-to-be-seen", done.stdout)
+
+
+class Background(EndToEnd):
+    """`daemonize`, the log file and the pid file."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine = self.world.engine()
+        self.world.directory.chmod(0o755)
+        self.folder = self.world.directory / "like-run"
+        self.folder.mkdir(mode=0o755)
+
+    def serve(self, **settings):
+        """Starts it as a shell would; ends with the terminal's part."""
+        self.engine.set("smtp.ini", daemonize="true", **settings).write()
+        return subprocess.run([SLUICE, "serve", self.engine.directory], capture_output=True, text=True, timeout=PATIENCE)
+
+    def test_a_log_file_that_cannot_be_opened_is_told_at_the_terminal(self):
+        done = self.serve(daemon_log_file=self.folder / "absent" / "log")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{self.folder}/absent/log: No such file or directory", done.stderr)
+        self.assertFalse((self.engine.directory / "run").exists(), "nothing was begun")
+
+    def test_goes_to_the_background(self):
+        log, pid_file = self.folder / "log", self.folder / "pid"
+        done = self.serve(daemon_log_file=log, daemon_pid_file=pid_file)
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        pid = int(wait_for(lambda: pid_file.exists() and pid_file.read_text().endswith("\n") and pid_file.read_text(), "the pid file"))
+        try:
+            wait_for(lambda: "[core] started" in log.read_text(), "the start in the log")
+            self.assertEqual(os.readlink(f"/proc/{pid}/fd/0"), "/dev/null")
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not pid_file.exists(), "the pid file to go")
+        wait_for(lambda: "[core] stopped" in log.read_text(), "the end in the log")
+
+    @as_root
+    def test_the_pid_file_is_written_by_root_and_names_nobody_afterwards(self):
+        engine, pid_file = self.engine, self.folder / "pid"
+        engine.set("smtp.ini", user="nobody", group="nogroup", daemon_pid_file=pid_file)
+        for _ in range(2):
+            engine.start()
+            self.assertEqual(pid_file.read_text(), f"{engine.process.pid}\n")
+            engine.stop()
+            self.assertEqual(pid_file.read_text(), "", "nobody may remove it there, but not leave a number either")
+        treasure = self.folder / "treasure"
+        treasure.write_text("root's")
+        pid_file.unlink()
+        os.symlink(treasure, pid_file)
+        engine.start()
+        engine.wait_logged("pid file not written")
+        engine.stop()
+        self.assertEqual(treasure.read_text(), "root's")
 
 
 class Supervised(EndToEnd):
