@@ -15,6 +15,14 @@
 namespace sluice::control {
 namespace {
 
+// How somebody came here: what he may follows from the listener, which stays open whatever the settings come to say.
+enum class Way : std::uint8_t { socket, loopback, network };
+
+Way way_of(const net::Endpoint& listener) {
+    if (!listener.path.empty()) return Way::socket;
+    return listener.address.is_loopback() ? Way::loopback : Way::network;
+}
+
 constexpr std::chrono::milliseconds request_timeout{60'000};
 constexpr std::chrono::milliseconds stranger_timeout{10'000};  // until a request was authorised
 constexpr std::size_t connections_max = 1000;                  // on the sockets, and again on TCP
@@ -76,8 +84,8 @@ public:
             listeners_.push_back(std::move(listener));
         }
         for (const auto& listener : listeners_) {
-            const bool local = !listener->local().path.empty();
-            tasks_.spawn(listener->run([this, local](net::StreamPtr stream) { accept(std::move(stream), local); }));
+            const Way way = way_of(listener->local());
+            tasks_.spawn(listener->run([this, way](net::StreamPtr stream) { accept(std::move(stream), way); }));
         }
         return {};
     }
@@ -101,28 +109,35 @@ public:
     }
 
 private:
-    void accept(net::StreamPtr stream, bool local) {
-        // Strangers on TCP cannot take the places of the operator on the socket.
-        std::size_t& open = local ? open_local_ : open_remote_;
+    struct Crowd {
+        std::size_t open = 0;
+        WaitingRoom waiting;
+    };
+
+    void accept(net::StreamPtr stream, Way way) {
         if (tasks_.closing()) return;
-        // Nor does anybody keep him out who opens connections and asks nothing.
-        if (open >= connections_max && !(local ? waiting_local_ : waiting_remote_).dismiss_one()) return;
-        ++open;
-        tasks_.spawn(serve(std::move(stream), local));
+        Crowd& crowd = crowd_of(way);
+        // Nobody keeps others out who opens connections and asks nothing.
+        if (crowd.open >= connections_max && !crowd.waiting.dismiss_one()) return;
+        ++crowd.open;
+        tasks_.spawn(serve(std::move(stream), way));
     }
 
-    Task<> serve(net::StreamPtr stream, bool local) {
-        co_await converse(*stream, local);
-        --(local ? open_local_ : open_remote_);
+    // Strangers on TCP cannot take the places of the operator on the socket.
+    Crowd& crowd_of(Way way) { return way == Way::socket ? local_ : remote_; }
+
+    Task<> serve(net::StreamPtr stream, Way way) {
+        co_await converse(*stream, way);
+        --crowd_of(way).open;
     }
 
-    Task<> converse(net::Stream& stream, bool local) {
+    Task<> converse(net::Stream& stream, Way way) {
         std::string unread;
-        bool known = local;
+        bool known = way == Way::socket;
         for (bool open = true; open;) {
             stream.set_timeout(known ? request_timeout : stranger_timeout);
             RequestReader reader(stream, unread, options_.body_bytes_max);
-            Result<HttpReply> reply = co_await exchange(stream, reader, local, open);
+            Result<HttpReply> reply = co_await exchange(stream, reader, way, open);
             if (!reply) co_return;
             known = known || reply->status < 400;
             stream.set_timeout(request_timeout);
@@ -133,12 +148,13 @@ private:
     }
 
     // One request, up to its reply. `open`: the connection can go on afterwards.
-    Task<Result<HttpReply>> exchange(net::Stream& stream, RequestReader& reader, bool local, bool& open) {
+    Task<Result<HttpReply>> exchange(net::Stream& stream, RequestReader& reader, Way way, bool& open) {
         open = false;
-        std::optional<WaitingRoom::Place> place(std::in_place, local ? waiting_local_ : waiting_remote_, stream);
+        std::optional<WaitingRoom::Place> place(std::in_place, crowd_of(way).waiting, stream);
         Result<HttpRequest> request = co_await reader.head();
         if (!request) co_return reply_to(request.error());
-        std::optional<HttpReply> refusal = local ? std::nullopt : refuse(*request, stream.remote().address);
+        std::optional<HttpReply> refusal =
+            way == Way::socket ? std::nullopt : refuse(*request, stream.remote().address, way);
         // The body of a refused request is read only when that is cheaper than a new connection.
         const std::uint64_t announced = reader.announced().value_or(refused_body_max + 1);
         if (refusal && announced > refused_body_max) co_return std::move(*refusal);
@@ -161,14 +177,14 @@ private:
     }
 
     // Who comes by TCP has to show, before anything is done for him, that he means us and may.
-    std::optional<HttpReply> refuse(const HttpRequest& request, const net::IpAddress& client) {
+    std::optional<HttpReply> refuse(const HttpRequest& request, const net::IpAddress& client, Way way) {
         if (!host_is_ours(request.host)) return refusal_of(421, "the Host is not this instance", "Host");
         if (!is_same_origin(request)) return refusal_of(403, "pages of other sites may ask nothing", "Origin");
         const auto now = std::chrono::steady_clock::now();
         if (failures_.reached(client, now)) {
             return refusal_of(429, "too many wrong tokens came from this address; wait a minute", "Authorization");
         }
-        if (authorised(request.authorization)) return std::nullopt;
+        if (authorised(request.authorization, way)) return std::nullopt;
         failures_.add(client, now);
         log_.warn("control", "request without a valid token refused", {{"client", client.text()}, {"path", request.path}});
         return refusal_of(401, "a valid bearer token is needed", "Authorization");
@@ -188,8 +204,9 @@ private:
         return net::IpAddress::parse(name) || iequals(name, "localhost") || iequals(name, options_.host_name);
     }
 
-    bool authorised(std::string_view authorization) const {
-        if (options_.token.empty()) return true;
+    // A token that is taken away, or whose file is being replaced, opens nothing to the network.
+    bool authorised(std::string_view authorization, Way way) const {
+        if (options_.token.empty()) return way == Way::loopback;
         constexpr std::string_view scheme = "Bearer ";
         if (!istarts_with(authorization, scheme)) return false;
         const std::string_view given = authorization.substr(scheme.size());
@@ -203,8 +220,7 @@ private:
     Options options_;
     FailureLimit failures_;
     std::vector<std::unique_ptr<net::Listener>> listeners_;
-    std::size_t open_local_ = 0, open_remote_ = 0;
-    WaitingRoom waiting_local_, waiting_remote_;
+    Crowd local_, remote_;
     async::TaskGroup tasks_;
 };
 

@@ -13,8 +13,8 @@ namespace sluice::control {
 
 // Serves the HTTP/JSON API (docs/reference/api.md, GET /v1/openapi.json) on Unix sockets and TCP.
 //
-// On the socket the file's mode (0600) is the permission. On TCP the token, when one is set, must come as
-// `Authorization: Bearer TOKEN`; requests whose Host is not an address, `localhost` or the instance's name are refused
+// On the socket the file's mode (0600) is the permission. On TCP the token must come as `Authorization: Bearer TOKEN`; without
+// one, listeners on loopback answer everybody and others nobody. Requests whose Host is not an address, `localhost` or the instance's name are refused
 // (DNS rebinding), and so are those that a browser sends for a page of another origin. Twenty wrong tokens within a minute are
 // the last that an address may try in it. State changes only by POST, with a JSON or message/rfc822 body. Bodies are bounded. Shard-owned.
 class Server {
