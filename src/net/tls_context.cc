@@ -143,18 +143,24 @@ OpenSslContext::OpenSslContext(const TlsOptions& options, bool is_server)
 }
 
 Result<> OpenSslContext::open(const TlsOptions& options) {
-    TRY_VOID(set_versions_and_ciphers(native(), options));
     TRY_VOID(load_certificates(options));
     const bool needs_authorities = !is_server_ || options.request_certificate || options.verify_peer;
     if (needs_authorities) TRY_VOID(load_authorities(native(), options.ca_file));
-    ask_for_certificates(options);
-    if (!is_server_) {
-        if (options.resumption) set_up_client();
-        return {};
+    for (const SslContextPtr& context : contexts_) TRY_VOID(equip(context.get(), options));
+    if (is_server_) {
+        set_up_server(options);
+    } else if (options.resumption) {
+        set_up_client();
     }
-    TRY_VOID(load_dh_params(native(), options.dh_params));
-    set_up_server(options);
     return {};
+}
+
+// What is not copied from the first context to a connection for which SNI chooses another one.
+Result<> OpenSslContext::equip(SSL_CTX* context, const TlsOptions& options) {
+    TRY_VOID(set_versions_and_ciphers(context, options));
+    if (context != native()) SSL_CTX_set1_cert_store(context, SSL_CTX_get_cert_store(native()));
+    ask_for_certificates(context, options);
+    return is_server_ ? load_dh_params(context, options.dh_params) : Result<>();
 }
 
 Result<> OpenSslContext::load_certificates(const TlsOptions& options) {
@@ -170,13 +176,13 @@ Result<> OpenSslContext::load_certificates(const TlsOptions& options) {
     return {};
 }
 
-void OpenSslContext::ask_for_certificates(const TlsOptions& options) {
+void OpenSslContext::ask_for_certificates(SSL_CTX* context, const TlsOptions& options) {
     int mode = SSL_VERIFY_NONE;
     // verify_chain() lets unverified peers pass where that is wanted, so that every chain meets its bounds.
     if (!is_server_ || options.request_certificate || options.verify_peer) mode = SSL_VERIFY_PEER;
     if (is_server_ && options.verify_peer) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_verify(native(), mode, nullptr);
-    SSL_CTX_set_cert_verify_callback(native(), &OpenSslContext::verify_chain, this);
+    SSL_CTX_set_verify(context, mode, nullptr);
+    SSL_CTX_set_cert_verify_callback(context, &OpenSslContext::verify_chain, this);
 }
 
 void OpenSslContext::set_up_client() {

@@ -43,7 +43,8 @@ private:
 
     Result<> open(const TlsOptions& options);
     Result<> load_certificates(const TlsOptions& options);
-    void ask_for_certificates(const TlsOptions& options);
+    Result<> equip(SSL_CTX* context, const TlsOptions& options);
+    void ask_for_certificates(SSL_CTX* context, const TlsOptions& options);
     void set_up_client();
     void set_up_server(const TlsOptions& options);
 

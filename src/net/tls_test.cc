@@ -260,6 +260,37 @@ TEST_F(Tls, VerifiesClientsOnlyWhenAskedTo) {
     EXPECT_FALSE(outcome.server);
 }
 
+TEST_F(Tls, TheOptionsCountForEveryCertificateThatANameChooses) {
+    issue("first", "first", "DNS:first.test");
+    issue("second", "second", "DNS:second.test");
+    issue("customer", "customer", "DNS:customer.test");
+    const Identity stranger = make_identity("stranger", "DNS:stranger.test");
+    append_certificate(file("stranger.pem"), stranger);
+    write_key(file("stranger.key"), stranger);
+    TlsOptions options = options_for({"first", "second"});
+    options.request_certificate = true;
+    options.ca_file = file("ca.pem");
+    options.ciphers = "ECDHE-ECDSA-CHACHA20-POLY1305";
+    TlsOptions known = options_for({"customer"}), unknown = options_for({"stranger"});
+    known.ca_file = unknown.ca_file = file("ca.pem");
+    for (const char* name : {"first.test", "second.test"}) {
+        options.verify_peer = false;
+        const auto lax = server_with(options);
+        const auto visitor = client_with(unknown);
+        SSL_CTX_set_max_proto_version(std::static_pointer_cast<OpenSslContext>(visitor)->native(), TLS1_2_VERSION);
+        Outcome outcome = run_meeting(loop_, Contexts{visitor, lax}, name);
+        ASSERT_TRUE(outcome.server) << name << ": " << outcome.server.error().text();
+        EXPECT_FALSE(outcome.server_session->verified) << name;
+        EXPECT_EQ(outcome.server_session->cipher, options.ciphers) << name;
+        options.verify_peer = true;
+        const auto strict = server_with(options);
+        outcome = run_meeting(loop_, Contexts{client_with(known), strict}, name);
+        ASSERT_TRUE(outcome.server) << name << ": " << outcome.server.error().text();
+        EXPECT_TRUE(outcome.server_session->verified) << name;
+        EXPECT_FALSE(run_meeting(loop_, Contexts{client_with(unknown), strict}, name).server) << name;
+    }
+}
+
 TEST_F(Tls, TLS_I9_ChainsAndKeysAreBounded) {
     const Identity good = make_identity("mx", "DNS:mx.test", &authority_);
     STACK_OF(X509)* chain = sk_X509_new_null();
