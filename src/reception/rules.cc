@@ -31,6 +31,8 @@ Result<std::shared_ptr<net::TlsContext>> make_tls(const config::InboundTlsSettin
     options.dh_params = tls.dh_params;
     options.verify_peer = tls.verify_peer;
     options.request_certificate = tls.request_certificate;
+    options.ca_file = tls.ca_file;
+    options.prefer_server_ciphers = tls.prefer_server_ciphers;
     return net::TlsContext::server(options);
 }
 

@@ -122,7 +122,8 @@ Task<Result<>> Session::start_tls() {
 
 Task<Result<>> Session::handshake() {
     stream_->set_timeout(rules_->patience.handshake);
-    const Result<> shaken = co_await stream_->start_tls_server(rules_->tls);
+    Result<> shaken = fail(Errc::tls_failed, "there is no certificate");
+    if (rules_->tls) shaken = co_await stream_->start_tls_server(rules_->tls);
     if (shaken) co_return shaken;
     mute_ = true;
     if (log_enabled(event::Level::notice)) {

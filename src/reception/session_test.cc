@@ -10,6 +10,7 @@
 #include "async/blocking.h"
 #include "base/text.h"
 #include "net/pipe.h"
+#include "net/tls_context.h"
 #include "net/tls_test_support.h"
 #include "reception/reception_test_support.h"
 
@@ -245,6 +246,32 @@ public:
         EXPECT_THAT(co_await client->hear(), StartsWith("220 "));
         EXPECT_THAT(co_await client->ask("EHLO client.test"), Not(HasSubstr("STARTTLS")));
     }
+    Task<> agrees_on(std::string cipher) {
+        const auto client = co_await connect();
+        EXPECT_TRUE(co_await client->start_tls(client_tls_));
+        EXPECT_EQ(client->stream().tls()->cipher, cipher);
+    }
+    Task<> hears_nothing() {
+        const auto client = co_await connect();
+        // In TLS 1.3 a client may learn of a refusal only when it reads.
+        [[maybe_unused]] const bool shaken = co_await client->start_tls(client_tls_);
+        EXPECT_EQ(co_await client->hear(), "<closed>");
+    }
+    // Whose certificate this authority signed.
+    std::shared_ptr<net::TlsContext> client_of(const net::Identity& authority) {
+        const net::Identity identity = net::make_identity("client.test", "DNS:client.test", &authority);
+        const std::string name = directory_ / "client";
+        std::filesystem::remove(name + ".pem");
+        std::filesystem::remove(name + ".key");
+        net::append_certificate(name + ".pem", identity);
+        net::write_key(name + ".key", identity);
+        net::TlsOptions options;
+        options.certificates = {name + ".pem"};
+        options.keys = {name + ".key"};
+        const auto context = net::TlsContext::client(options);
+        EXPECT_TRUE(context);
+        return *context;
+    }
     Task<> parses_nothing_in_clear() {
         const auto client = co_await connect();
         co_await client->say("EHLO client.test\r\nMAIL FROM:<a@sender.test>\r\n");
@@ -290,6 +317,54 @@ TEST_F(ImplicitTls, PP_2_ProxyHeaderV2ComesBeforeTheHandshake) {
     start();
     speak_tls_at_once();
     play(behind_proxy("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C\xCB\0\x71\x09\xC6\x33\x64\x01\x9C\x40\x01\xD1"s));
+}
+
+// A listener may be open whose certificate is not there any more.
+TEST_F(ImplicitTls, WithoutCertificateTheConnectionEnds) {
+    start();
+    settings_.tls.enabled = false;
+    speak_tls_at_once();
+    play(hears_nothing());
+    EXPECT_THAT(world_.log.lines, testing::Contains(HasSubstr("handshake failed ip=127.0.0.1 error=there is no certificate")));
+}
+
+TEST_F(ImplicitTls, ClientsAreVerifiedByTheAuthoritiesOfTheSettings) {
+    const net::Identity ours = net::make_identity("Our customers", "", nullptr, true);
+    const net::Identity others = net::make_identity("Somebody else's", "", nullptr, true);
+    net::append_certificate(directory_ / "ca.pem", ours);
+    settings_.tls.ca_file = directory_ / "ca.pem";
+    settings_.tls.verify_peer = true;
+    start();
+    speak_tls_at_once();
+    client_tls_ = client_of(ours);
+    play(speaks_inside());
+    closed_ = false;
+    start();
+    speak_tls_at_once();
+    client_tls_ = client_of(others);
+    play(hears_nothing());
+    closed_ = false;
+    settings_.tls.ca_file.clear();  // those of the system, which know neither
+    start();
+    speak_tls_at_once();
+    client_tls_ = client_of(ours);
+    play(hears_nothing());
+}
+
+TEST_F(ImplicitTls, TheOrderOfCiphersIsOursOrTheClients) {
+    const std::string one = "ECDHE-ECDSA-AES128-GCM-SHA256", other = "ECDHE-ECDSA-AES256-GCM-SHA384";
+    settings_.tls.ciphers = one + ":" + other;
+    net::TlsOptions options;
+    options.ciphers = other + ":" + one;
+    client_tls_ = net::TlsContext::client(options).value();
+    SSL_CTX_set_max_proto_version(std::static_pointer_cast<net::OpenSslContext>(client_tls_)->native(), TLS1_2_VERSION);
+    for (const bool ours : {true, false}) {
+        settings_.tls.prefer_server_ciphers = ours;
+        start();
+        speak_tls_at_once();
+        play(agrees_on(ours ? one : other));
+        closed_ = false;
+    }
 }
 
 TEST_F(ImplicitTls, WithoutCertificateListeningFails) {
