@@ -105,6 +105,19 @@ TEST_F(Event, LinesAreWrittenInOrderAndRotated) {
     EXPECT_THAT(lines("lines.1"), ElementsAre(std::string(80, 'a'), std::string(80, 'b')));
 }
 
+TEST_F(Event, TheCurrentFileCountsAmongThoseThatAreKept) {
+    const auto writer = open(10);
+    std::ofstream(folder_ + "/lines.2") << "from when more were kept\n";
+    std::ofstream(folder_ + "/lines.3") << "likewise\n";
+    for (const char* line : {"first line\n", "second line\n", "third line\n"}) {
+        writer->append(line);
+        writer->flush(1000);
+    }
+    EXPECT_THAT(lines("lines.1"), ElementsAre("third line"));
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/lines.2"));
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/lines.3"));
+}
+
 TEST_F(Event, LOG_2_AStuckReaderNeverBlocksAndLossIsCounted) {
     const std::string fifo = folder_ + "/fifo";
     ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);

@@ -217,6 +217,9 @@ void LineWriter::rotate() {
     const auto numbered = [this](std::uint32_t n) { return target_.path + "." + std::to_string(n); };
     for (std::uint32_t n = target_.files_max; n > 1; --n) std::rename(numbered(n - 1).c_str(), numbered(n).c_str());
     std::rename(target_.path.c_str(), numbered(1).c_str());
+    // Also those from when there were more.
+    for (std::uint32_t n = target_.files_max; std::remove(numbered(n).c_str()) == 0; ++n) {
+    }
     size_ = 0;  // also when no new file can be made: the next try comes after as many octets, not with every write
     whole_ = 0;
     const int fresh = open_for_lines(target_.path);

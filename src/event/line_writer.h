@@ -20,7 +20,7 @@ int open_for_lines(const std::string& path);
 struct LineTarget {
     std::string path;                 // empty: standard output
     std::uint64_t rotate_bytes = 0;   // 0: never; otherwise PATH becomes PATH.1, PATH.1 becomes PATH.2 ...
-    std::uint32_t files_max = 8;      // rotated files kept
+    std::uint32_t files_max = 8;      // kept, PATH itself included; at least 1
     std::size_t waiting_bytes_max = 32u << 20;
 };
 
