@@ -239,6 +239,9 @@ void add_engine_commands(CLI::App& app, Session& session) {
         for (const json::value& problem : answer->as_object().at("problems").as_array()) {
             std::puts(printable(text_of(problem)).c_str());
         }
+        for (const json::value& setting : answer->as_object().at("needs_restart").as_array()) {
+            std::printf("%s: takes effect after a restart\n", printable(text_of(setting)).c_str());
+        }
     });
     add_queue_commands(app, session);
     add_explain_command(app, session);

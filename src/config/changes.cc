@@ -20,6 +20,8 @@ Changes compare(const Settings& before, const Settings& after) {
     if (text(before.suspensions) != text(after.suspensions)) changes.live.emplace_back("suspend.yaml");
     if (text(before.fields) != text(after.fields)) changes.live.emplace_back("fields.yaml");
     if (text(before.deliveries) != text(after.deliveries)) changes.live.emplace_back("delivery.yaml");
+    if (before.javascript_plugins != after.javascript_plugins) changes.live.emplace_back("plugins: what is installed");
+    if (before.native_plugins != after.native_plugins) changes.needs_restart.emplace_back("plugins: shared objects");
     if (before.transports != after.transports) changes.live.emplace_back("transports.yaml");
     if (before.tls.files_crc != after.tls.files_crc)
         changes.live.emplace_back("tls.ini [main]: contents of the files");
@@ -27,6 +29,15 @@ Changes compare(const Settings& before, const Settings& after) {
         changes.live.emplace_back("tls.ini [outbound]: contents of the files");
     }
     return changes;
+}
+
+std::vector<std::string> keep_until_restart(Settings& settings, const Settings& running) {
+    std::vector<std::string> waiting = compare(running, settings).needs_restart;
+    for (const Setting& setting : schema()) {
+        if (setting.effect == Effect::restart) setting.kind.copy(settings, running);
+    }
+    settings.native_plugins = running.native_plugins;
+    return waiting;
 }
 
 }  // namespace sluice::config

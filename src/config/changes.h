@@ -14,7 +14,12 @@ struct Changes {
     bool any() const { return !live.empty() || !needs_restart.empty(); }
 };
 
-// The contents of certificates and keys count as well as their names, and the YAML files as a whole.
+// The contents of certificates and keys count as well as their names, the YAML files as a whole, and of the plugins what is
+// installed.
 Changes compare(const Settings& before, const Settings& after);
+
+// Puts what the engine runs with in place of every setting that needs a restart, and names those for which the files say
+// otherwise: what is published is in force as a whole, whoever reads it and whenever.
+std::vector<std::string> keep_until_restart(Settings& settings, const Settings& running);
 
 }  // namespace sluice::config

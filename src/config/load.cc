@@ -7,6 +7,7 @@
 
 #include "base/nearest.h"
 #include "base/text.h"
+#include "config/changes.h"
 #include "config/checks.h"
 #include "config/schema.h"
 #include "config/secrecy.h"
@@ -63,7 +64,7 @@ std::string home_of(const std::string& file, const std::string& key) {
 
 class Loader {
 public:
-    explicit Loader(const std::string& directory) {
+    Loader(const std::string& directory, const Settings* running) : running_(running) {
         std::error_code error;
         const fs::path path = fs::absolute(directory, error).lexically_normal();
         settings_.directory = path.has_filename() ? path.string() : path.parent_path().string();
@@ -79,6 +80,7 @@ private:
     void read_fields();
     void read_deliveries();
     void settle_kept_fields();
+    SettingsPtr settle_tls(const NativePlugins& plugins);
     void report_strays(const std::string& file, const Ini& ini);
     void report_stray_key(const std::string& file, const IniEntry& entry);
     void report_repetitions(const std::string& file, const Ini& ini);
@@ -86,6 +88,7 @@ private:
     void apply_legacy(const Setting& setting, const Values& given);
     void complain(const Setting& setting, const std::string& file, const Complaints& complaints);
 
+    const Settings* const running_;
     Settings settings_ = default_settings();
     std::string folder_;
     Sources sources_;
@@ -276,7 +279,9 @@ Loaded Loader::run() {
     for (const Setting& setting : schema())
         apply(setting);
 
-    const NativePlugins plugins = classify_plugins(sources_.lines("plugins"), settings_.directory, settings_.plugin_host.instead, problems_);
+    const std::vector<std::string> loaded = running_ != nullptr ? running_->javascript_plugins : std::vector<std::string>();
+    const NativePlugins plugins = classify_plugins(
+        sources_.lines("plugins"), {settings_.directory, settings_.plugin_host.instead, loaded}, problems_);
     settings_.javascript_plugins = plugins.javascript;
     settings_.native_plugins = plugins.objects;
     settle_me(settings_, sources_, problems_);
@@ -292,17 +297,33 @@ Loaded Loader::run() {
     read_fields();
     read_deliveries();
     settle_kept_fields();
-    resolve_tls(settings_, plugins, sources_, problems_);
+    const SettingsPtr in_force = settle_tls(plugins);
     warn_of_open_secrets(settings_, sources_, problems_);
 
-    const bool usable = !problems_.any_error();
-    return {usable ? std::make_shared<const Settings>(std::move(settings_)) : nullptr, problems_.take()};
+    if (problems_.any_error()) return {nullptr, problems_.take()};
+    const SettingsPtr written = std::make_shared<const Settings>(std::move(settings_));
+    return {in_force != nullptr ? in_force : written, problems_.take(), written};
+}
+
+// Last, for it depends on the listeners: those of the files, which the next start has, and those that are open now where they
+// are others. Null when these settings are in force just as they are written.
+SettingsPtr Loader::settle_tls(const NativePlugins& plugins) {
+    Settings in_force = settings_;
+    resolve_tls(settings_, plugins, sources_, problems_);
+    if (running_ == nullptr || keep_until_restart(in_force, *running_).empty()) return nullptr;
+    Problems problems;
+    resolve_tls(in_force, plugins, sources_, problems);
+    for (const Problem& problem : problems.all()) {
+        const auto add = problem.severity == Severity::error ? &Problems::error : &Problems::warning;
+        (problems_.*add)(problem.file, problem.line, problem.message, problem.suggestion);
+    }
+    return std::make_shared<const Settings>(std::move(in_force));
 }
 
 }  // namespace
 
-Loaded load(const std::string& directory) {
-    return Loader(directory).run();
+Loaded load(const std::string& directory, const Settings* running) {
+    return Loader(directory, running).run();
 }
 
 std::vector<std::string> settings_files() {

@@ -10,6 +10,7 @@
 #include "config/changes.h"
 #include "config/lines.h"
 #include "config/plugins.h"
+#include "config/schema.h"
 #include "config/test_instance.h"
 #include "policy/delivery.h"
 
@@ -565,6 +566,27 @@ TEST(Load, DeliveryFileRefersToListsOfThePolicies) {
     EXPECT_FALSE(load(instance.text()).settings);
     instance.write("config/delivery.yaml", "conditions: [{if: {header.x-one: '1'}, then: {}}]\n");
     EXPECT_THAT(load(instance.text()).settings->kept_fields, ElementsAre("header.x-one"));
+}
+
+// A new one that needs a restart is kept from half-way obedience by this alone.
+TEST(Changes, EverySettingThatNeedsARestartCanBeKeptUntilThen) {
+    for (const Setting& setting : schema()) {
+        if (setting.effect == Effect::restart) EXPECT_TRUE(setting.kind.copy) << setting.name();
+    }
+    const TemporaryFolder before, after;
+    after.write("config/me", "mx.example.com\n");
+    before.write("config/me", "mx.example.com\n");
+    after.write("config/smtp.ini", "listen=127.0.0.1:2600\nsmtps_port=26\nuser=mail\ngroup=mail\ncore_dumps=true\ndaemonize=true\n"
+                                   "daemon_log_file=/l\ndaemon_pid_file=/p\nshards=3\n");
+    after.write("config/plugin_host.ini", "node=/n\nfolder=/f\nhang_timeout=99s\naddresses=both\nheap_bytes_max=100M\n");
+    after.write("config/spool.ini", "segment_bytes=8M\nsync=false\n");
+    after.write("config/log.ini", "[main]\nevents=false\nlevel=debug\n");
+    const SettingsPtr running = load(before.text()).settings;
+    Settings settings = *load(after.text()).settings;
+    const std::vector<std::string> waiting = keep_until_restart(settings, *running);
+    EXPECT_EQ(waiting.size(), 18U) << testing::PrintToString(waiting);
+    EXPECT_THAT(compare(*running, settings).needs_restart, IsEmpty());
+    EXPECT_THAT(compare(*running, settings).live, Contains("log.ini [main] level"));
 }
 
 }  // namespace

@@ -173,13 +173,14 @@ std::vector<std::string> native_plugin_names(const std::string& instance, const 
     return names;
 }
 
-NativePlugins classify_plugins(
-    const Values& listed, const std::string& instance, const std::vector<std::string>& instead, Problems& problems) {
+NativePlugins classify_plugins(const Values& listed, const PluginPlaces& places, Problems& problems) {
+    const auto& [instance, instead, loaded] = places;
     NativePlugins on;
     const std::string file = "config/plugins";
     for (const Value& line : listed) {
         const std::string name = current_plugin_name(line.text);
-        const bool native_here = is_native(instance, instead, name);
+        const bool stays = is_among(loaded, name);
+        const bool native_here = is_native(instance, instead, name) && !(stays && is_among(replaceable, name));
         on.tls |= name == "tls";
         on.auth |= native_here && name == "auth/flat_file";
         on.relay |= native_here && name == "relay";
@@ -191,7 +192,12 @@ NativePlugins classify_plugins(
             continue;
         }
         if (take_object(line, instance, on, problems)) continue;
-        if (is_installed(instance, name)) {
+        const bool installed = is_installed(instance, name);
+        if (stays && !installed) {
+            problems.warning(
+                file, line.line, "plugin `" + name + "` is no longer in plugins/ nor in node_modules/; what is loaded of it goes on");
+        }
+        if (stays || installed) {
             const bool again = std::find(on.javascript.begin(), on.javascript.end(), name) != on.javascript.end();
             if (!again) on.javascript.push_back(name);
             continue;

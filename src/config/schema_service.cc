@@ -74,16 +74,16 @@ void add_log(std::vector<Setting>& table) {
                 ),
                 "How a line looks."
             ),
-            main.live(
+            main.restart(
                 "events", boolean(at(&Settings::log, &L::events)),
                 "Write every event to DIR/log/events.jsonl."
             ),
-            main.live(
+            main.restart(
                 "events_bytes_max",
                 bytes(at(&Settings::log, &L::events_bytes_max), {64 << 10, std::uint64_t{1} << 40}),
                 "A larger event file is rotated."
             ),
-            main.live(
+            main.restart(
                 "events_files_max",
                 number(at(&Settings::log, &L::events_files_max), Bounds<std::uint32_t>{1, 10'000}),
                 "Event files that are kept, the current one included."

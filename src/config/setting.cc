@@ -52,6 +52,7 @@ Kind whole_number(Field<Number> field, Bounds<Number> bounds) {
         return value;
     });
     kind.show = [field](const Settings& settings) { return std::to_string(field.read(settings)); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -85,6 +86,7 @@ Kind boolean(Field<bool> field) {
         return {};
     };
     kind.show = [field](const Settings& settings) { return field.read(settings) ? "true" : "false"; };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -125,6 +127,7 @@ Kind bytes(Field<std::uint64_t> field, Bounds<std::uint64_t> bounds) {
         return value;
     });
     kind.show = [field](const Settings& settings) { return format_bytes(field.read(settings)); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -139,6 +142,7 @@ Kind duration(Field<Milliseconds> field, Bounds<Milliseconds> bounds, Millisecon
         return value;
     });
     kind.show = [field](const Settings& settings) { return format_duration(field.read(settings)); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -150,6 +154,7 @@ Kind text(Field<std::string> field) {
         return {};
     };
     kind.show = [field](const Settings& settings) { return field.read(settings); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -164,6 +169,7 @@ Kind first_text(Field<std::string> field, std::string expected, ItemRule rule) {
         return {};
     };
     kind.show = [field](const Settings& settings) { return field.read(settings); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -191,6 +197,7 @@ Kind list(Field<std::vector<std::string>> field, std::string expected, ItemRule 
         return complaints;
     };
     kind.show = [field](const Settings& settings) { return join(field.read(settings)); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -206,6 +213,7 @@ Kind texts(Field<std::vector<std::string>> field) {
         return {};
     };
     kind.show = [field](const Settings& settings) { return join(field.read(settings)); };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -223,6 +231,7 @@ Kind verbatim(Field<std::vector<std::string>> field) {
             out += line + "\n";
         return out;
     };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -260,6 +269,7 @@ Kind ports(Field<std::vector<std::uint16_t>> field) {
             words.push_back(std::to_string(port));
         return join(words);
     };
+    kind.copy = copying(field);
     return kind;
 }
 
@@ -276,6 +286,7 @@ Kind anything() {
     kind.words = "ignored";
     kind.assign = [](Settings&, const Values&) { return Complaints{}; };
     kind.show = [](const Settings&) { return std::string(); };
+    kind.copy = [](Settings&, const Settings&) {};
     return kind;
 }
 

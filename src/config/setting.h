@@ -33,11 +33,13 @@ using Complaints = std::vector<Complaint>;
 // How a setting is written and where it goes. `assign` is given what the file says, never nothing; for a
 // single value the last one counts. What it complains about it leaves at the default. `show` is the value as
 // it would be written in the file, "" when empty; a reload finds changes by comparing it, so it hides
-// nothing, not even passwords.
+// nothing, not even passwords. `copy` takes the value over from other settings; only kinds of settings that
+// need a restart must have it.
 struct Kind {
     std::string words;  // for the reference page: "seconds, 1s to 1d"
     std::function<Complaints(Settings&, const Values&)> assign;
     std::function<std::string(const Settings&)> show;
+    std::function<void(Settings& to, const Settings& from)> copy{};
     bool secret = false;  // never print what `show` says
 };
 
@@ -91,6 +93,11 @@ Field<T> at(Group Settings::* group, T Group::* member) {
         [group, member](Settings& s) -> T& { return s.*group.*member; },
         [group, member](const Settings& s) -> const T& { return s.*group.*member; }
     };
+}
+
+template <class T>
+std::function<void(Settings&, const Settings&)> copying(Field<T> field) {
+    return [field](Settings& to, const Settings& from) { field.write(to) = field.read(from); };
 }
 
 template <class T>
@@ -155,6 +162,7 @@ Kind choice(Field<T> field, std::vector<std::pair<std::string, T>> words) {
         }
         return std::string();
     };
+    kind.copy = copying(field);
     return kind;
 }
 

@@ -51,27 +51,28 @@ std::set<std::string> folders_to_watch(const Settings& settings) {
 
 }  // namespace
 
-Result<std::unique_ptr<Watch>> Watch::open(
-    SettingsPtr current, std::vector<Problem> problems, Listener listener
-) {
-    std::unique_ptr<Watch> watch(new Watch(std::move(current), std::move(problems), std::move(listener)));
-    TRY_VOID(watch->start());
-    return watch;
-}
-
 Watch::Watch(SettingsPtr current, std::vector<Problem> problems, Listener listener)
-    : started_with_(current),
-      current_(std::move(current)),
+    : current_(std::move(current)),
+      written_(current_),
       problems_(std::move(problems)),
       listener_(std::move(listener)) {}
 
-Watch::~Watch() {
-    for (const int fd : {poll_, events_, timer_}) {
-        if (fd >= 0) close(fd);
+Watch::~Watch() { close_all(); }
+
+void Watch::close_all() {
+    for (int* fd : {&poll_, &events_, &timer_}) {
+        if (*fd >= 0) close(*fd);
+        *fd = -1;
     }
 }
 
 Result<void> Watch::start() {
+    Result<void> opened = open();
+    if (!opened) close_all();
+    return opened;
+}
+
+Result<void> Watch::open() {
     poll_ = epoll_create1(EPOLL_CLOEXEC);
     events_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     timer_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -149,28 +150,33 @@ void Watch::schedule() {
     timerfd_settime(timer_, 0, &timer, nullptr);
 }
 
-void Watch::reload() {
+Reload Watch::reload() {
     pending_ = false;
     watch_folders();  // a replaced folder has to be watched before it is read
-    publish(load(current_->directory));
+    Reload reload = publish(load(current_->directory, current_.get()));
     // Certificates may lie elsewhere now; what happened there before the watch began is found by looking once
     // more.
     if (watch_folders()) schedule();
+    return reload;
 }
 
-void Watch::publish(Loaded loaded) {
+Reload Watch::publish(Loaded loaded) {
     Reload reload;
-    if (loaded.settings) {
-        reload.changes = compare(*current_, *loaded.settings);
-        reload.applied = reload.changes.any();
-        reload.needs_restart = compare(*started_with_, *loaded.settings).needs_restart;
+    reload.accepted = loaded.settings != nullptr;
+    if (reload.accepted) {
+        reload.changes.live = compare(*current_, *loaded.settings).live;
+        reload.changes.needs_restart = compare(*written_, *loaded.written).needs_restart;
+        reload.needs_restart = compare(*current_, *loaded.written).needs_restart;
+        reload.applied = !reload.changes.live.empty();
+        written_ = loaded.written;
     }
-    const bool news = reload.applied || loaded.problems != problems_;
+    const bool news = reload.changes.any() || loaded.problems != problems_;
     if (reload.applied) current_ = loaded.settings;
     reload.settings = current_;
     problems_ = loaded.problems;
     reload.problems = std::move(loaded.problems);
     if (news) listener_(reload);
+    return reload;
 }
 
 }  // namespace sluice::config

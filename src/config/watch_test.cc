@@ -23,9 +23,10 @@ public:
     explicit Watched(const TemporaryFolder& instance) {
         if (!test::fs::exists(instance.path() / "config/me")) instance.write("config/me", "mx.example.com\n");
         Loaded loaded = load(instance.text());
-        watch_ = Watch::open(loaded.settings, loaded.problems, [this](const Reload& reload) {
-                     reloads.push_back(reload);
-                 }).value();
+        watch_ = std::make_unique<Watch>(loaded.settings, loaded.problems, [this](const Reload& reload) {
+            reloads.push_back(reload);
+        });
+        EXPECT_TRUE(watch_->start().has_value());
     }
     // Serves the watch until it has reported `count` times in all, or five seconds have gone.
     void await(std::size_t count) {
@@ -82,6 +83,89 @@ TEST(Watching, NamesWhatWaitsForARestartUntilItIsTakenBack) {
     EXPECT_THAT(watched.reloads[1].changes.needs_restart, IsEmpty());
     EXPECT_THAT(watched.reloads[1].needs_restart, ElementsAre("smtp.ini [main] listen"));
     EXPECT_THAT(watched.reloads[2].needs_restart, IsEmpty());
+}
+
+TEST(Watching, NobodySeesWhatWaitsForARestart) {
+    const TemporaryFolder instance;
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2525\nsmtps_port=0\n");
+    instance.write("config/http.ini", "listen=192.0.2.1:8026\ntoken=0123456789abcdef\n");
+    Watched watched(instance);
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2600\nsmtps_port=2525\n");
+    watched.await(1);
+    ASSERT_THAT(watched.reloads, SizeIs(1));
+    EXPECT_TRUE(watched.reloads[0].accepted);
+    EXPECT_FALSE(watched.reloads[0].applied) << "nothing of it is in force";
+
+    instance.write("config/http.ini", "listen=192.0.2.1:8026\n;token=0123456789abcdef\n");
+    instance.write("config/outbound.ini", "concurrency_max=7\n");
+    watched.await(2);
+    ASSERT_THAT(watched.reloads, SizeIs(2));
+    const Settings& settings = *watched.reloads[1].settings;
+    EXPECT_EQ(settings.outbound.concurrency_max, 7U);
+    EXPECT_EQ(settings.http.token, "");
+    EXPECT_THAT(settings.http.listen, ElementsAre("192.0.2.1:8026")) << "that socket is open";
+    EXPECT_THAT(settings.smtp.listen, ElementsAre("127.0.0.1:2525"));
+    EXPECT_THAT(settings.smtp.smtps_ports, IsEmpty());
+}
+
+// Whether there is TLS follows from the listeners; while one is open it must not be taken from under it.
+TEST(Watching, TlsIsForTheListenersThatAreOpen) {
+    const TemporaryFolder instance;
+    const test::CertificatePair pair = test::make_certificate();
+    instance.write("config/tls_cert.pem", pair.certificate);
+    instance.write("config/tls_key.pem", pair.key);
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2525,127.0.0.1:465\n");
+    Watched watched(instance);
+    instance.write("config/smtp.ini", "listen=127.0.0.1:2525\n");
+    instance.write("config/outbound.ini", "concurrency_max=7\n");
+    watched.await(1);
+    ASSERT_THAT(watched.reloads, SizeIs(1));
+    EXPECT_TRUE(watched.reloads[0].applied);
+    EXPECT_TRUE(watched.reloads[0].settings->tls.enabled);
+    EXPECT_THAT(watched.reloads[0].needs_restart, ElementsAre("smtp.ini [main] listen"));
+
+    test::fs::remove(instance.path() / "config/tls_cert.pem");
+    test::fs::remove(instance.path() / "config/tls_key.pem");
+    watched.await(2);
+    ASSERT_THAT(watched.reloads, SizeIs(2));
+    EXPECT_FALSE(watched.reloads[1].accepted) << "the files would do for a restart, but not for the open listener";
+    EXPECT_TRUE(watched.reloads[1].settings->tls.enabled);
+}
+
+TEST(Watching, APluginThatIsInstalledLaterIsAChangeAndOneThatVanishesStays) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "late\n");
+    Watched watched(instance);
+    instance.write("plugins/late.js", "exports.register = function () {}\n");
+    const Reload installed = watched.watch().reload();
+    EXPECT_TRUE(installed.applied);
+    EXPECT_THAT(installed.settings->javascript_plugins, ElementsAre("late"));
+    EXPECT_THAT(installed.changes.live, ElementsAre("plugins: what is installed"));
+
+    test::fs::remove(instance.path() / "plugins/late.js");
+    instance.write("config/outbound.ini", "concurrency_max=7\n");
+    const Reload vanished = watched.watch().reload();
+    EXPECT_TRUE(vanished.applied);
+    EXPECT_THAT(vanished.settings->javascript_plugins, ElementsAre("late")) << "what is loaded of it goes on";
+    ASSERT_THAT(vanished.problems, SizeIs(1));
+    EXPECT_THAT(vanished.problems[0].text(), HasSubstr("config/plugins:1: plugin `late` is no longer in plugins/"));
+
+    instance.write("config/plugins", "\n");
+    EXPECT_THAT(watched.watch().reload().settings->javascript_plugins, IsEmpty());
+}
+
+TEST(Watching, ReloadsOnDemandAlsoWhenItCannotWatch) {
+    const TemporaryFolder instance;
+    instance.write("config/me", "mx.example.com\n");
+    const Loaded loaded = load(instance.text());
+    std::size_t told = 0;
+    Watch watch(loaded.settings, loaded.problems, [&](const Reload&) { ++told; });
+    instance.write("config/outbound.ini", "concurrency_max=7\n");
+    const Reload reload = watch.reload();
+    EXPECT_TRUE(reload.applied);
+    EXPECT_EQ(reload.settings->outbound.concurrency_max, 7U);
+    EXPECT_EQ(told, 1U);
+    EXPECT_LT(watch.fd(), 0);
 }
 
 TEST(Watching, ABrokenFileKeepsTheOldSettingsAndIsReportedOnceAndSoIsItsRepair) {

@@ -85,8 +85,9 @@ struct InjectReply {
 };
 
 struct ReloadReport {
-    bool applied = false;
-    std::vector<std::string> problems;  // one sentence each, with file and line
+    bool applied = false;                    // the files were free of errors
+    std::vector<std::string> problems;       // one sentence each, with file and line
+    std::vector<std::string> needs_restart;  // settings for which the files say other than what is in force
 };
 
 enum class Command { flush, hold, release, remove, bounce, change };

@@ -17,7 +17,7 @@ std::string_view openapi_document() {
     "/metrics": {"get": {"summary": "Prometheus metrics", "responses": {"200": {"description": "text exposition format 0.0.4"}}}},
     "/v1/openapi.json": {"get": {"summary": "This document", "responses": {"200": {"description": "OpenAPI 3.1"}}}},
     "/v1/status": {"get": {"summary": "State of the engine", "responses": {"200": {"description": "version, queue, journal, listeners, warnings"}}}},
-    "/v1/reload": {"post": {"summary": "Read the configuration again", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "applied: whether the files were free of errors; problems found"}}}},
+    "/v1/reload": {"post": {"summary": "Read the configuration again", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "applied: whether the files were free of errors; problems found; needs_restart: settings that wait for one"}}}},
     "/v1/messages": {
       "post": {
         "summary": "Inject a message",
@@ -90,7 +90,7 @@ std::string_view openapi_document() {
     "/v1/suspensions/delete": {"post": {"summary": "Remove a suspension that is not in suspend.yaml", "requestBody": {"$ref": "#/components/requestBodies/Removal"}, "responses": {"200": {"description": "its id"}, "404": {"description": "no such suspension"}, "422": {"description": "it stands in suspend.yaml"}}}},
     "/v1/suspensions/resume": {"post": {"summary": "End what start_suspended began", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "properties": {"author": {"type": "string"}, "reason": {"type": "string"}}, "additionalProperties": false}}}}, "responses": {"200": {"description": "deliveries begin"}, "404": {"description": "the engine did not start suspended, or was resumed"}}}},
     "/v1/plugins": {"get": {"summary": "Plugins: what is loaded, hooks in run order, what they cost", "responses": {"200": {"description": "host (state, process, starts, ends, last_ends with the plugin that was at it, passed_over: hooks that are not asked for now), plugins, hooks with their listeners in run order, left_out; counts since the engine's start: calls, ms until the answer, busy_ms of own code, max_ms, timeouts, failures, host_ends, over_budget, passed_over; of native ones, calls, timeouts and failures only"}}}},
-    "/v1/plugins/reload": {"post": {"summary": "Load all plugins again", "description": "Returns when the new ones are in service, or do not load; then those in service stay.", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "reloaded; plugins; problems with file and line; reason, when it is false"}}}},
+    "/v1/plugins/reload": {"post": {"summary": "Load all plugins again", "description": "Reads the configuration first, for what was installed. Returns when the new ones are in service, or do not load; then those in service stay.", "requestBody": {"content": {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}}, "responses": {"200": {"description": "reloaded; plugins; problems with file and line; reason, when it is false"}}}},
     "/v1/memory": {
       "get": {
         "summary": "What plugins and others remember together",

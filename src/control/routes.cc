@@ -264,11 +264,14 @@ Task<HttpReply> get_suspensions(Backend& backend) {
     co_return list_reply("suspensions", list);
 }
 
+json::array array_of(const std::vector<std::string>& texts) { return json::array(texts.begin(), texts.end()); }
+
 Task<HttpReply> post_reload(Backend& backend) {
     const ReloadReport report = co_await backend.reload();
-    json::array list;
-    for (const std::string& problem : report.problems) list.emplace_back(problem);
-    const json::object body{{"applied", report.applied}, {"problems", std::move(list)}};
+    const json::object body{
+        {"applied", report.applied},
+        {"problems", array_of(report.problems)},
+        {"needs_restart", array_of(report.needs_restart)}};
     co_return reply(body);
 }
 

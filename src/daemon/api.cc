@@ -5,9 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "async/blocking.h"
 #include "base/text.h"
-#include "config/changes.h"
-#include "config/load.h"
 #include "control/routes.h"
 #include "daemon/core_question.h"
 #include "daemon/engine.h"
@@ -22,6 +21,8 @@ namespace {
 
 constexpr std::string_view key_prefix = "idempotency:";
 constexpr Duration key_lifetime{24 * 3'600'000};
+constexpr std::chrono::seconds reload_patience{20};
+constexpr std::chrono::milliseconds reload_look{5};
 // What the API calls a field of an injection: "recipients[1]" came in as "to".
 std::string api_name(const std::string& field) {
     if (field.starts_with("recipients")) return "to" + field.substr(std::string_view("recipients").size());
@@ -37,6 +38,12 @@ Result<> check_next_hop(const queue::ItemChanges& changes) {
     if (!next_hop->transport.auth_user.empty()) return fail(Errc::bad_input, "next_hop: user and password cannot stand there; see relay_dest_domains.ini");
     return {};
 }
+
+// What came of a reload, as soon as it is known.
+struct Wanted {
+    bool answered = false;
+    std::optional<config::Reload> reload;  // nothing: the engine stops
+};
 
 }  // namespace
 
@@ -71,7 +78,7 @@ Task<control::EngineStatus> Api::status() {
     status.accepting = !refusal.has_value();
     status.why_not = refusal.value_or("");
     status.resident_bytes = Pressure::resident_bytes();
-    status.warnings = engine_.warnings_;
+    status.warnings = engine_.warnings_.with([](const auto& now) { return now; });
     std::function<queue::Stats(const queue::Core&)> question = [](const queue::Core& core) { return core.stats(); };
     status.queue = co_await ask<queue::Stats>(engine_.machinery_->core(), executor_, std::move(question));
     co_return status;
@@ -275,11 +282,22 @@ void Api::forget_old_keys() {
 }
 
 Task<control::ReloadReport> Api::reload() {
-    const config::Loaded loaded = config::load(engine_.settings()->directory);
+    const auto wanted = std::make_shared<Wanted>();
+    engine_.reload_desk().ask([wanted, executor = executor_](const std::optional<config::Reload>& reload) {
+        boost::asio::post(executor, [wanted, reload] { *wanted = {true, reload}; });
+    });
+    const auto limit = std::chrono::steady_clock::now() + reload_patience;
+    for (bool go_on = true; go_on && !wanted->answered && std::chrono::steady_clock::now() < limit;) {
+        go_on = co_await async::sleep_for(reload_look);
+    }
     control::ReloadReport report;
-    for (const Problem& problem : loaded.problems) report.problems.push_back(problem.text());
-    report.applied = loaded.settings != nullptr;
-    if (report.applied && config::compare(*engine_.settings(), *loaded.settings).any()) engine_.apply(loaded.settings);
+    if (!wanted->reload) {
+        report.problems.emplace_back(wanted->answered ? "error: the engine stops" : "error: the engine is busy; it reads the files as soon as it can");
+        co_return report;
+    }
+    report.applied = wanted->reload->accepted;
+    for (const Problem& problem : wanted->reload->problems) report.problems.push_back(problem.text());
+    report.needs_restart = wanted->reload->needs_restart;
     co_return report;
 }
 
@@ -361,6 +379,8 @@ plugin::Hosts::View Api::plugins() {
 }
 
 Task<plugin::Reloaded> Api::reload_plugins() {
+    // What was installed since the files were read is loaded as well.
+    [[maybe_unused]] const control::ReloadReport read = co_await reload();
     plugin::Hosts* const hosts = engine_.machinery_->plugins();
     std::optional<plugin::Reloaded> reloaded;
     async::Signal done(executor_);

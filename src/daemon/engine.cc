@@ -19,11 +19,17 @@ Result<> make_folder(const std::string& path) {
     return {};
 }
 
+std::vector<std::string> texts_of(const std::vector<Problem>& problems) {
+    std::vector<std::string> texts;
+    for (const Problem& problem : problems) texts.push_back(problem.text());
+    return texts;
+}
+
 }  // namespace
 
 Engine::Engine(config::Loaded loaded, Supervisor& supervisor)
     : settings_(std::move(loaded.settings)), supervisor_(supervisor) {
-    for (const Problem& problem : loaded.problems) warnings_.push_back(problem.text());
+    warnings_.with([&](auto& warnings) { warnings = texts_of(loaded.problems); });
 }
 
 Engine::~Engine() { stop(); }
@@ -61,7 +67,7 @@ Result<> Engine::open_logs() {
         TRY(event_writer_, event::LineWriter::open(target));
     }
     events_ = std::make_unique<event::EventLog>(event_writer_.get(), metrics_);
-    for (const std::string& warning : warnings_) log_->warn("config", warning);
+    for (const std::string& warning : warnings_.with([](const auto& now) { return now; })) log_->warn("config", warning);
     return {};
 }
 
@@ -147,6 +153,20 @@ void Engine::write_pid_file() {
     else log_->warn("core", "pid file not written", {{"reason", file.error().detail}});
 }
 
+void Engine::take(const config::Reload& reload) {
+    std::vector<std::string> warnings = texts_of(reload.problems);
+    for (const std::string& warning : warnings) log_->warn("config", warning);
+    for (const std::string& setting : reload.needs_restart) {
+        log_->warn("config", "takes effect after a restart", {{"setting", setting}});
+        warnings.push_back("warning: config/" + setting + ": takes effect after a restart");
+    }
+    warnings_.with([&](auto& now) { now = std::move(warnings); });
+    if (!reload.accepted) return log_->warn("config", "settings kept as they were");
+    if (!reload.applied) return log_->info("config", "no setting changes now");
+    log_->info("config", "settings reloaded");
+    apply(reload.settings);
+}
+
 void Engine::apply(const config::SettingsPtr& settings) {
     supervisor_.reloading("applying new settings");
     settings_.set(settings);
@@ -169,6 +189,7 @@ void Engine::stop() {
     if (!running_) return;
     running_ = false;
     log_->info("core", "stopping");
+    reload_desk_.close();
     if (control_) {
         // The API stops first: nobody may ask parts that are going away.
         machinery_->plugins()->serve({});

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "async/guarded.h"
 #include "async/published.h"
 #include "config/load.h"
 #include "config/settings.h"
@@ -12,6 +13,7 @@
 #include "daemon/api.h"
 #include "daemon/machinery.h"
 #include "daemon/pid_file.h"
+#include "daemon/reload_desk.h"
 #include "daemon/supervisor.h"
 #include "daemon/vigil.h"
 #include "event/event_log.h"
@@ -36,8 +38,10 @@ public:
     // Answers 421 to clients, lets deliveries finish until force_shutdown_timeout, then stops.
     void stop();
 
-    // New settings, already checked. Thread-safe.
-    void apply(const config::SettingsPtr& settings);
+    // What came of reading the files again: says it, and applies what is new.
+    void take(const config::Reload& reload);
+    // Where the control API asks for that.
+    ReloadDesk& reload_desk() { return reload_desk_; }
     // Makes all scheduled items due (SIGHUP, as Haraka).
     void flush_queue();
 
@@ -55,6 +59,7 @@ private:
     friend class QueueDesk;
     friend class PolicyDesk;
 
+    void apply(const config::SettingsPtr& settings);
     Result<> open_logs();
     Result<> start_shards();
     Result<> start_control();
@@ -63,7 +68,8 @@ private:
 
     async::Published<config::Settings> settings_;
     Supervisor& supervisor_;
-    std::vector<std::string> warnings_;
+    async::Guarded<std::vector<std::string>> warnings_;  // of the last load
+    ReloadDesk reload_desk_;
     std::unique_ptr<event::LineWriter> log_writer_, event_writer_;
     std::unique_ptr<event::TextLog> log_;
     event::Metrics metrics_;

@@ -160,9 +160,8 @@ void Machinery::prune_images() {
 }
 
 void Machinery::make_plugin_hosts(const config::SettingsPtr& settings) {
-    native_plugins_ = settings->native_plugins;
     // In a made-up world there are none, and no processes.
-    if (settings->javascript_plugins.empty() && native_plugins_.empty() && !ground_.remembers) return;
+    if (settings->javascript_plugins.empty() && settings->native_plugins.empty() && !ground_.remembers) return;
     natives_ = std::make_unique<plugin::NativeHost>(*settings, log_);
     const auto load = [this](MessageId message) { return spool_->load(message); };
     const auto prepare = [this](plugin::NodeHost& host, const config::SettingsPtr& now) {
@@ -238,9 +237,6 @@ void Machinery::apply(const config::SettingsPtr& settings) {
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
     for (const auto& shard : shards_) shard->configure(settings);
     if (plugins_) plugins_->configure(settings);
-    if (settings->native_plugins != native_plugins_) {
-        log_.warn("plugins", "another list of native plugins takes effect after a restart");
-    }
 }
 
 void Machinery::close(std::chrono::steady_clock::time_point deadline, std::function<void()> closed) {

@@ -115,7 +115,6 @@ private:
     plugin::Images edits_{"plugin edit "};
     std::unique_ptr<plugin::NativeHost> natives_;  // null: a world without processes
     std::unique_ptr<plugin::Hosts> plugins_;       // likewise
-    std::vector<config::NativePlugin> native_plugins_;  // at the start
     std::vector<std::unique_ptr<ShardUnit>> shards_;
     std::vector<std::vector<queue::Action>> per_shard_;
     std::atomic<std::uint64_t> removals_under_way_ = 0;

@@ -50,31 +50,19 @@ void print_problems(const std::vector<Problem>& problems) {
     for (const Problem& problem : problems) std::fprintf(stderr, "%s\n", problem.text().c_str());
 }
 
-// Applies changed settings; a broken file keeps the old ones and says so.
-void reload(Engine& engine, const config::Reload& reload) {
-    for (const Problem& problem : reload.problems) engine.log().warn("config", problem.text());
-    for (const std::string& key : reload.needs_restart) {
-        engine.log().warn("config", "takes effect after a restart", {{"setting", key}});
-    }
-    if (!reload.applied) {
-        engine.log().warn("config", "settings kept as they were");
-        return;
-    }
-    engine.log().info("config", "settings reloaded");
-    engine.apply(reload.settings);
-}
-
-// Waits for signals and changed files. Returns when asked to stop.
+// Waits for signals, changed files and who asks for a reload. Returns when asked to stop.
 void watch(Engine& engine, int signals, std::vector<Problem> problems) {
-    auto files = config::Watch::open(engine.settings(), std::move(problems), [&](const config::Reload& change) {
-        reload(engine, change);
-    });
-    if (!files) engine.log().warn("config", "changes are not seen before a restart", {{"reason", files.error().text()}});
+    config::Watch files(engine.settings(), std::move(problems), [&](const config::Reload& change) { engine.take(change); });
+    if (const Result<> started = files.start(); !started) {
+        engine.log().warn("config", "changes are not seen before a reload is asked for", {{"reason", started.error().text()}});
+    }
     for (;;) {
-        std::array<pollfd, 2> waiting{pollfd{signals, POLLIN, 0}, pollfd{files ? (*files)->fd() : -1, POLLIN, 0}};
+        std::array waiting{
+            pollfd{signals, POLLIN, 0}, pollfd{files.fd(), POLLIN, 0}, pollfd{engine.reload_desk().fd(), POLLIN, 0}};
         const int ready = ::poll(waiting.data(), waiting.size(), -1);
         if (ready < 0 && errno != EINTR) return;
-        if ((waiting[1].revents & POLLIN) != 0) (*files)->on_readable();
+        if ((waiting[1].revents & POLLIN) != 0) files.on_readable();
+        if ((waiting[2].revents & POLLIN) != 0) engine.reload_desk().answer(files);
         if ((waiting[0].revents & POLLIN) == 0) continue;
         signalfd_siginfo signal{};
         if (::read(signals, &signal, sizeof signal) != sizeof signal) return;

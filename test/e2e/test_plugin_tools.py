@@ -249,6 +249,29 @@ class Reloads(Tools):
         self.assertNotIn("after a restart", self.engine.process.output())
         self.assertEqual(self.cli("plugins", "reload").stdout, "in service: one,two\n")
 
+    def test_a_plugin_that_is_installed_after_it_was_listed(self):
+        self.engine.files["plugins"] += "late\n"
+        self.plugins.start()
+        self.engine.wait_logged("plugin `late` is neither in plugins/ nor in node_modules/")
+        (self.engine.directory / "plugins").mkdir(exist_ok=True)
+        self.write("late", ROUTE.format(self.sink.endpoint))
+        self.assertEqual(self.cli("plugins", "reload").stdout, "in service: late\n")
+        self.submit()
+        self.sink.wait(1)
+
+    def test_a_plugin_that_vanishes_for_a_moment_goes_on(self):
+        self.plugins.add("route", ROUTE.format(self.sink.endpoint)).start()
+        self.ready()
+        file = self.engine.directory / "plugins" / "route.js"
+        file.rename(file.with_suffix(".away"))
+        self.cli("reload")
+        self.engine.wait_logged("plugin `route` is no longer in plugins/ nor in node_modules/; what is loaded of it goes on")
+        self.submit()
+        self.sink.wait(1)
+        file.with_suffix(".away").rename(file)
+        self.assertEqual(self.cli("plugins", "reload").stdout, "in service: route\n")
+        self.assertEqual(self.cli("reload").stdout, "")
+
     def test_the_first_plugin_of_all(self):
         self.plugins.start()
         self.assertEqual(self.shown()["host"]["state"], "none")

@@ -1,15 +1,17 @@
 """Settings change while mail flows, and the engine stops and starts in the middle of everything."""
 
 import contextlib
+import http.client
 import signal
 import smtplib
 import socket
 import ssl
+import threading
 import time
 import unittest
 
 import judge
-from world import SLUICE, EndToEnd, wait_for
+from world import SLUICE, EndToEnd, free_port, wait_for
 
 WITHIN = 1.0  # seconds from a change of a file until it is in force
 
@@ -202,6 +204,113 @@ class LiveReload(ReloadTest):
         self.change(self.engine, "spool.ini", segment_bytes="8M")
         self.engine.wait_logged("takes effect after a restart")
         self.assertRegex(self.engine.process.output(), "restart.*segment_bytes")
+        waiting = "config/spool.ini [main] segment_bytes: takes effect after a restart"
+        self.assertIn("warning: " + waiting, self.engine.api("GET", "/v1/status")[1]["warnings"])
+        self.assertIn("segment_bytes: takes effect after a restart", self.engine.cli("reload").stdout)
+        self.change(self.engine, "spool.ini", segment_bytes="128M")
+        self.engine.wait_logged("no setting changes now", 2)
+        self.assertEqual(self.engine.api("GET", "/v1/status")[1]["warnings"], [])
+
+    def test_the_status_warns_of_what_the_last_load_found(self):
+        self.engine.start()
+        self.change(self.engine, "outbound.ini", concurency_max="9")
+        found = "config/outbound.ini:2: unknown key `concurency_max`"
+        wait_for(lambda: any(found in line for line in self.warnings()), "the warning")
+        self.engine.settings["outbound.ini"]["main"].pop("concurency_max")
+        self.engine.write()
+        wait_for(lambda: not self.warnings(), "no warnings")
+
+    def warnings(self):
+        return self.engine.api("GET", "/v1/status")[1]["warnings"]
+
+    def test_a_reload_by_command_and_the_files_agree(self):
+        self.engine.start()
+        everybody, nobody = "127.0.0.0/8\n", "192.0.2.0/24\n"
+        for count in range(1, 4):
+            (self.engine.config / "relay_acl_allow").write_text(nobody)
+            self.engine.cli("reload")
+            wait_for(lambda: self.rcpt(self.engine)[0] == 550, "relaying denied")
+            # At once, before the watch has looked at the first change.
+            (self.engine.config / "relay_acl_allow").write_text(everybody)
+            wait_for(lambda: self.rcpt(self.engine)[0] == 250, f"what the file says, {count}")
+
+    def test_reloads_asked_for_by_many_at_once_are_all_answered(self):
+        self.engine.start()
+        replies = []
+
+        def ask(number):
+            (self.engine.config / "relay_acl_allow").write_text(f"127.0.0.0/8\n192.0.2.{number}\n")
+            replies.append(self.engine.api("POST", "/v1/reload", {}))
+
+        askers = [threading.Thread(target=ask, args=(number,)) for number in range(20)]
+        for asker in askers:
+            asker.start()
+        for asker in askers:
+            asker.join()
+        self.assertEqual([(status, body["applied"]) for status, body in replies], [(200, True)] * 20)
+        self.assertTrue(self.engine.process.running())
+
+
+class WhatNeedsARestart(ReloadTest):
+    """Until then it is in force as it was, whatever of it code reads later."""
+
+    def setUp(self):
+        super().setUp()
+        self.engine = self.world.engine()
+
+    def live_change(self, count):
+        """A change of something else, which is published together with what waits."""
+        self.change(self.engine, "connection.ini", "max", recipients=100 + count)
+        self.engine.wait_logged("settings reloaded", count)
+
+    def test_a_token_that_is_taken_away_opens_the_api_to_nobody(self):
+        port, token = free_port(), "correct-horse-battery"
+
+        def status(given=None):
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            with contextlib.closing(link):
+                link.request("GET", "/v1/status", headers={"Authorization": f"Bearer {given}"} if given else {})
+                return link.getresponse().status
+
+        self.engine.set("http.ini", listen=f"0.0.0.0:{port}", token=token).start()
+        self.assertEqual((status(token), status()), (200, 401))
+        for count, text in enumerate((f"listen=0.0.0.0:{port}\n;token={token}\n", f"listen=0.0.0.0:{port}\ntokne={token}\n", "")):
+            (self.engine.config / "http.ini").write_text(text)
+            self.engine.cli("reload")
+            wait_for(lambda: status(token) == 401, "no token that is right")
+            self.assertEqual(status(), 401)
+        (self.engine.config / "http.ini").write_text(f"listen=0.0.0.0:{port}\ntoken={token}\n")
+        self.engine.cli("reload")
+        wait_for(lambda: status(token) == 200, "the token in force")
+
+    def test_a_listener_that_was_dropped_goes_on_speaking_tls(self):
+        """Without plugin `tls` it is the listener that wants the certificate."""
+        smtps = self.tls_engine()
+        self.change(self.engine, "smtp.ini", listen=f"127.0.0.1:{self.engine.port}")
+        self.engine.wait_logged("takes effect after a restart")
+        self.live_change(1)
+        self.speaks_tls(smtps)
+        self.assertEqual(self.rcpt(self.engine)[0], 250)
+
+    def test_a_port_goes_on_speaking_tls(self):
+        smtps = self.tls_engine()
+        self.change(self.engine, "smtp.ini", smtps_port=self.engine.port)
+        self.engine.wait_logged("takes effect after a restart")
+        self.live_change(1)
+        self.speaks_tls(smtps)
+        self.assertEqual(self.rcpt(self.engine)[0], 250)
+
+    def tls_engine(self):
+        smtps = free_port()
+        for file, source in zip(("tls_cert.pem", "tls_key.pem"), self.world.certificate()):
+            (self.engine.config / file).write_bytes(source.read_bytes())
+        self.engine.set("smtp.ini", listen=f"127.0.0.1:{self.engine.port},127.0.0.1:{smtps}", smtps_port=smtps).start()
+        self.speaks_tls(smtps)
+        return smtps
+
+    def speaks_tls(self, port):
+        with smtplib.SMTP_SSL("127.0.0.1", port, timeout=20, context=ssl._create_unverified_context()) as client:
+            self.assertEqual(client.ehlo("test")[0], 250)
 
 
 class Restarts(ReloadTest):
