@@ -157,7 +157,7 @@ void add_spool(std::vector<Setting>& table) {
                 "reserve_bytes", size(&S::reserve_bytes, mib, 16 * gib),
                 "Disk space kept to record outcomes when the disk is full."
             ),
-            main.live(
+            main.restart(
                 "free_bytes_min", size(&S::free_bytes_min, 0, 1024 * gib),
                 "Accepting stops with 452 when the disk has less free space."
             ),
