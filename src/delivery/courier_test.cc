@@ -433,6 +433,21 @@ TEST_F(CourierTest, CloseBreaksOffWhatHangsAndRecordsNothing) {
     hosts_.front()->forgive();
 }
 
+TEST_F(CourierTest, CloseOpensNoConnectionForTheRestOfARecipientList) {
+    const std::string one_only = "S: 220 mx.test\nC: EHLO client.test\nS: 250-mx.test\nS: 250-PIPELINING\n"
+                                 "S: 250 LIMITS MAILMAX=1 RCPTMAX=1\n";
+    Host& peer = host({one_only + mail_ok + "C: QUIT\n! stall\n"});
+    courier().carry_out(deliver(make_message({"x@example.test", "y@example.test"})));
+    run_until([&] { return !log_.starting_with("C: QUIT").empty(); });
+    async::TaskGroup closing(shard_.executor());
+    closing.spawn(close_courier(courier(), std::chrono::milliseconds(30)));
+    run_until([&] { return closing.size() == 0; });
+    EXPECT_EQ(ended().verdict, Ended::deferred);
+    EXPECT_THAT(spool_.all<spool::OutcomeRecord>().at(0).recipients, ElementsAre(0U));
+    EXPECT_EQ(peer.connections(), 1U);
+    peer.forgive();
+}
+
 TEST_F(CourierTest, ProtocolLinesAreShown) {
     host({hello + mail_ok + bye});
     courier().carry_out(deliver(make_message({"b@example.test"})));

@@ -207,6 +207,10 @@ Task<> OutboundSession::open(const queue::Deliver& deliver, Opening& opening) {
 
 // The same host once more.
 Task<> OutboundSession::open_host(const queue::Deliver& deliver, Opening& opening) {
+    if (broken_off_) {
+        opening.failure = broken_off_verdict(Stage::connect);
+        co_return;
+    }
     std::vector<net::ConnectOptions> runners;
     runners.push_back(connect_options(deliver, candidate_));
     RaceResult race = co_await race_.run(std::move(runners));

@@ -5,6 +5,7 @@
 namespace sluice::net {
 
 void SessionCache::put(const std::string& key, std::string session) {
+    if (session.size() > session_octets_max) return;
     const std::scoped_lock lock(mutex_);
     const auto [entry, is_new] = entries_.try_emplace(key);
     entry->second.session = std::move(session);

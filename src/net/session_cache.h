@@ -10,10 +10,12 @@
 namespace sluice::net {
 
 // TLS sessions that servers gave us, in their serialized form, for resumption. Keeps the most recently stored
-// ones. Thread-safe: all shards share a context, and a session learned by one saves the handshake of another.
+// ones, but none that is huge: that one is not worth a handshake. Thread-safe: all shards share a context, and a
+// session learned by one saves the handshake of another.
 class SessionCache {
 public:
     static constexpr std::size_t sessions_max = 2048;
+    static constexpr std::size_t session_octets_max = 16 * 1024;  // a ticket and the server's certificate; both may have 64 KiB
 
     void put(const std::string& key, std::string session);
     std::optional<std::string> get(const std::string& key) const;

@@ -20,5 +20,13 @@ TEST(SessionCache, ForgetsTheLeastRecentlyStored) {
     EXPECT_EQ(cache.size(), SessionCache::sessions_max - 1);
 }
 
+TEST(SessionCache, ServersCannotFillTheMemory) {
+    SessionCache cache;
+    cache.put("modest", std::string(SessionCache::session_octets_max, 'x'));
+    cache.put("greedy", std::string(SessionCache::session_octets_max + 1, 'x'));
+    EXPECT_EQ(cache.size(), 1U);
+    EXPECT_EQ(cache.get("greedy"), std::nullopt);
+}
+
 }  // namespace
 }  // namespace sluice::net
