@@ -97,7 +97,7 @@ std::string filled(std::string_view text, std::string_view word, std::string_vie
     return out;
 }
 
-Result<> check_name(const std::string& directory, const std::string& name) {
+Result<> check_name(const std::string& directory, const std::string& name, const std::vector<std::string>& instead) {
     const auto usual = [](char c) { return is_alnum(c) || c == '-' || c == '_' || c == '/' || c == '.'; };
     const bool good = !name.empty() && name.size() <= name_bytes_max && is_alnum(name.front()) && is_alnum(name.back()) &&
                       std::all_of(name.begin(), name.end(), usual) && name.find("..") == std::string::npos && name.find("//") == std::string::npos;
@@ -105,10 +105,11 @@ Result<> check_name(const std::string& directory, const std::string& name) {
         return fail(Errc::bad_input, "a name like `my-routes` is expected, of letters, digits, - _ . and /, at most " + std::to_string(name_bytes_max) + " octets; found `" + printable(name) + "`");
     }
     const std::string current = config::current_plugin_name(name);
-    const auto native = config::native_plugin_names(directory, {});
+    const auto native = config::native_plugin_names(directory, instead);
     if (current != name) return fail(Errc::bad_input, "`" + name + "` is read as `" + current + "`, Haraka's new name of another plugin");
-    if (std::find(native.begin(), native.end(), name) != native.end()) return fail(Errc::bad_input, "`" + name + "` is native: plugins/" + name + ".js would not be used");
-    return {};
+    if (std::find(native.begin(), native.end(), name) == native.end()) return {};
+    const std::string way_out = config::may_run_instead(name) ? "; with `instead=" + name + "` in plugin_host.ini it would be" : "";
+    return fail(Errc::bad_input, "`" + name + "` is native: plugins/" + name + ".js would not be used" + way_out);
 }
 
 Result<> write_new(const std::string& path, std::string_view text) {
@@ -149,8 +150,8 @@ Result<> list(const std::string& path, const std::string& name) {
 
 }  // namespace
 
-Result<NewPlugin> write_new_plugin(const std::string& directory, const std::string& name, const std::string& host, bool enable) {
-    TRY_VOID(check_name(directory, name));
+Result<NewPlugin> write_new_plugin(const std::string& directory, const std::string& name, const NewPluginTerms& terms) {
+    TRY_VOID(check_name(directory, name, terms.instead));
     std::error_code error;
     if (directory.empty() || !fs::is_directory(directory + "/config", error)) {
         return fail(Errc::not_found, (directory.empty() ? "no instance is named" : directory + " is no instance") + std::string("; -c DIR says which one is meant"));
@@ -165,10 +166,10 @@ Result<NewPlugin> write_new_plugin(const std::string& directory, const std::stri
     for (const char c : name) up += c == '/' ? "/.." : "";
     TRY_VOID(write_new(made.plugin, filled(plugin_text, "@NAME@", name)));
     std::string test = filled(filled(test_text, "@TEST@", made.test), "@UP@", up);
-    test = filled(filled(test, "@HOST@", host.empty() ? "sluice-plugin-host" : host), "@NAME@", name);
+    test = filled(filled(test, "@HOST@", terms.host.empty() ? "sluice-plugin-host" : terms.host), "@NAME@", name);
     TRY_VOID(write_new(made.test, test));
     made.listed = is_listed(text_of_file(root + "/config/plugins"), name);
-    if (enable && !made.listed) {
+    if (terms.enable && !made.listed) {
         TRY_VOID(list(root + "/config/plugins", name));
         made.listed = true;
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -13,8 +14,13 @@ struct NewPlugin {
 };
 
 // Writes plugins/NAME.js and test/NAME.test.js into the instance, and a line into config/plugins with `enable`. Never
-// overwrites. `host`: the folder of the plugin host, for the test; may be empty.
+// overwrites.
 // Errors: bad_input (the name), not_found (no instance), disk_failed.
-Result<NewPlugin> write_new_plugin(const std::string& directory, const std::string& name, const std::string& host, bool enable);
+struct NewPluginTerms {
+    std::string host;                  // the folder of the plugin host, for the test; may be empty
+    std::vector<std::string> instead;  // names of the engine's own that the instance wants to be plugins
+    bool enable = false;
+};
+Result<NewPlugin> write_new_plugin(const std::string& directory, const std::string& name, const NewPluginTerms& terms);
 
 }  // namespace sluice::cli

@@ -165,8 +165,13 @@ struct NewOptions {
 
 void make_plugin(Session& session, const NewOptions& options) {
     const config::Loaded loaded = config::load(session.directory);
-    const std::string host = loaded.settings ? plugin::find_plugin_host(*loaded.settings) : "";
-    const Result<NewPlugin> made = write_new_plugin(session.directory, options.name, host, options.enable);
+    NewPluginTerms terms{.host = {}, .instead = {options.name}, .enable = options.enable};
+    // Settings that are in error may lack just this plugin, which they want to be one.
+    if (loaded.settings) {
+        terms.host = plugin::find_plugin_host(*loaded.settings);
+        terms.instead = loaded.settings->plugin_host.instead;
+    }
+    const Result<NewPlugin> made = write_new_plugin(session.directory, options.name, terms);
     if (!made) return session.fail_with(made.error());
     if (session.json) {
         json::object out{{"plugin", made->plugin}, {"test", made->test}, {"listed", made->listed}};

@@ -22,6 +22,7 @@ constexpr std::size_t response_bytes_max = 32u << 20;  // half a frame
 constexpr int requests_max = 4'000;  // at once; the module has a lower bound of its own
 constexpr milliseconds retire_limit_usual = 5min;  // for plugins that may take for ever, and for sessions that go on
 constexpr std::size_t leaving_max = 3;       // then the next reload waits
+constexpr const char* waiting_sentence = "plugins are loaded again later: those before them still have clients or have not answered";
 
 Reloaded stopping() { return {false, {}, "the engine stops", {}}; }
 Reloaded nothing_listed() { return {false, {}, "config/plugins lists no JavaScript plugin", {}}; }
@@ -239,7 +240,12 @@ Task<> Hosts::care() {
     for (int turns = 1; reloads_; ++turns) {
         co_await async::sleep_for(turn);
         if (turns % turns_per_look == 0 && any_) look_at_files();
-        if (wishes_.empty() || leaving_ >= leaving_max) continue;
+        if (wishes_.empty()) continue;
+        if (leaving_ >= leaving_max) {
+            if (!std::exchange(told_waiting_, true)) log_.notice("plugins", waiting_sentence, {{"leaving", leaving_}});
+            continue;
+        }
+        told_waiting_ = false;
         // Those that come meanwhile are for what the files say then.
         const std::vector<Wish> wishes = std::exchange(wishes_, {});
         files_tried_ = files_seen_ = fingerprint_of(folder());

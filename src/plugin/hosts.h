@@ -132,6 +132,7 @@ private:
     async::TaskGroup closing_tasks_;
     std::vector<Wish> wishes_;
     bool caring_ = false;
+    bool told_waiting_ = false;  // that a reload waits
     std::size_t leaving_ = 0;  // hosts whose place was taken
     std::uint64_t files_tried_ = 0, files_seen_ = 0;  // fingerprints of plugins/
     std::chrono::milliseconds retire_limit_;

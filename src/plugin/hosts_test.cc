@@ -276,6 +276,22 @@ TEST_F(HostsTest, WhatReplacedPluginsNeverAnswerIsAskedAgain) {
     EXPECT_EQ(said(ask()), "two");
 }
 
+TEST_F(HostsTest, AReloadThatWaitsForThoseBeforeSaysSoAndComes) {
+    limit_ = std::chrono::seconds(4);
+    std::list<std::future<std::string>> silent;
+    for (const char* text : {"one", "two", "three", "four"}) {
+        plugin(text);
+        if (text != std::string("one")) EXPECT_TRUE(reload().done);
+        EXPECT_EQ(said(ask()), text);
+        silent.push_back(ask("silent"));
+    }
+    plugin("five");
+    EXPECT_TRUE(reload().done);
+    EXPECT_NE(log_.text().find("plugins are loaded again later"), std::string::npos) << log_.text();
+    EXPECT_EQ(said(ask()), "five");
+    EXPECT_EQ(said(std::move(silent.front())), "link_closed");
+}
+
 TEST_F(HostsTest, ReplacedPluginsHearThatTheEngineCloses) {
     EXPECT_EQ(said(ask()), "one");
     auto attempt = ask("silent");

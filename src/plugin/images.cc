@@ -9,8 +9,6 @@
 namespace sluice::plugin {
 namespace {
 
-constexpr std::size_t image_bytes_max = 64 * 1024;
-
 boost::json::object parse_object(const std::string& text) {
     boost::system::error_code error;
     boost::json::value parsed = parse_json(text.empty() ? "{}" : text, error);
@@ -70,7 +68,7 @@ bool Images::note(ItemId item, const std::string& given, const boost::json::obje
     // What the notes of the message were before there was an image.
     if (!parts.contains("live")) parts["live"] = parse_object(given);
     std::string text = boost::json::serialize(parts);
-    if (text.size() > image_bytes_max) return false;
+    if (text.size() > notes_bytes_max) return false;
     set(item, std::move(text));
     images_.with([&](auto& images) {
         for (const auto& [name, value] : notes) images[item].noted[name] = value;

@@ -3,6 +3,7 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <atomic>
+#include <cstddef>
 #include <boost/json/object.hpp>
 #include <span>
 #include <string>
@@ -13,6 +14,9 @@
 #include "spool/spool.h"
 
 namespace sluice::plugin {
+
+// Of the JSON text of notes, for an item or a message; the plugin host has the same bound.
+inline constexpr std::size_t notes_bytes_max = 64 * 1024;
 
 // What plugins said of queued items, as a JSON text for each: kept here for a host that is started again, and in the spool
 // for an engine that is. One of these has the host's image of the notes, another one what was made of envelopes.

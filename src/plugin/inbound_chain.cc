@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "mail/header.h"
+#include "plugin/images.h"
 #include "plugin/json_members.h"
 #include "reception/revision.h"
 
@@ -18,7 +19,6 @@ using What = Answer::What;
 
 namespace {
 
-constexpr std::size_t notes_bytes_max = 64 * 1024;
 
 // Hooks of the transaction's content, to which plugins may add.
 bool is_about_content(std::int32_t number) {
@@ -503,7 +503,7 @@ void InboundChain::host_was_told(Course& course) {
 
 Task<InboundChain::Verdict> InboundChain::ask_part(std::int32_t number, std::string part, Course& course) {
     std::string more = news_for_host(course) + R"(,"part":)" + part;
-    HostAnswer said = co_await node_.put(course.hook, course.about, std::move(more));
+    HostAnswer said = co_await node_.put(course.hook, course.about, std::move(more), course.host_has_content);
     host_was_told(course);
     absorb(said, course);
     Answer& answer = said.answer;

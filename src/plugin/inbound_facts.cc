@@ -88,9 +88,9 @@ array words_of(const std::string& line) {
     return {text_of(line.substr(0, blank)), rest == std::string::npos ? "" : text_of(line.substr(rest))};
 }
 
-void add_content(object& message, const Occasion& about) {
+void add_content(object& message, const Occasion& about, bool known) {
     const std::string_view content = *about.content;
-    message["header"] = base64_encode(content.substr(0, mail::header_section_size(content)));
+    if (!known) message["header"] = base64_encode(content.substr(0, mail::header_section_size(content)));
     message["size"] = content.size();
     message["message"] = about.message.text();
     message["keeps"] = about.keeps;
@@ -159,7 +159,7 @@ void read_content(const object& from, std::string octets, Answer& answer) {
 
 }  // namespace
 
-std::string inbound_question(Hook hook, const Occasion& about) {
+std::string inbound_question(Hook hook, const Occasion& about, bool knows_content) {
     object message{
         {"point", points[static_cast<std::size_t>(hook)]}, {"client", client_facts(about.visitor)},
         {"begun", about.visitor.begun}};
@@ -176,7 +176,7 @@ std::string inbound_question(Hook hook, const Occasion& about) {
         for (const std::string& line : about.lines) lines.emplace_back(text_of(line));
         message["lines"] = std::move(lines);
     }
-    if (about.content != nullptr) add_content(message, about);
+    if (about.content != nullptr) add_content(message, about, knows_content);
     if (hook == Hook::queued) message["text"] = about.text;
     if (hook == Hook::injected) message["notes"] = notes_of(about.text);
     const std::string text = boost::json::serialize(message);

@@ -48,6 +48,8 @@ TEST(InboundFacts, TheHeaderGoesWithTheQuestionTheBodyDoesNot) {
     const auto message = asked(Hook::content, about);
     EXPECT_EQ(message.at("header"), "U3ViamVjdDog/w0KDQo=");
     EXPECT_EQ(message.at("size"), content.size());
+    const std::string later = inbound_question(Hook::content, about, true);  // of a part that is not the first
+    EXPECT_EQ(later.find("header"), std::string::npos) << later;
 }
 
 TEST(InboundFacts, AnswersThatMakeNoSenseAreNone) {

@@ -36,8 +36,8 @@ Task<Answer> InboundHooks::ask(Hook hook, const Occasion& occasion) {
     co_return std::move(said.answer);
 }
 
-Task<HostAnswer> InboundHooks::put(Hook hook, const Occasion& occasion, std::string more) {
-    Question question(hook, inbound_question(hook, occasion) + more, executor_);
+Task<HostAnswer> InboundHooks::put(Hook hook, const Occasion& occasion, std::string more, bool knows_content) {
+    Question question(hook, inbound_question(hook, occasion, knows_content) + more, executor_);
     question.back = &answers_;
     question.content = occasion.content;
     if (const std::shared_ptr<NodeHost> host = host_of(occasion.visitor)) {

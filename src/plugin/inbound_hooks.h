@@ -28,8 +28,9 @@ public:
     Task<reception::Answer> ask(reception::Hook hook, const reception::Occasion& occasion) override;
     void tell(reception::Hook hook, const reception::Occasion& occasion) override;
 
-    // The same with more members of the message, which begin with a comma.
-    Task<HostAnswer> put(reception::Hook hook, const reception::Occasion& occasion, std::string more);
+    // The same with more members of the message, which begin with a comma. `knows_content`: as inbound_question().
+    Task<HostAnswer> put(
+        reception::Hook hook, const reception::Occasion& occasion, std::string more, bool knows_content = false);
     void tell(reception::Hook hook, const reception::Occasion& occasion, const std::string& more);
     // Who would be asked about that session; null: nobody.
     JavaScriptListenersPtr listeners(const reception::Visitor& visitor) const;

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "mail/header.h"
 #include "plugin/facts.h"
+#include "plugin/images.h"
 #include "plugin/native_event.h"
 #include "plugin/native_structures.h"
 
@@ -17,7 +18,6 @@ namespace sluice::plugin {
 namespace {
 
 constexpr std::size_t mx_count_max = 100;
-constexpr std::size_t notes_bytes_max = 64 * 1024;
 constexpr std::size_t text_bytes_max = 4 * 1024;
 constexpr std::size_t fields_max = 100, field_name_bytes_max = 76, field_value_bytes_max = 64 * 1024;
 constexpr std::size_t words_lines_max = 100;

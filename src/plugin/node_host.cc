@@ -229,7 +229,7 @@ void NodeHost::refuse_waiting(const Error& error) {
 // Nobody waits for ever, and while we close nobody waits for the beginning of an attempt.
 std::optional<Error> NodeHost::verdict_on(const Question& question, Clock::time_point now) const {
     if (closing_ && (question.point == point_of(delivery::Hook::before_attempt) || now >= *closing_)) {
-        return Error(closing_as_, closing_as_ == Errc::cancelled ? "closing" : "others took the place of plugins that had not answered");
+        return Error(closing_as_, closing_as_ == Errc::cancelled ? "closing" : "they were replaced before they answered");
     }
     if (now >= question.deadline) return Error(Errc::timed_out, "plugins do not answer");
     return std::nullopt;

@@ -421,6 +421,18 @@ class Authors(Tools):
         self.submit()
         self.sink.wait(1)
 
+    def test_a_new_plugin_may_have_a_name_of_the_engines_own_where_the_instance_wants_it(self):
+        self.engine.write()
+        refused = self.cli("plugin", "new", "relay", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("with `instead=relay` in plugin_host.ini it would be", refused.stderr)
+        self.engine.set("plugin_host.ini", instead="relay")
+        self.engine.files["plugins"] += "relay\n"  # an error until the plugin is there
+        self.engine.write()
+        self.assertIn("it is listed in config/plugins", self.cli("plugin", "new", "relay").stdout)
+        self.assertEqual(self.cli("check").returncode, 0)
+        self.assertEqual(self.cli("plugin", "new", "tls", check=False).returncode, 1)
+
     def test_hooks_of_mail_in_are_rehearsed_with_a_client(self):
         self.plugins.add("gate", """exports.hook_connect = (next, connection) => connection.remote.ip === '192.0.2.66' ? next(DENY, 'go away') : next()
             exports.hook_rcpt = (next, connection, [rcpt]) => rcpt.user === 'nobody' ? next(DENY, '5.1.1 no such user') : next(OK)

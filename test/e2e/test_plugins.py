@@ -273,6 +273,38 @@ class Restarts(Plugins):
         self.assertIn(after[0][0], after[0][2])
         self.assertEqual(after[1][2], [*after[0][2], after[0][0]], "they share them again")
 
+    def test_what_operators_do_while_plugins_are_asked_is_done_when_they_have_answered(self):
+        self.plugin("""exports.hook_get_mx = function (next, hmail, domain) {
+            say(domain)
+            if (domain.endsWith('.dies')) return
+            const looks = setInterval(() => {
+                if (!fs.existsSync('@/go')) return
+                clearInterval(looks)
+                domain.endsWith('.ok') ? next(OK, SINK) : next(DENYSOFT, 'not now')
+            }, 20)
+        }""".replace("@", str(self.engine.directory))).start()
+        ways, ends = ("delete", "hold", "bounce"), ("ok", "soft", "dies")
+        for way in ways:
+            for end in ends:
+                self.submit(f"b@{way}.{end}")
+        self.what_was_said(len(ways) * len(ends))
+        for way in ways:
+            for end in ends:
+                self.engine.cli("queue", way, "--where", f"domain={way}.{end}")
+        (self.engine.directory / "go").write_text("")
+        self.engine.wait_event("removed", 2, by="operator")
+        os.kill(self.plugins.host(), signal.SIGKILL)
+        removed = self.engine.wait_event("removed", len(ends), by="operator")
+        self.assertEqual({event["domain"] for event in removed}, {f"delete.{end}" for end in ends})
+        bounced = self.engine.wait_event("bounced", len(ends))
+        self.assertEqual({event["domain"] for event in bounced}, {f"bounce.{end}" for end in ends})
+
+        def others():
+            items = self.engine.api("GET", "/v1/queue")[1]["items"]
+            return {(item["domain"], item["state"]) for item in items if item["domain"] != "src.test"}
+        wait_for(lambda: others() == {(f"hold.{end}", "held") for end in ends}, f"only what is held; there is {others()}")
+        self.assertEqual([mail for mail in self.sink.ledger() if not mail["to"][0].endswith("src.test")], [])
+
     def test_a_host_that_dies_with_a_question(self):
         self.plugin("""exports.hook_get_mx = function (next, hmail) {
             say(process.pid)
