@@ -116,6 +116,26 @@ void check_trust_anchors(const Settings& settings, const Sources& sources, Probl
     problems.error(shown_name(file), sources.line_of(file, "dns", "trust_anchor_file"), "trust_anchor_file: " + trouble);
 }
 
+void check_plugin_host(const Settings& settings, const Sources& sources, Problems& problems) {
+    if (settings.javascript_plugins.empty()) return;
+    const auto report = [&](const std::string& key, const std::string& trouble) {
+        const std::string file = "plugin_host.ini";
+        problems.warning(
+            shown_name(file), sources.line_of(file, "main", key), key + ": " + trouble + "; mail that plugins decide about waits"
+        );
+    };
+    // A bare name is looked for in the PATH of the engine, which need not be ours.
+    const std::string& node = settings.plugin_host.node;
+    const std::string& folder = settings.plugin_host.folder;
+    std::error_code ignored;
+    const bool path = node.find('/') != std::string::npos;
+    const bool program = std::filesystem::is_regular_file(node, ignored) && access(node.c_str(), X_OK) == 0;
+    if (path && !program) report("node", printable(node) + " is no program that can be run");
+    if (!folder.empty() && !std::filesystem::is_regular_file(folder + "/index.js", ignored)) {
+        report("folder", printable(folder) + " does not hold the package sluice-plugin-host");
+    }
+}
+
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems) {
     std::string& directory = settings.spool.directory;
     if (directory.empty()) directory = "queue";

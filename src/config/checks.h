@@ -18,6 +18,8 @@ void settle_me(Settings& settings, const Sources& sources, Problems& problems);
 void check_user(const Settings& settings, const Sources& sources, Problems& problems);
 // Without its trust anchors the resolver answers nothing.
 void check_trust_anchors(const Settings& settings, const Sources& sources, Problems& problems);
+// What runs JavaScript plugins, where plugins need it. Warnings: mail that no plugin decides about can go on.
+void check_plugin_host(const Settings& settings, const Sources& sources, Problems& problems);
 // The folder of the journal, absolute.
 void settle_spool(Settings& settings, const Sources& sources, Problems& problems);
 // AUTH is on only with plugin `auth/flat_file`, relay rules only with plugin `relay`.

@@ -284,6 +284,7 @@ Loaded Loader::run() {
         sources_.lines("plugins"), {settings_.directory, settings_.plugin_host.instead, loaded}, problems_);
     settings_.javascript_plugins = plugins.javascript;
     settings_.native_plugins = plugins.objects;
+    check_plugin_host(settings_, sources_, problems_);
     settle_me(settings_, sources_, problems_);
     check_user(settings_, sources_, problems_);
     settle_listeners(settings_, sources_, problems_);

@@ -1,0 +1,1 @@
+exports.hook_delivered = next => next()
