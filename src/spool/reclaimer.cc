@@ -7,8 +7,11 @@
 namespace sluice::spool {
 namespace {
 
-// Segments that the journal may take beyond twice the live data before anything is copied.
+// Segments that the journal may take beyond twice what matters before anything is copied.
 constexpr std::uint64_t slack_segments = 3;
+
+// Where more than this part of a segment matters, copying it would give next to nothing back, again and again.
+constexpr double worth_emptying = 0.7;
 
 // On a full disk, emptying a segment may use at most this part of what is left of the reserve.
 constexpr std::uint64_t reserve_parts = 4;
@@ -89,20 +92,22 @@ std::optional<std::uint32_t> Reclaimer::choose(std::uint32_t head) const {
     for (const std::uint32_t segment : journal_.unsound()) {
         if (possible(segment)) return segment;
     }
-    std::uint64_t total = 0;
+    std::uint64_t total = 0, matter = 0;
     std::optional<std::uint32_t> best;
-    double least = 1.0;
+    double least = worth_emptying;
     for (const std::uint32_t segment : ledger_.segments()) {
         const std::uint64_t bytes = std::max<std::uint64_t>(ledger_.bytes(segment), 1);
+        const std::uint64_t matters = ledger_.matter_bytes(segment);
         total += bytes;
-        const double part = static_cast<double>(ledger_.matter_bytes(segment)) / static_cast<double>(bytes);
+        matter += matters;
+        const double part = static_cast<double>(matters) / static_cast<double>(bytes);
         if (part < least && possible(segment)) {
             least = part;
             best = segment;
         }
     }
     const bool full = journal_.on_reserve();
-    if (!full && total <= 2 * ledger_.live_bytes() + slack_segments * segment_bytes_) return std::nullopt;
+    if (!full && total <= 2 * matter + slack_segments * segment_bytes_) return std::nullopt;
     return best;
 }
 

@@ -19,7 +19,7 @@
 namespace sluice::spool {
 
 // Gives space back: drops segments in which nothing matters any more, and empties the one in which least
-// still does by writing that again at the head, when the journal takes more than twice the live data and a
+// still does by writing that again at the head, when the journal takes more than twice what matters and a
 // few segments.
 //
 // On a full disk only the reserve can be written, and what goes there is not there for outcomes. So a segment is emptied

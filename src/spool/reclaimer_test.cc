@@ -144,5 +144,46 @@ TEST(FullDisk, ASegmentInWhichHardlyAnythingMattersIsGivenBackAtOnce) {
     expect_same(**world.spool().load(MessageId{5}), *test_message(5, 4000));
 }
 
+// False when it does not come to an end.
+bool finishes(TurnedSpool& world) {
+    for (int turn = 0; turn < 100; ++turn) {
+        if (!world.reclaims()) return true;
+        world.spool().turn();
+    }
+    return false;
+}
+
+// Of a list, replies take more room than the message; and an image of a plugin more than its schedule. Nothing of it is live mail, all of it matters.
+TEST(Reclaiming, EndsWhereWhatIsKnownOfItemsIsLargerThanTheMail) {
+    FakeDisk disk;
+    std::vector<mail::ItemSpec> items;
+    for (std::uint32_t i = 0; i < 100; ++i)
+        items.push_back({"d" + std::to_string(i) + ".test", {i}});
+    {
+        TurnedSpool world(disk, reclaiming_options(), quick_tuning());
+        for (std::uint64_t id = 1; id <= 4; ++id)
+            ASSERT_TRUE(world.append(MessageRecord{test_message(id, 300, items)}));
+        for (std::uint32_t i = 0; i < 400; i += 20) {
+            Batch batch;
+            for (std::uint32_t j = i; j < i + 20; ++j) {
+                ScheduleRecord schedule = scheduled(1, std::string(450, 'r'));
+                schedule.item = ItemId{MessageId{1 + j / 100}, j % 100};
+                batch.push_back(std::move(schedule));
+                if (j % 10 == 0)
+                    batch.push_back(HoldRecord{ItemId{MessageId{1 + j / 100}, j % 100}, false, "x", std::string(3000, 'c')});
+            }
+            ASSERT_TRUE(world.append(std::move(batch)));
+        }
+        EXPECT_TRUE(finishes(world)) << world.spool().status().rewritten_bytes << " octets written again";
+        EXPECT_LT(world.spool().status().rewritten_bytes, 100'000u);
+        EXPECT_EQ(world.spool().status().waiting_bytes, 0u);
+    }
+    // What recovery counts is the same.
+    TurnedSpool again(disk, reclaiming_options(), quick_tuning());
+    EXPECT_TRUE(finishes(again)) << again.spool().status().rewritten_bytes << " octets written again";
+    EXPECT_EQ(again.told.size(), 400u);
+    EXPECT_EQ(again.told.at(ItemId{MessageId{4}, 99}).last_reply.size(), 450u);
+}
+
 }  // namespace
 }  // namespace sluice::spool
