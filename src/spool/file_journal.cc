@@ -55,15 +55,17 @@ bool FileJournal::fits(const OpenHead& head, const Room& room) const {
 }
 
 Result<Head> FileJournal::prepare(const Room& room) {
-    if (head_ && head_->reserve && !room.from_reserve) {
+    if (on_reserve() && !room.from_reserve) {
         // Messages wait until there is a real segment again; the reserve stays open for outcomes meanwhile.
         return fail(Errc::disk_full, "the disk is full; only outcomes are recorded");
     }
-    if (head_ && !fits(*head_, room)) seal_head(false);
-    if (!head_) {
+    if (!head_ || !fits(*head_, room)) {
+        // The reserve stays open for smaller groups until something can follow it.
+        if (head_ && !head_->reserve) seal_head(false);
         const std::uint64_t needed = room.records + room.index + 6 * sector_bytes;
-        TRY_VOID(open_segment(round_up(needed, sector_bytes), room.from_reserve));
-        if (!fits(*head_, room)) return fail(Errc::disk_full, "the reserve is used up");
+        TRY(OpenHead next, open_segment(round_up(needed, sector_bytes), room.from_reserve));
+        if (head_) seal_head(false);
+        take_head(std::move(next));
     }
     Head head;
     head.segment = head_->segment;
@@ -134,7 +136,7 @@ Result<> FileJournal::write_index(
 // ---- opening
 // ---------------------------------------------------------------------------------------------------
 
-Result<> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
+Result<FileJournal::OpenHead> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
     OpenHead head;
     head.segment = next_segment_++;  // never used again, even if this fails
     head.reserve = from_reserve;
@@ -145,8 +147,12 @@ Result<> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
     if (auto begun = begin_segment(head); !begun) {
         // Left behind, it would be an unused file, which recovery removes.
         static_cast<void>(disk_.unlink(path(segment_name(head.segment))));
-        return begun;
+        return fail(std::move(begun).error());
     }
+    return head;
+}
+
+void FileJournal::take_head(OpenHead head) {
     const std::lock_guard lock(mutex_);
     SegmentFile& entry = files_[head.segment];
     entry.file = head.file;
@@ -154,10 +160,9 @@ Result<> FileJournal::open_segment(std::uint64_t needed, bool from_reserve) {
     entry.first_sequence = head.first_sequence;
     entry.bytes = head.capacity;
     head_ = std::move(head);
-    return {};
 }
 
-// A spare first, then a new file; the reserve only when the disk is full and `reserve` allows it. Tells in
+// A spare first, then a new file; the reserve only when the disk is full, `reserve` allows it and it is large enough. Tells in
 // `reserve` whether it came to that.
 Result<std::shared_ptr<File>> FileJournal::take_file(
     std::uint32_t segment, std::uint64_t needed, bool& reserve
@@ -184,7 +189,7 @@ Result<std::shared_ptr<File>> FileJournal::take_file(
         capacity = round_up(capacity / 2, sector_bytes);
         created = create_file(segment, capacity);
     }
-    if (created || created.error().code != Errc::disk_full || !may_use_reserve || reserve_bytes_ == 0)
+    if (created || created.error().code != Errc::disk_full || !may_use_reserve || needed > reserve_bytes_)
         return created;
 
     TRY_VOID(disk_.rename(path(reserve_name), target));

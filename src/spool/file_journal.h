@@ -136,7 +136,8 @@ private:
     void seal_head(bool truncate);
     void abandon_head();
     bool fits(const OpenHead& head, const Room& room) const;
-    Result<> open_segment(std::uint64_t needed, bool from_reserve);
+    Result<OpenHead> open_segment(std::uint64_t needed, bool from_reserve);
+    void take_head(OpenHead head);
     Result<std::shared_ptr<File>> take_file(std::uint32_t segment, std::uint64_t needed, bool& reserve);
     Result<std::shared_ptr<File>> create_file(std::uint32_t segment, std::uint64_t capacity);
     Result<> begin_segment(OpenHead& head);

@@ -317,21 +317,18 @@ void JournalSpool::write_chunk() {
 
 // Makes chunk_ durable, together with what reclaiming has to write again.
 Result<> JournalSpool::write_group() {
-    Room room;
-    room.from_reserve = true;
-    for (const Waiting& waiting : chunk_) {
-        room.records += waiting.weight.record;
-        room.index += waiting.weight.index;
-        if (waiting.has_message) room.from_reserve = false;
-    }
-    const Weight rewritten = reclaimer_.gather(tuning_.rewrite_bytes_max);
-    room.records += rewritten.record;
-    room.index += rewritten.index;
+    const Room own = room_of_chunk();
+    const Room room = with_rewriting(own);
     if (room.records == 0) {
         reclaimer_.written();
         return {};
     }
     auto head = prepare(room);
+    if (!head && head.error().code == Errc::disk_full && reclaimer_.gathered()) {
+        // What is new may still find room, in the reserve above all.
+        reclaimer_.give_up();
+        head = prepare(own);
+    }
     if (!head) {
         reclaimer_.not_written();
         return fail(std::move(head).error());
@@ -351,6 +348,28 @@ Result<> JournalSpool::write_group() {
     enter(head->segment);
     reclaimer_.written();
     return {};
+}
+
+Room JournalSpool::room_of_chunk() const {
+    Room room;
+    room.from_reserve = true;
+    for (const Waiting& waiting : chunk_) {
+        room.records += waiting.weight.record;
+        room.index += waiting.weight.index;
+        if (waiting.has_message) room.from_reserve = false;
+    }
+    return room;
+}
+
+// Rewriting never opens the reserve: that is for what is new. Once it is open, gather() knows what may go there.
+Room JournalSpool::with_rewriting(Room room) {
+    if (journal_.on_reserve() && !room.from_reserve) return room;  // refused, whatever comes with it
+    const Weight rewritten = reclaimer_.gather(tuning_.rewrite_bytes_max);
+    if (!reclaimer_.gathered()) return room;
+    room.records += rewritten.record;
+    room.index += rewritten.index;
+    room.from_reserve &= journal_.on_reserve();
+    return room;
 }
 
 Result<Head> JournalSpool::prepare(const Room& room) {

@@ -79,6 +79,8 @@ private:
     Result<std::vector<std::uint32_t>> undecided(const ItemId& item);
     void write_chunk();
     Result<> write_group();
+    Room room_of_chunk() const;
+    Room with_rewriting(Room room);
     Result<Head> prepare(const Room& room);
     void gather(const Head& head);
     std::uint64_t segment_of(const Record& record, const Head& head) const;

@@ -7,8 +7,18 @@
 namespace sluice::spool {
 namespace {
 
-// What a record other than a message costs when it is written again, roughly.
-constexpr std::uint64_t outcome_bytes = 64, note_bytes = 128, policy_bytes = 256;
+// Type, offset and length.
+constexpr std::uint64_t index_entry_bytes = 9;
+
+// Of the index: a message's summary, all of everything else.
+std::uint64_t indexed_bytes(const Fact& fact) {
+    return index_entry_bytes + fact.body.size();
+}
+
+// What a record other than a message takes in a segment.
+std::uint64_t octets_of(const Fact& fact) {
+    return record_bytes(fact.length) + indexed_bytes(fact);
+}
 
 }  // namespace
 
@@ -43,13 +53,13 @@ Result<> Ledger::apply(std::uint32_t segment, const Fact& fact) {
         case RecordType::schedule: {
             ScheduleView schedule;
             TRY_VOID(decode_schedule(fact.body, schedule));
-            note(segment, schedule.item, false);
+            note({segment, static_cast<std::uint32_t>(octets_of(fact))}, schedule.item, false);
             return {};
         }
         case RecordType::hold: {
             HoldView hold;
             TRY_VOID(decode_hold(fact.body, hold));
-            note(segment, hold.item, true);
+            note({segment, static_cast<std::uint32_t>(octets_of(fact))}, hold.item, true);
             return {};
         }
         case RecordType::decided:
@@ -79,7 +89,7 @@ Result<> Ledger::apply_message(std::uint32_t segment, const Fact& fact) {
     live.segment = segment;
     live.offset = static_cast<std::uint32_t>(fact.offset / 8);
     live.length = fact.length;
-    enter(tallies_.at(segment), live);
+    enter(tallies_.at(segment), live, fact);
     return {};
 }
 
@@ -95,16 +105,17 @@ void Ledger::keep_older(std::uint32_t segment, std::uint32_t older) {
     }
 }
 
-void Ledger::enter(Tally& tally, const Live& live) {
+void Ledger::enter(Tally& tally, const Live& live, const Fact& fact) {
     tally.live_bytes += record_bytes(live.length);
-    ++tally.live_messages;
+    tally.messages.enter(indexed_bytes(fact));
     live_bytes_ += record_bytes(live.length);
 }
 
 void Ledger::leave(Tally& tally, const Live& live) {
     tally.live_bytes -= record_bytes(live.length);
     live_bytes_ -= record_bytes(live.length);
-    if (--tally.live_messages == 0) maybe_dead_ = true;
+    tally.messages.leave();
+    if (tally.messages.count == 0) maybe_dead_ = true;
 }
 
 // summary_ is a message seen for the first time.
@@ -136,7 +147,7 @@ void Ledger::admit(std::uint32_t segment, const Fact& fact) {
         many_.emplace(summary_.id, std::move(many));
     }
     live_.add(live);
-    enter(tallies_.at(segment), live);
+    enter(tallies_.at(segment), live, fact);
     if (!early_.empty()) take_early_notes(summary_.id);
 }
 
@@ -145,8 +156,8 @@ void Ledger::take_early_notes(MessageId id) {
         const ItemId item{id, i};
         const auto early = early_.find(item);
         if (early == early_.end()) continue;
-        if (early->second.schedule != 0) note(early->second.schedule, item, false);
-        if (early->second.hold != 0) note(early->second.hold, item, true);
+        if (early->second.schedule.segment != 0) note(early->second.schedule, item, false);
+        if (early->second.hold.segment != 0) note(early->second.hold, item, true);
         early_.erase(early);
     }
 }
@@ -184,7 +195,7 @@ Result<> Ledger::apply_outcome(std::uint32_t segment, const Fact& fact) {
     TRY_VOID(decode_outcome(fact.body, outcome_));
     latest_ = std::max(latest_, outcome_.at);
     const auto named = static_cast<std::uint32_t>(outcome_.segment);
-    ++tallies_.at(segment).outcomes[named];
+    tallies_.at(segment).outcomes[named] += octets_of(fact);
     const Index found = live_.find(outcome_.item.message);
     if (found == none) return {};
     keep_older(named, live_[found].segment);
@@ -250,19 +261,22 @@ std::uint32_t* Ledger::note_of(const ItemId& item, bool hold) {
     return hold ? &many.items[item.index].hold : &many.items[item.index].schedule;
 }
 
-void Ledger::note(std::uint32_t segment, const ItemId& item, bool hold) {
+void Ledger::note(PlacedNote placed, const ItemId& item, bool hold) {
     std::uint32_t* const at = note_of(item, hold);
     if (at == nullptr) {
-        if (recovering_) (hold ? early_[item].hold : early_[item].schedule) = segment;
+        if (recovering_) (hold ? early_[item].hold : early_[item].schedule) = placed;
         return;
     }
     drop_note(*at);
-    *at = segment;
-    ++tallies_.at(segment).notes;
+    *at = placed.segment;
+    tallies_.at(placed.segment).notes.enter(placed.octets);
 }
 
 void Ledger::drop_note(std::uint32_t segment) {
-    if (segment != 0 && --tallies_.at(segment).notes == 0) maybe_dead_ = true;
+    if (segment == 0) return;
+    Kept& notes = tallies_.at(segment).notes;
+    notes.leave();
+    if (notes.count == 0) maybe_dead_ = true;
 }
 
 // ---- policies
@@ -281,12 +295,14 @@ Result<> Ledger::apply_policy(std::uint32_t segment, const Fact& fact) {
         }
     }
     (policy.value.empty() ? erasures_ : policies_)[key] = latest;
-    ++tallies_.at(segment).policies;
+    tallies_.at(segment).policies.enter(octets_of(fact));
     return {};
 }
 
 void Ledger::leave_policy(std::uint32_t segment) {
-    if (--tallies_.at(segment).policies == 0) maybe_dead_ = true;
+    Kept& policies = tallies_.at(segment).policies;
+    policies.leave();
+    if (policies.count == 0) maybe_dead_ = true;
 }
 
 // An erasure is needed while a segment that may hold an older value exists: one from the first value up to,
@@ -353,7 +369,7 @@ bool Ledger::matters(std::uint32_t segment, const Fact& fact) {
 
 bool Ledger::holds_state(std::uint32_t segment) const {
     const Tally& tally = tallies_.at(segment);
-    return tally.live_messages > 0 || tally.notes > 0 || tally.policies > 0;
+    return tally.messages.count > 0 || tally.notes.count > 0 || tally.policies.count > 0;
 }
 
 bool Ledger::dead(std::uint32_t segment) const {
@@ -366,9 +382,9 @@ bool Ledger::dead(std::uint32_t segment) const {
 
 std::uint64_t Ledger::matter_bytes(std::uint32_t segment) const {
     const Tally& tally = tallies_.at(segment);
-    std::uint64_t bytes = tally.live_bytes + tally.notes * note_bytes + tally.policies * policy_bytes;
-    for (const auto& [message_segment, count] : tally.outcomes) {
-        if (outcome_matters(segment, message_segment)) bytes += count * outcome_bytes;
+    std::uint64_t bytes = tally.live_bytes + tally.messages.bytes + tally.notes.bytes + tally.policies.bytes;
+    for (const auto& [message_segment, octets] : tally.outcomes) {
+        if (outcome_matters(segment, message_segment)) bytes += octets;
     }
     return bytes;
 }

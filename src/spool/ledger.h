@@ -69,7 +69,8 @@ public:
     bool holds_state(std::uint32_t segment) const;
     // Whether some segment may have died since the last call.
     bool take_maybe_dead() { return std::exchange(maybe_dead_, false); }
-    // Roughly what would have to be written again, in octets.
+    // What would have to be written again, with its entries in the index, in octets. Right but for what was decided or replaced since it
+    // was written, which takes an average with it.
     std::uint64_t matter_bytes(std::uint32_t segment) const;
 
     std::vector<std::uint32_t> segments() const;
@@ -106,14 +107,36 @@ private:
         std::uint32_t pending_count = 0;
         std::vector<ItemNotes> items;
     };
+    // Records of one kind that matter in a segment. How long each one is would be a word for every item; so what leaves takes
+    // the average with it, and the last one all that is left.
+    struct Kept {
+        std::uint32_t count = 0;
+        std::uint64_t bytes = 0;
+
+        void enter(std::uint64_t octets) {
+            ++count;
+            bytes += octets;
+        }
+        void leave() {
+            bytes -= bytes / count;
+            --count;
+        }
+    };
     struct Tally {
         std::uint64_t bytes = 0;
         std::uint64_t live_bytes = 0;
-        std::uint32_t live_messages = 0;
-        std::uint32_t notes = 0;     // latest schedules and holds
-        std::uint32_t policies = 0;  // latest values and needed erasures
-        // By segment of the message: how many outcomes stand here.
-        absl::flat_hash_map<std::uint32_t, std::uint32_t> outcomes;
+        Kept messages;  // their entries in the index; the records are in live_bytes
+        Kept notes;     // latest schedules and holds
+        Kept policies;  // latest values and needed erasures
+        // By segment of the message: octets of the outcomes that stand here.
+        absl::flat_hash_map<std::uint32_t, std::uint64_t> outcomes;
+    };
+    struct PlacedNote {
+        std::uint32_t segment = 0;
+        std::uint32_t octets = 0;
+    };
+    struct EarlyNotes {  // read before their message
+        PlacedNote schedule, hold;
     };
     struct Latest {
         std::uint32_t at = 0;     // where the latest value, or the erasure, stands
@@ -124,7 +147,7 @@ private:
     Result<> apply_outcome(std::uint32_t segment, const Fact& fact);
     Result<> apply_policy(std::uint32_t segment, const Fact& fact);
     void admit(std::uint32_t segment, const Fact& fact);
-    void note(std::uint32_t segment, const ItemId& item, bool hold);
+    void note(PlacedNote at, const ItemId& item, bool hold);
     std::uint32_t* note_of(const ItemId& item, bool hold);
     void decide(MessageId id, const std::vector<std::uint32_t>& recipients);
     void forget(Index at);
@@ -132,7 +155,7 @@ private:
     void take_early_notes(MessageId id);
     void keep_older(std::uint32_t segment, std::uint32_t older);
     void leave(Tally& tally, const Live& live);
-    void enter(Tally& tally, const Live& live);
+    void enter(Tally& tally, const Live& live, const Fact& fact);
     bool outcome_matters(std::uint32_t segment, std::uint32_t message_segment) const;
     void settle_erasures();
     void leave_policy(std::uint32_t segment);
@@ -146,7 +169,7 @@ private:
     std::map<std::uint32_t, std::set<std::uint32_t>> older_copies_;
     absl::flat_hash_map<std::string, Latest> policies_;  // by key
     absl::flat_hash_map<std::string, Latest> erasures_;  // of keys that have no value any more
-    absl::flat_hash_map<ItemId, ItemNotes> early_;       // of messages not seen yet; during recovery only
+    absl::flat_hash_map<ItemId, EarlyNotes> early_;      // of messages not seen yet; during recovery only
     bool recovering_ = true;
     bool maybe_dead_ = true;
     std::uint64_t live_bytes_ = 0;

@@ -7,11 +7,14 @@
 namespace sluice::spool {
 namespace {
 
-// Segments that the journal may take beyond twice the live data before anything is copied.
+// Segments that the journal may take beyond twice what matters before anything is copied.
 constexpr std::uint64_t slack_segments = 3;
 
-// On a full disk, emptying may use at most this part of the reserve.
-constexpr std::uint64_t reserve_share = 4;
+// Where more than this part of a segment matters, copying it would give next to nothing back, again and again.
+constexpr double worth_emptying = 0.7;
+
+// On a full disk, emptying a segment may use at most this part of what is left of the reserve.
+constexpr std::uint64_t reserve_parts = 4;
 
 // What a schedule, hold or policy record is about; empty for the others.
 std::string subject_of(const Fact& fact) {
@@ -63,10 +66,7 @@ Result<> Reclaimer::drop_dead(std::uint32_t head) {
         again = false;
         for (const std::uint32_t segment : ledger_.segments()) {
             if (segment == head || !ledger_.dead(segment) || !journal_.droppable(segment)) continue;
-            if (emptying_ && emptying_->segment == segment) {
-                emptying_.reset();
-                copies_.clear();
-            }
+            if (emptying_ && emptying_->segment == segment) give_up();
             TRY_VOID(drop(segment));
             again = true;
         }
@@ -87,26 +87,27 @@ Result<> Reclaimer::drop(std::uint32_t segment) {
 std::optional<std::uint32_t> Reclaimer::choose(std::uint32_t head) const {
     const auto possible = [&](std::uint32_t segment) {
         if (segment == head || pinned_.contains(segment) || !journal_.droppable(segment)) return false;
-        return !journal_.on_reserve() ||
-               ledger_.matter_bytes(segment) * reserve_share <= journal_.reserve_left();
+        return !journal_.on_reserve() || ledger_.matter_bytes(segment) <= reserve_share();
     };
     for (const std::uint32_t segment : journal_.unsound()) {
         if (possible(segment)) return segment;
     }
-    std::uint64_t total = 0;
+    std::uint64_t total = 0, matter = 0;
     std::optional<std::uint32_t> best;
-    double least = 1.0;
+    double least = worth_emptying;
     for (const std::uint32_t segment : ledger_.segments()) {
         const std::uint64_t bytes = std::max<std::uint64_t>(ledger_.bytes(segment), 1);
+        const std::uint64_t matters = ledger_.matter_bytes(segment);
         total += bytes;
-        const double part = static_cast<double>(ledger_.matter_bytes(segment)) / static_cast<double>(bytes);
+        matter += matters;
+        const double part = static_cast<double>(matters) / static_cast<double>(bytes);
         if (part < least && possible(segment)) {
             least = part;
             best = segment;
         }
     }
     const bool full = journal_.on_reserve();
-    if (!full && total <= 2 * ledger_.live_bytes() + slack_segments * segment_bytes_) return std::nullopt;
+    if (!full && total <= 2 * matter + slack_segments * segment_bytes_) return std::nullopt;
     return best;
 }
 
@@ -129,10 +130,25 @@ void Reclaimer::begin(std::uint32_t segment) {
     emptying.reader = FactReader(emptying.facts);
 }
 
+std::uint64_t Reclaimer::reserve_share() const {
+    return journal_.reserve_left() / reserve_parts;
+}
+
 Weight Reclaimer::gather(std::uint64_t bytes_max) {
-    Weight weight;
     copies_.clear();
-    while (emptying_ && !emptying_->exhausted && weight.record < bytes_max) {
+    if (!emptying_) return {};
+    if (!journal_.on_reserve()) return gather_up_to(bytes_max);
+    // It may have been begun while there was room.
+    Weight weight;
+    if (ledger_.matter_bytes(emptying_->segment) <= reserve_share()) weight = gather_up_to(reserve_share());
+    if (emptying_->exhausted && weight.record + weight.index <= reserve_share()) return weight;
+    give_up();
+    return {};
+}
+
+Weight Reclaimer::gather_up_to(std::uint64_t bytes_max) {
+    Weight weight;
+    while (!emptying_->exhausted && weight.record < bytes_max) {
         const auto fact = emptying_->reader.next();
         if (!fact) {
             emptying_->exhausted = true;
@@ -200,6 +216,11 @@ void Reclaimer::not_written() {
     if (!emptying_) return;
     emptying_->reader = FactReader(emptying_->facts);
     emptying_->exhausted = false;
+}
+
+void Reclaimer::give_up() {
+    copies_.clear();
+    emptying_.reset();
 }
 
 }  // namespace sluice::spool

@@ -19,8 +19,11 @@
 namespace sluice::spool {
 
 // Gives space back: drops segments in which nothing matters any more, and empties the one in which least
-// still does by writing that again at the head, when the journal takes more than twice the live data and a
+// still does by writing that again at the head, when the journal takes more than twice what matters and a
 // few segments.
+//
+// On a full disk only the reserve can be written, and what goes there is not there for outcomes. So a segment is emptied
+// into it only when that is one group, of a quarter of what is left at most: the next sync frees a segment for it.
 //
 // A segment goes only after everything of it that matters is durable elsewhere, and the next step begins only
 // when the directory is synced: a crash at any point finds each record at least once. Thread: the writer's.
@@ -37,13 +40,18 @@ public:
     // There are records to be written again.
     bool busy() const { return emptying_ != nullptr; }
 
-    // Reads the next records to be written again, up to about `bytes_max`; their total weight.
+    // Reads the next records to be written again, up to about `bytes_max`; their total weight. Into the reserve of a full
+    // disk goes what can be written at once, is small beside what is left there, and gives a whole segment back; nothing else.
     Weight gather(std::uint64_t bytes_max);
+    // There is something gathered that is neither written nor given up.
+    bool gathered() const { return !copies_.empty(); }
     // Puts them into a group, before anything else.
     void add_to(Group& group) const;
     // The group is durable, or was not written.
     void written();
     void not_written();
+    // What is copied stays copied; the rest stays where it is until the segment is chosen again.
+    void give_up();
 
     std::uint64_t reclaimed_bytes() const { return reclaimed_bytes_; }
     std::uint64_t rewritten_bytes() const { return rewritten_bytes_; }
@@ -70,6 +78,8 @@ private:
     Result<> drop(std::uint32_t segment);
     std::optional<std::uint32_t> choose(std::uint32_t head) const;
     void begin(std::uint32_t segment);
+    Weight gather_up_to(std::uint64_t bytes_max);
+    std::uint64_t reserve_share() const;
     void take(const Fact& fact, Weight& weight);
     bool superseded(const Fact& fact) const;
 
