@@ -7,6 +7,9 @@
 namespace sluice::smtp {
 namespace {
 
+constexpr std::size_t mechanisms_max = 32;
+constexpr std::size_t mechanism_octets_max = 20;  // RFC 4422 §3.1
+
 std::vector<std::string_view> words_of(std::string_view line) {
     std::vector<std::string_view> words;
     for (const std::string_view word : split(line, ' ')) {
@@ -51,6 +54,12 @@ constexpr Flag flags[] = {
     {"VRFY", &Extensions::vrfy},
 };
 
+// Sessions live long, and a reply has room for 30,000 mechanisms.
+void add_mechanism(Extensions& extensions, std::string_view name) {
+    if (name.size() > mechanism_octets_max || extensions.auth.size() >= mechanisms_max) return;
+    extensions.auth.push_back(to_upper(name));
+}
+
 void read_keyword(Extensions& extensions, const std::vector<std::string_view>& words) {
     const std::string_view keyword = words.front();
     for (const Flag& flag : flags) {
@@ -62,9 +71,9 @@ void read_keyword(Extensions& extensions, const std::vector<std::string_view>& w
     }
     // Some servers still write "AUTH=LOGIN PLAIN", as drafts before RFC 2554 did.
     if (iequals(keyword, "AUTH") || istarts_with(keyword, "AUTH=")) {
-        if (keyword.size() > 5) extensions.auth.push_back(to_upper(keyword.substr(5)));
+        if (keyword.size() > 5) add_mechanism(extensions, keyword.substr(5));
         for (std::size_t i = 1; i < words.size(); ++i)
-            extensions.auth.push_back(to_upper(words[i]));
+            add_mechanism(extensions, words[i]);
     }
     if (iequals(keyword, "LIMITS")) {
         for (std::size_t i = 1; i < words.size(); ++i)

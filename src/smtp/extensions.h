@@ -43,8 +43,8 @@ struct Extensions {
 };
 
 // From the reply to EHLO or LHLO: its first line is a greeting, each other one a keyword. Unknown keywords
-// are passed over; so are limits that are no positive number of at most six digits (LI-5) and a SIZE beyond
-// 64 bits.
+// are passed over; so are limits that are no positive number of at most six digits (LI-5), a SIZE beyond 64 bits,
+// what is too long for the name of a mechanism, and mechanisms after the thirty-second.
 Extensions parse_extensions(const Reply& ehlo);
 
 // The reply to EHLO: the greeting line, then a keyword line per extension.

@@ -48,6 +48,14 @@ TEST(Extensions, OldAuthSyntaxCounts) {
     EXPECT_THAT(of({"AUTH=LOGIN PLAIN"}).auth, ElementsAre("LOGIN", "PLAIN"));
 }
 
+TEST(Extensions, AnEndlessListOfMechanismsIsNotKept) {
+    std::string line = "AUTH " + std::string(21, 'X') + " plain";
+    for (int i = 0; i < 30'000; ++i) line += " A";
+    const Extensions offered = of({line});
+    EXPECT_EQ(offered.auth.size(), 32U);
+    EXPECT_EQ(offered.auth.front(), "PLAIN");
+}
+
 TEST(Extensions, LimitsThatMakeNoSenseAreIgnored_LI_1_LI_5) {
     const Limits good = of({"LIMITS RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1 FUTURE=7"}).limits;
     EXPECT_EQ(good.rcpt_max, 20U);
