@@ -8,7 +8,6 @@ const utils = require('haraka-utils')
 
 const LF = 0x0a
 const DOT = 0x2e
-const HEADER_LINES_MAX = 1000
 
 // Haraka's message stream, which fetches the content when somebody reads it first. `fetch` resolves to a Buffer.
 class LazyStream extends MessageStream {
@@ -75,7 +74,6 @@ class Transaction {
 
     takeHeaderLine(octets) {
         if (octets[0] === LF || (octets[0] === 0x0d && octets[1] === LF)) return this.endHeader(this.header_lines)
-        if (this.header_lines.length >= (this.cfg?.headers?.max_lines || HEADER_LINES_MAX)) return
         this.header_lines.push(unstuffed(octets).toString(this.encoding).replace(/\r\n$/, '\n'))
     }
 

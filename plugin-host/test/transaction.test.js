@@ -42,6 +42,14 @@ test('fields that plugins add and remove are what readers see', async () => {
     assert.ok(!text.includes('To: one'), text)
 })
 
+test('a header has as many lines as the engine lets in', async () => {
+    const many = 'X: y\r\n'.repeat(1500)
+    const { transaction } = lent(many + '\r\n')
+    const received = new Transaction('U.2')
+    await received.receive(Buffer.from(many + '\r\n' + BODY))
+    for (const one of [transaction, received]) assert.equal(one.header.lines().length, 1500)
+})
+
 test('a body is parsed: text, attachments, banner, filters', async () => {
     const parts = 'Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nHello\r\n--b\r\n' +
         'Content-Type: application/x-thing\r\nContent-Disposition: attachment; filename=a.bin\r\n\r\nxyz\r\n--b--\r\n'

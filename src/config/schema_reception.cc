@@ -177,7 +177,7 @@ void add_connection_limits(std::vector<Setting>& table) {
             ),
             headers.live(
                 "max_lines", count(&C::header_lines_max, {1, 1'000'000}),
-                "Header lines of a message; more are refused with 552."
+                "Header lines of a message; more are refused with 554."
             ),
             headers.live(
                 "max_received", count(&C::received_max, {1, 10'000}),

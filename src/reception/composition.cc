@@ -58,18 +58,22 @@ HeaderFacts read_header(std::string_view content) {
     return facts;
 }
 
-std::optional<smtp::Reply> refuse_header(
-    const HeaderFacts& facts, const Parts& parts, const mail::ContentTraits& traits, const Bearer& bearer,
-    const config::ConnectionSettings& limits) {
-    if (facts.received > limits.received_max + (parts.traced && limits.add_received ? 1 : 0)) {
+std::optional<smtp::Reply> beyond_limits(
+    const HeaderFacts& facts, std::size_t header_size, const config::ConnectionSettings& limits) {
+    if (facts.received > limits.received_max) {
         return smtp::Reply(554, "5.4.6", "Too many Received fields: this message loops");
     }
-    if (limits.header_bytes_max != 0 && traits.header_size > limits.header_bytes_max) {
+    if (limits.header_bytes_max != 0 && header_size > limits.header_bytes_max) {
         return smtp::Reply(552, "5.3.4", "Header section is larger than this server accepts");
     }
     if (limits.header_lines_max != 0 && facts.lines > limits.header_lines_max) {
         return smtp::Reply(554, "5.6.0", "Header section has too many lines");
     }
+    return std::nullopt;
+}
+
+std::optional<smtp::Reply> refuse_fields(
+    const HeaderFacts& facts, const Parts& parts, const mail::ContentTraits& traits, const Bearer& bearer) {
     if (bearer.strict_header && (facts.from > 1 || facts.date > 1)) {
         return smtp::Reply(554, "5.6.0", "Header section has more than one From or Date field");
     }
@@ -77,6 +81,20 @@ std::optional<smtp::Reply> refuse_header(
         return smtp::Reply(553, "5.6.7", "Header section has non-ASCII text, which needs SMTPUTF8");
     }
     return std::nullopt;
+}
+
+bool header_ends(std::string_view content) {
+    return content.starts_with("\r\n") || content.ends_with("\r\n\r\n") || mail::header_section_size(content) < content.size();
+}
+
+// Where an empty line is missing the body begins with the first line that is no field.
+void end_header_above_text(std::string& content) {
+    mail::HeaderReader reader(content);
+    while (const auto field = reader.next()) {
+        if (!field->name.empty()) continue;
+        content.insert(static_cast<std::size_t>(field->raw.data() - content.data()), "\r\n");
+        return;
+    }
 }
 
 // Return-Path is written at final delivery only (RFC 5321 §4.4).
@@ -129,16 +147,21 @@ void settle_header_section(std::string& content) {
     for (; first && is_mbox_line(*first); first = reader.next()) mbox_octets += first->raw.size();
     if (first && !first->name.empty()) {
         content.erase(0, mbox_octets);
+        if (!header_ends(content)) end_header_above_text(content);
     } else if (first || mbox_octets > 0) {
         content.insert(0, "\r\n");
     }
 }
 
-void prepare_content(
+std::optional<smtp::Reply> prepare_content(
     std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings) {
     settle_header_section(content);
-    clean_header(content, read_header(content));
+    if (!header_ends(content)) content += "\r\n";
+    const HeaderFacts facts = read_header(content);
+    if (auto refusal = beyond_limits(facts, mail::header_section_size(content), settings.connection)) return refusal;
+    clean_header(content, facts);
     if (settings.connection.add_received) content.insert(0, received_of(envelope, bearer, id, settings, wall_clock_ms()));
+    return std::nullopt;
 }
 
 tl::expected<mail::MessagePtr, smtp::Reply> compose(
@@ -146,9 +169,10 @@ tl::expected<mail::MessagePtr, smtp::Reply> compose(
     settle_header_section(parts.content);
     const HeaderFacts facts = read_header(parts.content);
     mail::ContentTraits traits = mail::scan_content(parts.content);
-    if (auto refusal = refuse_header(facts, parts, traits, bearer, settings.connection)) {
-        return tl::unexpected<smtp::Reply>(std::move(*refusal));
-    }
+    std::optional<smtp::Reply> refusal;
+    if (!parts.traced) refusal = beyond_limits(facts, traits.header_size, settings.connection);
+    if (!refusal) refusal = refuse_fields(facts, parts, traits, bearer);
+    if (refusal) return tl::unexpected<smtp::Reply>(std::move(*refusal));
     auto message = std::make_shared<mail::Message>();
     assign_fields(*message, parts, bearer, settings);
     bool changed = strip_fields(parts.content, settings);

@@ -44,15 +44,17 @@ struct Parts {
 };
 
 // Makes sure that content begins with its header section, so that no field set in front of it goes on in it and no line of
-// the body becomes a field: lines of a mailbox file above the first field ("From someone Mon Jan ...") go, and where the
-// first line is no field all of it is body, behind an empty header section.
+// the body becomes a field: lines of a mailbox file above the first field ("From someone Mon Jan ...") go; where the first
+// line is no field all of it is body, behind an empty header section; and where no empty line ends the fields, the body
+// begins with the first line that is none.
 void settle_header_section(std::string& content);
 
-// Makes of content what plugins are to see before compose() has the rest to say: cleaned, and with our Received on top.
-void prepare_content(
+// Makes of content what plugins are to see before compose() has the rest to say: cleaned, with an end of the header section,
+// and with our Received on top. A reply: it is beyond the limits, as compose() says.
+std::optional<smtp::Reply> prepare_content(
     std::string& content, const mail::Envelope& envelope, const Bearer& bearer, MessageId id, const config::Settings& settings);
 
-// Checks the header section against the limits, gives the message its fields (assignment.h), adds what the standards ask for on top, removes Return-Path, and
+// Checks the header section against the limits, unless that was done before plugins added to it, gives the message its fields (assignment.h), adds what the standards ask for on top, removes Return-Path, and
 // splits the recipients into items. A refusal is the reply to the end of the content: 554 5.4.6 for a loop, 552 5.3.4
 // for a header too large, 554 5.6.0 for one with too many lines or two From fields, 553 5.6.7 for EA-1. Then the
 // envelope stays in the parts.

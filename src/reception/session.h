@@ -131,6 +131,7 @@ private:
     Task<Result<>> ask_plugins();
     Task<bool> open_with_plugins();
     Task<std::optional<smtp::Reply>> ask_about_data();
+    std::optional<smtp::Reply> prepare_for_plugins(MessageId id, std::string_view tls);
     Task<bool> offer_to_plugins(MessageId id, std::string_view tls);
     Task<> ask_about_size(smtp::Reply& refusal);
     Task<Answer> ask(Hook hook, Occasion& occasion);

@@ -293,27 +293,29 @@ Task<> Session::ask_about_size(Reply& refusal) {
     if (refused(answer)) refusal = refusal_of(Hook::oversize, answer);
 }
 
+std::optional<Reply> Session::prepare_for_plugins(MessageId id, std::string_view tls) {
+    if (mail::header_section_size(transaction_->content) > header_octets_max) {
+        return Reply(552, "5.3.4", "Header section is larger than this server accepts");
+    }
+    return prepare_content(transaction_->content, transaction_->envelope(), bearer(tls), id, settings());
+}
+
 // True when the message stays with us, changed as plugins want it; otherwise the client has its reply.
 Task<bool> Session::offer_to_plugins(MessageId id, std::string_view tls) {
-    const bool too_large = mail::header_section_size(transaction_->content) > header_octets_max;
     Answer answer;
-    if (!too_large) {
-        const Bearer from = bearer(tls);
-        prepare_content(transaction_->content, transaction_->envelope(), from, id, settings());
+    std::optional<Reply> refusal = prepare_for_plugins(id, tls);
+    if (!refusal) {
         Occasion about = occasion();
         about.content = &transaction_->content;
         about.message = id;
         about.keeps = !transaction_->plugins_must_take;
         answer = co_await ask(Hook::content, about);
-    }
-    std::optional<Reply> refusal;
-    if (too_large) {
-        refusal = Reply(552, "5.3.4", "Header section is larger than this server accepts");
-    } else if (answer.what == What::lost || refused(answer)) {
-        refusal = refusal_of(Hook::content, answer);
-    } else if (answer.what == What::go_on) {
-        refusal = apply(answer);
-        if (!refusal) co_return true;
+        if (answer.what == What::lost || refused(answer)) {
+            refusal = refusal_of(Hook::content, answer);
+        } else if (answer.what == What::go_on) {
+            refusal = apply(answer);
+            if (!refusal) co_return true;
+        }
     }
     if (refusal) {
         if (refuse(*refusal, "dot") == Next::hang_up) over_ = true;

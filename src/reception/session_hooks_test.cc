@@ -236,8 +236,24 @@ TEST_F(SessionHooks, ContentWithoutAHeaderStaysABody) {
     talk("EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nonly a body\r\n.\r\nQUIT\r\n");
     EXPECT_THAT(hooks_.content, testing::EndsWith("\r\n\r\nonly a body\r\n"));
     EXPECT_EQ(world_.acceptance.messages.back()->content, hooks_.content);
+    talk("EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nSubject: x\r\n.\r\nQUIT\r\n");
+    EXPECT_THAT(hooks_.content, testing::EndsWith("Subject: x\r\n\r\n")) << "where plugins can add fields";
     talk("EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\nFrom evil\r\n\tforged\r\nX: y\r\n.\r\nQUIT\r\n");
     EXPECT_THAT(hooks_.content, testing::EndsWith("\r\n\r\nFrom evil\r\n\tforged\r\nX: y\r\n"));
+}
+
+TEST_F(SessionHooks, LimitsAreForWhatTheClientSentAndPluginsSeeNothingBeyondThem) {
+    settings_.connection.header_lines_max = 2;
+    settings_.connection.received_max = 1;
+    hooks_.answers = {{Hook::content, answer(What::go_on)}};
+    const std::string begin = "EHLO c\r\nMAIL FROM:<a@src.test>\r\nRCPT TO:<b@dst.test>\r\nDATA\r\n";
+    const std::string end = "\r\n\r\nbody\r\n.\r\nQUIT\r\n";
+    EXPECT_EQ(codes(begin + "Received: here\r\nB: c" + end), "220 250 250 250 354 250 221");
+    EXPECT_EQ(world_.acceptance.messages.size(), 1U);
+    hooks_.content.clear();
+    EXPECT_EQ(codes(begin + "A: b\r\nB: c\r\n d" + end), "220 250 250 250 354 554 221");
+    EXPECT_EQ(codes(begin + "Received: here\r\nReceived: there" + end), "220 250 250 250 354 554 221");
+    EXPECT_EQ(hooks_.content, "") << "nobody was asked";
 }
 
 TEST_F(SessionHooks, UnknownCommandsAreForPlugins) {

@@ -357,6 +357,30 @@ class Changes(Inbound):
             self.assertIn("\r\nX-Seen: yes", header)
 
 
+    def test_no_line_of_a_header_or_a_body_is_lost(self):
+        """As many lines as the limit permits, and fields that no empty line separates from the text, which the host parses."""
+        self.plugin("""
+            exports.hook_data = (next, connection) => { connection.transaction.parse_body = true; next() }
+            exports.hook_data_post = (next, connection) => { connection.transaction.add_header('X-Seen', 'yes'); next() }
+            exports.hook_pre_send_trans_email = function (next, { transaction }) {
+                if (!transaction.header.get('X-Seen')) transaction.add_header('X-Seen', 'yes')
+                next()
+            }""").start()
+        many = "".join(f"X-{number}: y\r\n" for number in range(1000))
+        for content in (many + "\r\nhello\r\n", "Subject: x\r\nhello\r\nFrom : y\r\n", "Subject: x\r\nFrom : y\r\n"):
+            submit(self.engine, "b@dst.test", content)
+            self.engine.cli("inject", "-f", "a@src.test", "-t", "b@dst.test", input=content)
+        arrived = self.arrived(6)
+        for one in arrived:
+            self.assertIn("\r\nX-Seen: yes\r\n", one.partition("\r\n\r\n")[0] + "\r\n")
+        for one in arrived[:2]:
+            self.assertEqual(one.count(": y\r\n"), 1000)
+        for one in arrived[2:4]:
+            self.assertTrue(one.endswith("\r\n\r\nhello\r\nFrom : y\r\n"), one)
+        for one in arrived[4:]:
+            self.assertIn("\r\nFrom : y\r\n", one)
+
+
 class Unmodified(Inbound):
     """Packages from npm as they are."""
 
