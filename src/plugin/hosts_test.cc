@@ -47,6 +47,7 @@ constexpr const char* cases = R"(        if what == "hello":
             else: level = message["level"]
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "session":
+            if os.path.exists(directory + "/die"): os._exit(3)
             client = message["client"]["uuid"]
             fate = "lost" if message["begun"] and client not in clients else "cont"
             clients.add(client)
@@ -290,6 +291,25 @@ TEST_F(HostsTest, AReloadThatWaitsForThoseBeforeSaysSoAndComes) {
     EXPECT_NE(log_.text().find("plugins are loaded again later"), std::string::npos) << log_.text();
     EXPECT_EQ(said(ask()), "five");
     EXPECT_EQ(said(std::move(silent.front())), "link_closed");
+}
+
+TEST_F(HostsTest, ReplacedPluginsThatDieAreNotStartedAgain) {
+    InboundHooks inbound(asker_.executor(), hosts(), log_);
+    const auto session = [&](bool begun) {
+        std::promise<std::string>& said_so = promises_.emplace_back();
+        asker_.post([&, begun] { tasks_.spawn(ask_about_client(inbound, begun, said_so)); });
+        return said(said_so.get_future());
+    };
+    EXPECT_EQ(session(false), "one");
+    plugin("two");
+    EXPECT_TRUE(reload().done);
+    write("die", "");
+    EXPECT_EQ(session(true), "lost");
+    EXPECT_EQ(session(true), "lost");
+    EXPECT_EQ(hosts().view().totals.starts, 2U);
+    EXPECT_NE(log_.text().find("a plugin host whose place was taken ended"), std::string::npos) << log_.text();
+    EXPECT_EQ(said(ask()), "two");
+    asker_.stop();
 }
 
 TEST_F(HostsTest, ReplacedPluginsHearThatTheEngineCloses) {
