@@ -47,6 +47,7 @@ constexpr const char* cases = R"(        if what == "hello":
             else: level = message["level"]
         if what == "later": threading.Thread(target=later, args=(message["id"],), daemon=True).start()
         if what == "session":
+            if os.path.exists(directory + "/die"): os._exit(3)
             client = message["client"]["uuid"]
             fate = "lost" if message["begun"] and client not in clients else "cont"
             clients.add(client)
@@ -277,19 +278,41 @@ TEST_F(HostsTest, WhatReplacedPluginsNeverAnswerIsAskedAgain) {
 }
 
 TEST_F(HostsTest, AReloadThatWaitsForThoseBeforeSaysSoAndComes) {
-    limit_ = std::chrono::seconds(4);
-    std::list<std::future<std::string>> silent;
+    std::list<std::future<std::string>> slow;
     for (const char* text : {"one", "two", "three", "four"}) {
         plugin(text);
         if (text != std::string("one")) EXPECT_TRUE(reload().done);
         EXPECT_EQ(said(ask()), text);
-        silent.push_back(ask("silent"));
+        slow.push_back(ask("later"));
     }
     plugin("five");
-    EXPECT_TRUE(reload().done);
-    EXPECT_NE(log_.text().find("plugins are loaded again later"), std::string::npos) << log_.text();
+    std::promise<Reloaded> reloaded;
+    hosts().reload("a test", [&](Reloaded what) { reloaded.set_value(std::move(what)); });
+    wait_for([&] { return log_.text().find("plugins are loaded again later") != std::string::npos; });
+    EXPECT_EQ(said(ask()), "four");
+    write("go", "");
+    EXPECT_TRUE(reloaded.get_future().get().done);
     EXPECT_EQ(said(ask()), "five");
-    EXPECT_EQ(said(std::move(silent.front())), "link_closed");
+    EXPECT_EQ(said(std::move(slow.front())), "one");
+}
+
+TEST_F(HostsTest, ReplacedPluginsThatDieAreNotStartedAgain) {
+    InboundHooks inbound(asker_.executor(), hosts(), log_);
+    const auto session = [&](bool begun) {
+        std::promise<std::string>& said_so = promises_.emplace_back();
+        asker_.post([&, begun] { tasks_.spawn(ask_about_client(inbound, begun, said_so)); });
+        return said(said_so.get_future());
+    };
+    EXPECT_EQ(session(false), "one");
+    plugin("two");
+    EXPECT_TRUE(reload().done);
+    write("die", "");
+    EXPECT_EQ(session(true), "lost");
+    EXPECT_EQ(session(true), "lost");
+    EXPECT_EQ(hosts().view().totals.starts, 2U);
+    EXPECT_NE(log_.text().find("a plugin host whose place was taken ended"), std::string::npos) << log_.text();
+    EXPECT_EQ(said(ask()), "two");
+    asker_.stop();
 }
 
 TEST_F(HostsTest, ReplacedPluginsHearThatTheEngineCloses) {

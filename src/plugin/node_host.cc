@@ -37,6 +37,8 @@ constexpr int protocol_version = 1;
 constexpr const char* hangs = "it hangs";
 constexpr const char* too_much_memory = "it uses too much memory";
 
+Error replaced() { return Error(Errc::link_closed, "they were replaced before they answered"); }
+
 bool is_package(const std::string& folder) {
     std::error_code ignored;
     return std::filesystem::exists(folder + "/index.js", ignored);
@@ -136,6 +138,7 @@ void NodeHost::end(Errc why) {
 
 void NodeHost::retire(std::function<void(Questions)> idle) {
     shard_.post([this, idle = std::move(idle)] {
+        retired_ = true;
         on_retired_ = idle;
         check_retired();
     });
@@ -190,6 +193,7 @@ void NodeHost::put(Question& question) {
     question.deadline = Clock::now() + start_limit;
     const bool too_late = closing_ && question.point == point_of(delivery::Hook::before_attempt);
     if (state_ == State::ready && !too_late) return send_question(question);
+    if (state_ == State::down && retired_) return answer(question, fail(replaced()));
     if (state_ == State::down && pause() > pause_max_started) {
         return answer(question, fail(Errc::unreachable, "the plugin host does not start"));
     }
@@ -229,7 +233,7 @@ void NodeHost::refuse_waiting(const Error& error) {
 // Nobody waits for ever, and while we close nobody waits for the beginning of an attempt.
 std::optional<Error> NodeHost::verdict_on(const Question& question, Clock::time_point now) const {
     if (closing_ && (question.point == point_of(delivery::Hook::before_attempt) || now >= *closing_)) {
-        return Error(closing_as_, closing_as_ == Errc::cancelled ? "closing" : "they were replaced before they answered");
+        return closing_as_ == Errc::cancelled ? Error(closing_as_, "closing") : replaced();
     }
     if (now >= question.deadline) return Error(Errc::timed_out, "plugins do not answer");
     return std::nullopt;
@@ -259,12 +263,13 @@ void NodeHost::check_questions(Clock::time_point now) {
 // ---- the process -----------------------------------------------------------------------------------------------
 
 Task<> NodeHost::run() {
-    while (!ending_) {
+    while (!ending_ && !retired_) {
         co_await live();
         if (on_retired_) check_retired();
         const Clock::time_point until = Clock::now() + pause();
         while (!ending_ && Clock::now() < until) co_await async::sleep_for(tick_every);
     }
+    if (!ending_) refuse_waiting(replaced());
 }
 
 // A host that worked is missed at once; when one after the other does not even start, they are given time.
@@ -409,7 +414,7 @@ void NodeHost::bury() {
 }
 
 void NodeHost::tell_end(const HostEnd& end) {
-    constexpr const char* sentence = "the plugin host ended and is started again";
+    const char* const sentence = retired_ ? "a plugin host whose place was taken ended" : "the plugin host ended and is started again";
     if (end.plugin.empty()) return log_.warn("plugins", sentence, {{"reason", end.reason}, {"after", end.lived_s}});
     log_.warn(
         "plugins", sentence,

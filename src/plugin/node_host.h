@@ -118,7 +118,7 @@ public:
     // answered until the deadline.
     void begin_closing(Clock::time_point deadline);
     // Another host has taken its place: `idle` is called when everything that was asked is answered, with the questions
-    // that nobody here has heard.
+    // that nobody here has heard. A process that dies after that is not started again: nobody else would know its clients.
     void retire(std::function<void(Questions unheard)> idle);
     // After the last question: lets plugins finish, ends the host and the shard. Questions after that are refused. What is still
     // asked is answered with `why`: cancelled is for an engine that stops.
@@ -248,6 +248,7 @@ private:
     bool told_blocking_ = false;
     Chronicle::Seen seen_;
     std::function<void(Questions)> on_retired_;
+    bool retired_ = false;
     int log_level_;          // what its plugins may say
     int quick_ends_ = 0;     // one after the other, of hosts that worked
     int failed_starts_ = 0;  // likewise, of hosts that did not come to it

@@ -1,10 +1,13 @@
 """What authors of plugins need: who is loaded and what it costs, reloads, the module `sluice`, new plugins and their rehearsal."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import threading
+import time
 
 from peers import Scripted
 from plugin_home import HOST, TYPESCRIPT, node_modules
@@ -221,6 +224,51 @@ class Reloads(Tools):
         self.assertEqual((host["ends"], host["reloads"]), (0, 3))
         self.assertNotEqual(host["process"], first)
         self.assertTrue((self.engine.directory / "goodbye").exists())
+
+    def test_no_mail_is_lost_doubled_or_stuck_while_versions_die_and_forget_to_answer(self):
+        self.expects_errors = True
+        self.engine.files["route.timeout"] = "2"
+
+        def source(version):
+            return f"""
+                let asked = 0
+                exports.hook_get_mx = function (next) {{
+                    asked += 1
+                    if (asked % 9 === 0) return
+                    setTimeout(() => {{ next(OK, '{self.sink.endpoint}'); if (asked % 5 === 0) next(DENY) }}, asked % 7 * 40)
+                }} // {version}"""
+
+        self.plugins.add("route", source(0)).start()
+        self.ready()
+        over = threading.Event()
+
+        def trouble():
+            version = 0
+            while not over.wait(0.4):
+                version += 1
+                self.write("route", source(version))
+                self.cli("plugins", "reload", check=False)
+                host = self.plugins.host() if version % 2 else None
+                with contextlib.suppress(ProcessLookupError):
+                    if host:
+                        os.kill(host, signal.SIGKILL)
+
+        troubler = threading.Thread(target=trouble)
+        troubler.start()
+        sent = [f"b{number}@dst{number % 7}.test" for number in range(150)]
+        try:
+            for to in sent:
+                self.submit(to)
+                time.sleep(0.03)
+        finally:
+            over.set()
+            troubler.join()
+
+        def empty():
+            self.engine.api("POST", "/v1/queue/flush", {"all": True})
+            return not self.engine.api("GET", "/v1/queue")[1]["items"]
+        wait_for(empty, "an empty queue", 60)
+        self.assertEqual(sorted(to for mail in self.sink.ledger() for to in mail["to"]), sorted(sent))
 
     def test_a_version_that_does_not_load_changes_nothing_and_is_placed(self):
         self.expects_errors = True

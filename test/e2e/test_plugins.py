@@ -210,6 +210,18 @@ class Answers(Plugins):
         self.assertEqual(self.what_was_said(), [[True, True]])
         self.sink.wait(1)
 
+    def test_another_level_of_the_log_holds_for_plugins_at_once(self):
+        self.plugin("exports.hook_get_mx = function (next, hmail, domain) { this.logdebug('debug of ' + domain); next(OK, SINK) }").start()
+        self.submit("b@before.test")
+        self.sink.wait(1)
+        host = self.plugins.host()
+        self.engine.set("log.ini", level="debug").write()
+        self.engine.cli("reload")
+        self.submit("b@after.test")
+        self.engine.wait_logged("debug of after.test")
+        self.assertNotIn("debug of before.test", self.engine.process.output())
+        self.assertEqual(self.plugins.host(), host)
+
     def test_nothing_is_started_without_plugins(self):
         self.engine.files["plugins"] += "not-installed\n"
         self.engine.route("dst.test", self.sink.endpoint).start()
