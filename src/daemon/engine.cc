@@ -111,7 +111,7 @@ Result<> Engine::settle_privileges() {
     const config::SettingsPtr settings = settings_.get();
     const std::array folders{settings->spool.directory, settings->directory + "/log", settings->directory + "/run"};
     const bool was_root = ::geteuid() == 0;
-    TRY_VOID(drop_privileges(settings->smtp, folders, settings->directory + "/config"));
+    TRY_VOID(drop_privileges(settings->smtp, folders, settings->directory));
     settle_core_dumps(settings->smtp.core_dumps);
     const bool changed = was_root && ::geteuid() != 0;
     for (const std::string& file : changed ? config::unreadable_files(*settings) : std::vector<std::string>()) {

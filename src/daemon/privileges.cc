@@ -40,10 +40,14 @@ Result<> give_folder(const std::string& folder, uid_t uid, gid_t gid) {
     return {};
 }
 
-// Whether others than root can have put something there.
-bool open_to_others(const struct stat& folder) {
-    const bool group_writes = (folder.st_mode & S_IWGRP) != 0 && folder.st_gid != 0;
-    return folder.st_uid != 0 || group_writes || (folder.st_mode & S_IWOTH) != 0;
+// A folder, below another one where one is given; not valid where others than root can have put something there.
+net::Descriptor folder_of_root(const net::Descriptor& above, const std::string& name) {
+    net::Descriptor folder(::openat(above.valid() ? above.get() : AT_FDCWD, name.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct stat facts{};
+    if (!folder.valid() || ::fstat(folder.get(), &facts) != 0) return {};
+    const bool group_writes = (facts.st_mode & S_IWGRP) != 0 && facts.st_gid != 0;
+    const bool open_to_others = facts.st_uid != 0 || group_writes || (facts.st_mode & S_IWOTH) != 0;
+    return open_to_others ? net::Descriptor() : std::move(folder);
 }
 
 // A file that root has kept for itself and its group, which may read it and no more.
@@ -53,12 +57,14 @@ bool kept_by_root(const struct stat& file) {
 }
 
 // `init` as root writes passwords and tokens for root and its group. Nobody else than whom we become gets to read them, and he
-// gets nothing that the mode denies to the group; no link is followed, and a folder with room for somebody's tricks is left alone.
-// What he cannot read afterwards is reported.
-void share_settings(const std::string& folder, gid_t gid) {
-    const net::Descriptor from(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+// gets nothing that the mode denies to the group; no link to a file is followed, and an instance with room for somebody's tricks is
+// left alone. What he cannot read afterwards is reported.
+void share_settings(const std::string& instance, gid_t gid) {
+    const net::Descriptor top = folder_of_root({}, instance);
+    if (!top.valid()) return;
+    const net::Descriptor from = folder_of_root(top, "config");
+    if (!from.valid()) return;
     struct stat facts{};
-    if (!from.valid() || ::fstat(from.get(), &facts) != 0 || open_to_others(facts)) return;
     for (const std::string& name : config::settings_files()) {
         const net::Descriptor file(::openat(from.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
         if (!file.valid() || ::fstat(file.get(), &facts) != 0 || !kept_by_root(facts)) continue;
@@ -81,7 +87,7 @@ void settle_core_dumps(bool wanted) {
 }
 
 Result<> drop_privileges(
-    const config::SmtpSettings& settings, std::span<const std::string> folders, const std::string& config_folder) {
+    const config::SmtpSettings& settings, std::span<const std::string> folders, const std::string& instance) {
     if (::geteuid() != 0 || (settings.user.empty() && settings.group.empty())) return {};
     // No other thread asks for users and groups.
     const passwd* user = settings.user.empty() ? nullptr : ::getpwnam(settings.user.c_str());  // NOLINT(concurrency-mt-unsafe)
@@ -96,7 +102,7 @@ Result<> drop_privileges(
     const gid_t gid = named != nullptr ? named->gr_gid : user->pw_gid;
 
     for (const std::string& folder : folders) TRY_VOID(give_folder(folder, uid, gid));
-    if (uid != 0) share_settings(config_folder, gid);
+    if (uid != 0) share_settings(instance, gid);
     if (::setgroups(1, &gid) != 0 || ::setgid(gid) != 0 || ::setuid(uid) != 0) {
         return fail(Errc::config, std::string("cannot become the configured user: ") + std::generic_category().message(errno));
     }

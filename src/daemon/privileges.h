@@ -17,10 +17,10 @@ void forbid_new_privileges();
 void settle_core_dumps(bool wanted);
 
 // Root becomes the `user` and `group` of smtp.ini, for good; `folders`, with all that is in them, become that user's, and
-// settings in `config_folder` that root's group may read become readable by his group instead: the engine reads them again
+// settings of `instance` that root's group may read become readable by his group instead: the engine reads them again
 // when they change. Anybody else stays who he is. Errors: config (unknown user or group), disk_failed (a folder cannot be given
 // away).
 Result<> drop_privileges(
-    const config::SmtpSettings& settings, std::span<const std::string> folders, const std::string& config_folder);
+    const config::SmtpSettings& settings, std::span<const std::string> folders, const std::string& instance);
 
 }  // namespace sluice::daemon

@@ -133,9 +133,11 @@ Result<> NativeHost::load_one(const config::NativePlugin& listed) {
         return {};
     }
     forget_listeners(module);
+    // What cannot be loaded stays so; an init() may only miss something that comes later.
+    const Errc code = module.plugin == nullptr ? Errc::config : done.error().code;
     modules_.pop_back();
     return fail(
-        Errc::config, "config/plugins:" + std::to_string(listed.line) + ": plugin `" + listed.name + "`, " + listed.file + ": " +
+        code, "config/plugins:" + std::to_string(listed.line) + ": plugin `" + listed.name + "`, " + listed.file + ": " +
                           done.error().detail);
 }
 
@@ -180,7 +182,7 @@ Result<> NativeHost::init(NativeModule& module) {
     why.back() = '\0';
     if (code == 0) return {};
     const std::string reason = why.front() == '\0' ? "code " + std::to_string(code) : printable(why.data());
-    return fail(Errc::config, "its init() fails: " + reason);
+    return fail(Errc::unreachable, "its init() fails: " + reason);
 }
 
 std::optional<std::chrono::milliseconds> NativeHost::timeout_of(const std::string& name) const {

@@ -65,7 +65,9 @@ TEST_F(NativeHostTest, WhatDoesNotLoadIsNamedWithLineAndFile) {
         instance_.list("probe", NATIVE_PROBE);
         instance_.list(of.name, of.file);
         const std::string error = load();
-        EXPECT_THAT(error, StartsWith("config: config/plugins:2: plugin `" + std::string(of.name) + "`, " + of.file + ": "));
+        // Only what init() misses may be there another time.
+        const std::string kind = of.why.starts_with("its init()") ? "unreachable" : "config";
+        EXPECT_THAT(error, StartsWith(kind + ": config/plugins:2: plugin `" + std::string(of.name) + "`, " + of.file + ": "));
         EXPECT_THAT(error, HasSubstr(of.why));
         EXPECT_FALSE(host_->wants(Hook::before_attempt)) << of.name;
     }

@@ -137,10 +137,13 @@ class Privileges(EndToEnd):
         self.deliver_one()
         self.assertEqual(engine.stop(), 0)
         os.chown(engine.config / "policy.yaml", 0, 0)
-        engine.config.chmod(0o777)
-        engine.start()
-        engine.wait_logged(f"{self.UNREADABLE} file=config/policy.yaml")
-        self.assertEqual((engine.config / "policy.yaml").stat().st_gid, 0)
+        for folder in (engine.config, engine.directory):
+            folder.chmod(0o777)
+            engine.start()
+            engine.wait_logged(f"{self.UNREADABLE} file=config/policy.yaml")
+            self.assertEqual((engine.config / "policy.yaml").stat().st_gid, 0)
+            self.assertEqual(engine.stop(), 0)
+            folder.chmod(0o755)
 
     @as_root
     def test_PRIV_1_root_follows_no_link_of_whom_it_becomes(self):
