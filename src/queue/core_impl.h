@@ -326,7 +326,9 @@ private:
     void reroute(Index item, std::string_view next_hop);
     void apply(Index item, const ItemChanges& changes);
     Index changed_profile(Index profile, const ItemChanges& changes);
+    bool give_up_again(Index item, std::string_view standing);
     void say_standing(Index item);
+    std::string standing_of(Index item) const;
     std::string_view changes_of(Index item) const;
     void forget_changes(Index item);
 
@@ -525,7 +527,7 @@ private:
     Slab<Progress> progress_;
     Replies replies_;
     absl::flat_hash_map<Index, NameId> changes_;        // ItemChanges::format() of items that were changed
-    absl::flat_hash_map<Index, std::string> rejections_;  // of sending items that are to bounce: why
+    absl::flat_hash_map<Index, std::string> rejections_;  // of items that are to bounce, sending ones and held ones: why
     Registry<Destination> destinations_;
     Registry<Lane> lanes_;
     Registry<Pool> pools_;
