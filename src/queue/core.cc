@@ -146,7 +146,8 @@ void Core::Impl::on(Admit& event) {
 void Core::Impl::on(RouteResolved& event) {
     const Index at = find_destination(event.key, event.via);
     if (at == none) return;
-    destinations_[at].resolving = false;
+    const bool was_asked = std::exchange(destinations_[at].resolving, false);
+    if (was_asked && destinations_[at].asked != configured_) return resolve_anew(at);
     if (event.route) {
         set_path(at, paths_.add(std::move(*event.route)));
     } else {

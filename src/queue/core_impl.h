@@ -54,6 +54,7 @@ struct Destination {
     std::uint32_t count[4] = {};  // items by state
     std::uint32_t sessions = 0;
     bool resolving = false;
+    std::uint32_t asked = 0;      // while resolving: Impl::configured_ when that was asked
     Key key() const { return {name, via}; }
 };
 
@@ -282,6 +283,7 @@ private:
     static bool has_ready(const Destination& destination);
     void resolve(Index destination);
     void refresh(Index destination);
+    void resolve_anew(Index destination);
     void set_path(Index destination, Index path);
     void drop_path(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
@@ -552,6 +554,7 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::uint32_t configured_ = 0;      // so often options were given
     std::uint32_t era_ = 0;             // of lanes: so often something was configured that concerns all of them
     std::uint32_t counted_anew_ = 0;    // the era in which lanes got other buckets
     std::uint32_t sorted_anew_ = 0;     // the era since which items may belong to other lanes
