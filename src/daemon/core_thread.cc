@@ -60,7 +60,7 @@ void CoreThread::wake_if_sleeping(std::unique_lock<std::mutex>& lock) {
 }
 
 void CoreThread::wait_for_work(std::unique_lock<std::mutex>& lock) {
-    const auto something = [this] { return stopping_ || !events_.empty() || !questions_.empty(); };
+    const auto something = [this] { return stopping_ || waits(); };
     if (something()) return;
     if (busy_) {
         // Under load the next events are about to come: letting others run once is cheaper than being woken by them.
@@ -79,6 +79,9 @@ void CoreThread::wait_for_work(std::unique_lock<std::mutex>& lock) {
     }
     sleeping_ = false;
 }
+
+// Under the lock. What recovery gave rise to waits as well.
+bool CoreThread::waits() const { return !events_.empty() || !questions_.empty() || !actions_.empty(); }
 
 // Handles what waits; the lock is released meanwhile.
 void CoreThread::round(std::unique_lock<std::mutex>& lock) {
@@ -101,7 +104,7 @@ void CoreThread::round(std::unique_lock<std::mutex>& lock) {
 
 bool CoreThread::turn() {
     std::unique_lock lock(mutex_);
-    if (events_.empty() && questions_.empty() && core_.next_timer() > clock_.now()) return false;
+    if (!waits() && core_.next_timer() > clock_.now()) return false;
     round(lock);
     return true;
 }
@@ -112,8 +115,8 @@ void CoreThread::run() {
         wait_for_work(lock);
         round(lock);
     }
-    // Questions asked at the last moment still get their answer: somebody waits for it.
-    for (const Question& question : questions_) question(core_);
+    // What was told at the last moment is still done, and what was asked answered: somebody waits for it.
+    while (waits()) round(lock);
 }
 
 }  // namespace sluice::daemon

@@ -43,6 +43,7 @@ public:
 private:
     void run();
     void round(std::unique_lock<std::mutex>& lock);
+    bool waits() const;
     void wait_for_work(std::unique_lock<std::mutex>& lock);
     void wake_if_sleeping(std::unique_lock<std::mutex>& lock);
 

@@ -233,9 +233,10 @@ void Machinery::start() {
 
 void Machinery::apply(const config::SettingsPtr& settings) {
     pressure_->configure(settings->spool);
+    for (const auto& shard : shards_) shard->configure(settings);
+    // After them: the routes that the core asks for now are made as the new settings say.
     core_->push(queue::Configure{core_options(
         *settings, static_cast<std::uint32_t>(shards_.size()), static_cast<std::uint64_t>(wall_clock_ms()))});
-    for (const auto& shard : shards_) shard->configure(settings);
     if (plugins_) plugins_->configure(settings);
 }
 

@@ -56,7 +56,9 @@ void ShardUnit::start() {
 void ShardUnit::take(std::vector<queue::Action>& actions) {
     for (queue::Action& action : actions) {
         if (auto* wanted = std::get_if<queue::Resolve>(&action)) {
-            if (!resolving_.closing()) resolving_.spawn(resolve(std::move(*wanted)));
+            if (resolving_.closing()) continue;
+            catch_up();  // the core may know of settings that still wait here
+            resolving_.spawn(resolve(std::move(*wanted)));
         } else {
             courier_->carry_out(std::move(action));
         }
@@ -71,11 +73,14 @@ Task<> ShardUnit::resolve(queue::Resolve wanted) {
 }
 
 void ShardUnit::configure(config::SettingsPtr settings) {
-    newest_.set(settings);
-    // Settings that were overtaken while they waited here are never used.
-    shard_.post([this, settings = std::move(settings)] {
-        if (settings == newest_.get()) apply(settings);
-    });
+    newest_.set(std::move(settings));
+    shard_.post([this] { catch_up(); });
+}
+
+// Settings that were overtaken while they waited here are never used.
+void ShardUnit::catch_up() {
+    config::SettingsPtr newest = newest_.get();
+    if (newest != settings_) apply(std::move(newest));
 }
 
 void ShardUnit::apply(config::SettingsPtr settings) {

@@ -79,6 +79,7 @@ public:
 
 private:
     std::unique_ptr<plugin::PluginHooks> make_hooks(const Common& common);
+    void catch_up();
     void apply(config::SettingsPtr settings);
     void take(std::vector<queue::Action>& actions);
     Task<> resolve(queue::Resolve wanted);

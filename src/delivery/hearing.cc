@@ -49,6 +49,7 @@ Task<Wishes> hear(
     const Duration since_arrival = now - attempted.work.arrival;
     const Prospect prospect = settlement.foresee(attempted, settings, now);
     if (prospect.goes_on) co_return wishes;
+    wishes.recorded = settlement.record_early(attempted, prospect.delivered, now);
     wishes.asked_at = now;
     if (!prospect.deferred.empty()) wishes.next = prospect.next;
     if (!prospect.deferred.empty() && hooks.wants(Hook::deferred)) {

@@ -210,7 +210,38 @@ TEST_F(HooksTest, PluginsSeeNotificationsBeforeTheyAreQueued) {
     ASSERT_THAT(notifications, SizeIs(1));
     EXPECT_THAT(notifications[0].message->content, StartsWith("X-Signed: yes\r\n"));
     EXPECT_EQ(notifications[0].message->id, plugins_.shown->id);
-    EXPECT_THAT(spool_.batches, SizeIs(1)) << "with the outcomes that it tells of";
+    ASSERT_THAT(spool_.batches, SizeIs(2));
+    const auto is_outcome = [](const spool::Record& record) { return std::holds_alternative<spool::OutcomeRecord>(record); };
+    EXPECT_EQ(std::ranges::count_if(spool_.batches[1], is_outcome), 1) << "with the outcome that it tells of";
+}
+
+// Should the engine end meanwhile, it is not sent to them again.
+TEST_F(HooksTest, WhoGotItIsRecordedBeforePluginsThinkOfTheOthers) {
+    host({hello + three_fates + bye});
+    plugins_.sees_notifications = true;
+    std::vector<spool::OutcomeRecord> early;
+    plugins_.meanwhile = [&] { early = recorded<spool::OutcomeRecord>(); };
+    courier().carry_out(deliver(make_message({"a@example.test", "b@example.test", "c@example.test"})));
+    EXPECT_THAT(ended().pending, ElementsAre(2U));
+    ASSERT_THAT(early, SizeIs(1));
+    EXPECT_EQ(early[0].outcome, spool::Outcome::delivered);
+    EXPECT_THAT(early[0].recipients, ElementsAre(0U));
+    EXPECT_THAT(recorded<spool::OutcomeRecord>(), SizeIs(2)) << "once";
+    EXPECT_EQ(std::ranges::count_if(events_.facts, [](const std::string& fact) { return fact.starts_with("delivered"); }), 1);
+}
+
+TEST_F(HooksTest, WhatTheSenderWantsToHearOfIsRecordedWithTheNotification) {
+    host({hello + three_fates + bye});
+    plugins_.sees_notifications = true;
+    std::vector<spool::OutcomeRecord> early;
+    plugins_.meanwhile = [&] { early = recorded<spool::OutcomeRecord>(); };
+    auto message = std::make_shared<mail::Message>(*make_message({"a@example.test", "b@example.test", "c@example.test"}));
+    message->envelope.recipients[0].notify = mail::notify_success | mail::notify_failure;
+    courier().carry_out(deliver(message));
+    EXPECT_THAT(ended().pending, ElementsAre(2U));
+    EXPECT_THAT(early, IsEmpty());
+    EXPECT_THAT(recorded<spool::OutcomeRecord>(), SizeIs(2));
+    EXPECT_THAT(spool_.batches, SizeIs(1)) << "all of it together";
 }
 
 TEST_F(HooksTest, PluginsSeeNotificationsWhoeverListensToTheRest) {

@@ -68,6 +68,7 @@ std::string seconds(Duration duration) {
 // Places by what becomes of them.
 struct Settlement::Sorted {
     Places delivered, failed, deferred, expired, duplicated, dropped;
+    Places recorded;                // of the delivered ones
     std::optional<Fate> again;      // next_candidate or fresh_session: the attempt goes on elsewhere
     bool refused_for_good = false;  // with next_candidate
     bool source_at_fault = false;
@@ -191,7 +192,9 @@ spool::Batch Settlement::record(
         batch.emplace_back(
             spool::OutcomeRecord{attempted.work.item, outcome, recipients_at(attempted, places), now, by});
     };
-    add(spool::Outcome::delivered, sorted.delivered);
+    Places delivered = sorted.delivered;
+    std::erase_if(delivered, [&](std::size_t place) { return std::ranges::count(sorted.recorded, place) > 0; });
+    add(spool::Outcome::delivered, delivered);
     add(spool::Outcome::bounced, sorted.failed);
     add(spool::Outcome::expired, sorted.expired);
     add(spool::Outcome::removed, sorted.dropped, "plugin " + sorted.dropped_by);
@@ -212,11 +215,24 @@ Prospect Settlement::foresee(const Attempted& attempted, const config::Settings&
     Sorted sorted = sort(attempted, settings, now);
     Prospect prospect;
     prospect.goes_on = sorted.again.has_value();
+    prospect.delivered = std::move(sorted.delivered);
     prospect.deferred = std::move(sorted.deferred);
     prospect.failed = std::move(sorted.failed);
     prospect.failed.insert(prospect.failed.end(), sorted.expired.begin(), sorted.expired.end());
     prospect.next = sorted.next;
     return prospect;
+}
+
+std::vector<std::size_t> Settlement::record_early(const Attempted& attempted, std::vector<std::size_t> delivered, Instant now) {
+    std::erase_if(delivered, [&](std::size_t place) {
+        return (attempted.message->envelope.recipients[attempted.recipients[place]].notify & mail::notify_success) != 0;
+    });
+    if (delivered.empty()) return delivered;
+    spool::Batch batch;
+    batch.emplace_back(
+        spool::OutcomeRecord{attempted.work.item, spool::Outcome::delivered, recipients_at(attempted, delivered), now, {}});
+    spool_.append(std::move(batch), nullptr, 0);
+    return delivered;
 }
 
 std::optional<Bounce> Settlement::draft(const Attempted& attempted, const config::Settings& settings, const Wishes& wishes) {
@@ -229,6 +245,7 @@ std::optional<Bounce> Settlement::draft(const Attempted& attempted, const config
 void Settlement::grant(const Wishes& wishes, Sorted& sorted) {
     if (wishes.next) sorted.next = *wishes.next;
     if (wishes.silenced_by) sorted.silenced_by = *wishes.silenced_by;
+    sorted.recorded = wishes.recorded;
     sorted.dropped_by = wishes.dropped_by;
     for (const std::size_t place : wishes.dropped) {
         if (std::erase(sorted.deferred, place) > 0) sorted.dropped.push_back(place);

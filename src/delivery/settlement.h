@@ -45,7 +45,7 @@ Instant given_up_at(const queue::Work& work, const mail::Message& message, const
 // What will become of an attempt's recipients if no plugin objects: places in Attempted::recipients.
 struct Prospect {
     bool goes_on = false;  // with another host or session: nothing is decided
-    std::vector<std::size_t> deferred, failed;  // the latter with those that expire
+    std::vector<std::size_t> delivered, deferred, failed;  // the last with those that expire
     Instant next;          // of the deferred ones
 };
 
@@ -57,12 +57,13 @@ struct Wishes {
     std::optional<std::string> silenced_by;  // no failure is notified, says this plugin
     std::optional<Bounce> notification;      // as plugins made it; nothing: settle() composes it, when there is one
     std::optional<Instant> asked_at;         // what was foreseen then comes to pass, however long they took
+    std::vector<std::size_t> recorded;       // see record_early()
 };
 
 // Turns verdicts into what is kept: outcomes, the next attempt, notifications, events and log lines.
 //
-// Promise: one spool batch carries all of it, so that a crash neither repeats nor loses a notification; the core is told
-// afterwards. Shard-owned.
+// Promise: one spool batch carries all of it but what record_early() did, so that a crash neither repeats nor loses a notification;
+// the core is told afterwards. Shard-owned.
 class Settlement {
 public:
     Settlement(const Surroundings& surroundings, std::uint64_t seed);
@@ -74,6 +75,9 @@ public:
         const Attempted& attempted, const config::Settings& settings, Wishes wishes = {});
     // What settle() would decide at `now`. The time of the next attempt varies: a wish has to name it.
     Prospect foresee(const Attempted& attempted, const config::Settings& settings, Instant now);
+    // Before plugins think about the others: who got the message does not get it again if the engine ends meanwhile. Leaves out those of whom
+    // the sender is to be told, which is recorded together. Returns the places that are recorded, for the wishes.
+    std::vector<std::size_t> record_early(const Attempted& attempted, std::vector<std::size_t> delivered, Instant now);
     // What settle() would tell the sender, with these wishes.
     std::optional<Bounce> draft(const Attempted& attempted, const config::Settings& settings, const Wishes& wishes);
     // An attempt that does not begin yet, though nothing has failed.

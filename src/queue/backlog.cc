@@ -95,9 +95,7 @@ void Core::Impl::tend_bucket(Index at) {
 // What makes a route may have changed as well: families, static routes.
 void Core::Impl::tend_destination(Index at) {
     if (!destinations_.contains(at) || destinations_[at].path == none || destinations_[at].resolving) return;
-    if (has_ready(destinations_[at])) return refresh(at);
-    drop_path(at);
-    release_destination(at);
+    resolve_anew(at);
 }
 
 // ---- what makes a lane has changed -----------------------------------------------------------------------------

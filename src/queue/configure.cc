@@ -44,6 +44,7 @@ Core::Impl::Impl(const Options& options)
 }
 
 void Core::Impl::on(Configure& event) {
+    ++configured_;
     const Options old = std::exchange(options_, std::move(event.options));
     options_.shards = old.shards;
     options_.seed = old.seed;

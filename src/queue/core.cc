@@ -136,9 +136,9 @@ void Core::Impl::on(Admit& event) {
     ++count_[static_cast<unsigned>(item.state())];
     if (!event.pending.empty()) progress_of(at).pending = std::move(event.pending);
     if (!event.last_reply.empty()) replies_.set(at, event.last_reply);
-    if (!event.changes.empty()) apply(at, ItemChanges::parse(event.changes));
+    if (const ItemChanges changes = ItemChanges::parse(event.changes); changes.any()) apply(at, changes);
     if (event.fresh != nullptr) keep_fresh(at, std::move(event.fresh));
-    if (event.held) return;
+    if (give_up_again(at, event.changes) || event.held) return;
     if (item.due <= now_) return make_ready(at, false);
     wheel_.add(timer_key(Timed::item, at), item.due);
 }
@@ -146,7 +146,8 @@ void Core::Impl::on(Admit& event) {
 void Core::Impl::on(RouteResolved& event) {
     const Index at = find_destination(event.key, event.via);
     if (at == none) return;
-    destinations_[at].resolving = false;
+    const bool was_asked = std::exchange(destinations_[at].resolving, false);
+    if (was_asked && destinations_[at].asked != configured_) return resolve_anew(at);
     if (event.route) {
         set_path(at, paths_.add(std::move(*event.route)));
     } else {

@@ -54,7 +54,7 @@ struct Admit {
     mail::MessagePtr fresh;                // the message while it is still in memory; may be null
     std::vector<std::uint32_t> pending;    // recipients still undecided; empty: all of the item's
     std::string last_reply;                // what the last attempt came to; for operators
-    std::string changes;                   // an operator's: ItemChanges::format()
+    std::string changes;                   // as the last HoldChanged had them; what was given up then is given up now, unless it is held
 };
 
 // The answer to Resolve. An error decides every item that waits for this key (see Conclude). May also come unasked.
@@ -142,8 +142,9 @@ struct Selection {
 struct Hold { Selection which; };
 struct Release { Selection which; };  // back to the schedule: overdue items are ready at once
 struct Flush { Selection which; };   // scheduled items become due now; sending and held ones are left alone
-struct Remove { Selection which; };  // answered by Removed actions; sending items are removed when their attempt ends
-// Given up: concluded as rejected, so that the sender hears of it; sending items when their attempt ends, unless that decides them.
+// Answered by Removed actions; sending items are removed when their attempt ends, unless that decides them, and HoldChanged says so at once.
+struct Remove { Selection which; };
+// Given up: concluded as rejected, so that the sender hears of it; sending items as in Remove.
 struct Bounce {
     Selection which;
     std::string reason;
@@ -234,7 +235,7 @@ struct Removed {
 struct HoldChanged {
     ItemId item;
     bool held;
-    std::string changes = {};  // ItemChanges::format() of all changes
+    std::string changes = {};  // ItemChanges::format() of all changes, and whether it is given up when its attempt ends; for Admit
 };
 
 // A condition or suspension that is not in the files was added, replaced, or is gone.

@@ -301,6 +301,36 @@ TEST(CoreDelivery, AReloadMovesTheEndOfWhoWaits) {
     EXPECT_THAT(world.take<Conclude>(), SizeIs(2));
 }
 
+// A reload may make another route, and nothing else tells the core.
+TEST(CoreDelivery, AnAnswerFromBeforeAReloadDoesNotCount) {
+    World world(options(1));
+    world.admit("x.test");
+    const ItemId waiting = world.admit("x.test");
+    EXPECT_THAT(world.take<Resolve>(), SizeIs(1));
+    world.tell(Configure{options(1)});
+    EXPECT_THAT(world.take<Resolve>(), IsEmpty()) << "one question at a time";
+    world.tell(RouteResolved{"x.test", fail(Errc::dns_no_domain, "NXDOMAIN")});
+    EXPECT_THAT(world.take<Conclude>(), IsEmpty());
+    EXPECT_THAT(world.take<Resolve>(), SizeIs(1));
+    world.resolve("x.test", {{"new", 0}});
+    const Deliver first = world.take_delivery();
+    EXPECT_EQ(first.route->candidates[0].mx_host, "mx.new");
+    world.opened(first);
+    // The same for a route that is asked for again, and when nobody waits for it any more.
+    world.tell(Configure{options(1)});
+    EXPECT_THAT(world.take<Resolve>(), SizeIs(1));
+    world.tell(Configure{options(1)});
+    world.resolve("x.test", {{"old", 0}});
+    EXPECT_THAT(world.take<Resolve>(), SizeIs(1));
+    world.tell(Configure{options(1)});
+    world.tell(Remove{{waiting, ""}});
+    world.resolve("x.test", {{"old", 0}});
+    EXPECT_THAT(world.take<Resolve>(), IsEmpty());
+    world.done(first, false);
+    world.closed(first.session);
+    EXPECT_EQ(world.core.stats().routes, 0U) << "nothing is kept from before";
+}
+
 TEST(CoreDelivery, AReloadWhileASessionOpens) {
     World world(with("{}"));
     world.admit("x.test");

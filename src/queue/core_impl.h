@@ -54,6 +54,7 @@ struct Destination {
     std::uint32_t count[4] = {};  // items by state
     std::uint32_t sessions = 0;
     bool resolving = false;
+    std::uint32_t asked = 0;      // while resolving: Impl::configured_ when that was asked
     Key key() const { return {name, via}; }
 };
 
@@ -282,6 +283,7 @@ private:
     static bool has_ready(const Destination& destination);
     void resolve(Index destination);
     void refresh(Index destination);
+    void resolve_anew(Index destination);
     void set_path(Index destination, Index path);
     void drop_path(Index destination);
     std::vector<Index> lanes_of(Index destination) const;
@@ -326,7 +328,9 @@ private:
     void reroute(Index item, std::string_view next_hop);
     void apply(Index item, const ItemChanges& changes);
     Index changed_profile(Index profile, const ItemChanges& changes);
+    bool give_up_again(Index item, std::string_view standing);
     void say_standing(Index item);
+    std::string standing_of(Index item) const;
     std::string_view changes_of(Index item) const;
     void forget_changes(Index item);
 
@@ -525,7 +529,7 @@ private:
     Slab<Progress> progress_;
     Replies replies_;
     absl::flat_hash_map<Index, NameId> changes_;        // ItemChanges::format() of items that were changed
-    absl::flat_hash_map<Index, std::string> rejections_;  // of sending items that are to bounce: why
+    absl::flat_hash_map<Index, std::string> rejections_;  // of items that are to bounce, sending ones and held ones: why
     Registry<Destination> destinations_;
     Registry<Lane> lanes_;
     Registry<Pool> pools_;
@@ -550,6 +554,7 @@ private:
 
     Index kept_ = none;                 // an idle session that is not closed for others yet, because its turn is not over
     std::vector<Index> to_serve_;       // buckets in which something became free
+    std::uint32_t configured_ = 0;      // so often options were given
     std::uint32_t era_ = 0;             // of lanes: so often something was configured that concerns all of them
     std::uint32_t counted_anew_ = 0;    // the era in which lanes got other buckets
     std::uint32_t sorted_anew_ = 0;     // the era since which items may belong to other lanes

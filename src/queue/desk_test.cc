@@ -287,6 +287,86 @@ TEST_F(DeskTest, ChangesComeBackFromTheJournal) {
     EXPECT_EQ(world.core.find(admit.id)->priority, 3);
 }
 
+// An item that is given up while an attempt is under way, of which nobody hears the end: the engine dies.
+class GivenUp : public testing::Test {
+protected:
+    GivenUp() : world(options(50)), next(options(50)) {
+        world.admit("a.test");
+        world.resolve("a.test");
+        attempt = world.take_delivery();
+        world.opened(attempt);
+    }
+    HoldChanged said() {
+        const std::vector<HoldChanged> all = world.take<HoldChanged>();
+        EXPECT_THAT(all, SizeIs(1));
+        return all.empty() ? HoldChanged{} : all.front();
+    }
+    // The next engine finds the item with what was said last.
+    ItemId recover(const HoldChanged& standing, bool held) {
+        Admit admit = next.mail("a.test");
+        admit.held = held;
+        admit.changes = standing.changes;
+        next.tell(admit);
+        return admit.id;
+    }
+
+    World world, next;
+    Deliver attempt;
+};
+
+TEST_F(GivenUp, ARemovalOutlivesTheEngine) {
+    const Selection which{attempt.work.item, ""};
+    world.tell(Remove{which});
+    EXPECT_FALSE(said().held);
+    world.tell(Remove{which});
+    world.tell(Release{which});
+    EXPECT_THAT(world.take<HoldChanged>(), IsEmpty()) << "that was said";
+    ItemChanges changes;
+    changes.tenant = "other";
+    world.tell(ChangeItems{which, changes});
+    world.take<HoldChanged>();
+    world.tell(Hold{which});
+    world.take<HoldChanged>();
+    world.tell(Release{which});
+    const HoldChanged last = said();
+    EXPECT_EQ(ItemChanges::parse(last.changes), changes);
+    for (const bool held : {false, true}) {
+        const ItemId item = recover(last, held);
+        const std::vector<Removed> removed = next.take<Removed>();
+        ASSERT_THAT(removed, SizeIs(1));
+        EXPECT_EQ(removed[0].item, item);
+        EXPECT_EQ(next.core.stats().items, 0U);
+    }
+    EXPECT_THAT(next.actions, IsEmpty()) << "nothing was attempted";
+    // Where the engine lives on, the end of the attempt removes it.
+    world.defer(attempt, minute);
+    EXPECT_THAT(world.take<Removed>(), SizeIs(1));
+}
+
+TEST_F(GivenUp, ABounceOutlivesTheEngine) {
+    const Selection which{attempt.work.item, ""};
+    world.tell(Hold{which});
+    EXPECT_TRUE(said().held);
+    world.tell(Bounce{which, "not: wanted"});
+    const HoldChanged last = said();
+    EXPECT_FALSE(last.held);
+    const ItemId item = recover(last, false);
+    std::vector<Conclude> concluded = next.take<Conclude>();
+    ASSERT_THAT(concluded, SizeIs(1));
+    EXPECT_EQ(concluded[0].work.item, item);
+    EXPECT_TRUE(concluded[0].rejected);
+    EXPECT_EQ(concluded[0].error.detail, "not: wanted");
+    // What is held, because it ends engines say, is not touched before somebody releases it.
+    const ItemId suspect = recover(last, true);
+    EXPECT_EQ(next.core.find(suspect)->state, ItemState::held);
+    EXPECT_THAT(next.take<Conclude>(), IsEmpty());
+    next.tell(Release{{suspect, ""}});
+    concluded = next.take<Conclude>();
+    ASSERT_THAT(concluded, SizeIs(1));
+    EXPECT_EQ(concluded[0].error.detail, "not: wanted");
+    EXPECT_THAT(next.take<Resolve>(), IsEmpty()) << "nothing was attempted";
+}
+
 TEST(Reroute, ItemsWaitForTheirOwnRoute) {
     World world(options(50));
     std::vector<ItemId> ids;

@@ -287,6 +287,7 @@ bool Core::Impl::has_ready(const Destination& destination) {
 void Core::Impl::resolve(Index at) {
     Destination& destination = destinations_[at];
     if (options_.disabled || std::exchange(destination.resolving, true)) return;
+    destination.asked = configured_;
     actions_->push_back(Resolve{std::string(names_.text(destination.name)), std::string(names_.text(destination.via))});
 }
 
@@ -296,6 +297,14 @@ void Core::Impl::refresh(Index at) {
     const Index timer = timer_key(Timed::destination, at);
     wheel_.cancel(timer);
     if (!destinations_[at].resolving) wheel_.add(timer, now_ + refresh_postponed);
+}
+
+// What makes a route has changed, so that an answer to an older question does not count.
+void Core::Impl::resolve_anew(Index at) {
+    if (destinations_[at].path != none && has_ready(destinations_[at])) return refresh(at);
+    drop_path(at);
+    if (!destinations_[at].unrouted.empty()) resolve(at);
+    release_destination(at);
 }
 
 void Core::Impl::set_path(Index at, Index path) {

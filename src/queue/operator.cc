@@ -7,6 +7,35 @@
 #include "queue/core_impl.h"
 
 namespace sluice::queue {
+namespace {
+
+// What stands beside the letters of ItemChanges for an item that is given up when its attempt ends.
+constexpr char removed_letter = 'd';
+constexpr char rejected_letter = 'b';  // its value: why
+
+// One letter and the length of each value before it, so that any text can stand there: "t5:acme2p1:7".
+void append_value(std::string& out, char letter, std::string_view text) {
+    out += letter;
+    out += std::to_string(text.size());
+    out += ':';
+    out += text;
+}
+
+// Up to the first that is not whole.
+template <class Visit>
+void each_value(std::string_view text, Visit visit) {
+    while (!text.empty()) {
+        const char letter = text.front();
+        const std::size_t colon = text.find(':');
+        if (colon == std::string_view::npos) return;
+        const auto length = parse_number<std::size_t>(text.substr(1, colon - 1));
+        if (!length || *length > text.size() - colon - 1) return;
+        visit(letter, text.substr(colon + 1, *length));
+        text.remove_prefix(colon + 1 + *length);
+    }
+}
+
+}  // namespace
 
 // ---- changes ---------------------------------------------------------------------------------------------------
 
@@ -18,39 +47,25 @@ void ItemChanges::add(const ItemChanges& later) {
     if (later.priority) priority = later.priority;
 }
 
-// One letter and the length of each value before it, so that any text can stand there: "t5:acme2p1:7".
 std::string ItemChanges::format() const {
     std::string out;
-    const auto add = [&](char letter, std::string_view text) {
-        out += letter;
-        out += std::to_string(text.size());
-        out += ':';
-        out += text;
-    };
-    if (tenant) add('t', *tenant);
-    if (job) add('j', *job);
-    if (transport) add('x', *transport);
-    if (next_hop) add('h', *next_hop);
-    if (priority) add('p', std::to_string(*priority));
+    if (tenant) append_value(out, 't', *tenant);
+    if (job) append_value(out, 'j', *job);
+    if (transport) append_value(out, 'x', *transport);
+    if (next_hop) append_value(out, 'h', *next_hop);
+    if (priority) append_value(out, 'p', std::to_string(*priority));
     return out;
 }
 
 ItemChanges ItemChanges::parse(std::string_view text) {
     ItemChanges changes;
-    while (!text.empty()) {
-        const char letter = text.front();
-        const std::size_t colon = text.find(':');
-        if (colon == std::string_view::npos) break;
-        const auto length = parse_number<std::size_t>(text.substr(1, colon - 1));
-        if (!length || *length > text.size() - colon - 1) break;
-        const std::string_view value = text.substr(colon + 1, *length);
-        text.remove_prefix(colon + 1 + *length);
+    each_value(text, [&changes](char letter, std::string_view value) {
         if (letter == 't') changes.tenant = std::string(value);
         if (letter == 'j') changes.job = std::string(value);
         if (letter == 'x') changes.transport = std::string(value);
         if (letter == 'h') changes.next_hop = std::string(value);
         if (letter == 'p') changes.priority = parse_number<std::uint8_t>(value);
-    }
+    });
     return changes;
 }
 
@@ -114,8 +129,9 @@ void Core::Impl::hold(Index at) {
 void Core::Impl::release(Index at) {
     Item& item = items_[at];
     if (item.state() != ItemState::held && !item.hold_requested) return;
-    actions_->push_back(HoldChanged{item.key(), false, std::string(changes_of(at))});
-    if (!item.take_hold_request()) schedule(at);
+    const bool was_sending = item.take_hold_request();
+    actions_->push_back(HoldChanged{item.key(), false, standing_of(at)});
+    if (!was_sending && !conclude_rejected(at)) schedule(at);
 }
 
 void Core::Impl::flush(Index at) {
@@ -128,8 +144,9 @@ void Core::Impl::flush(Index at) {
 void Core::Impl::remove(Index at) {
     Item& item = items_[at];
     if (item.state() == ItemState::sending) {
+        if (item.remove_requested) return;
         item.remove_requested = true;
-        return;
+        return say_standing(at);
     }
     leave_place(at);
     actions_->push_back(Removed{item.key(), pending_of(at)});
@@ -139,8 +156,10 @@ void Core::Impl::remove(Index at) {
 void Core::Impl::bounce(Index at, const std::string& reason) {
     if (items_[at].state() == ItemState::sending) {
         rejections_[at] = reason;
-        return;
+        items_[at].take_hold_request();
+        return say_standing(at);
     }
+    rejections_.erase(at);
     leave_place(at);
     conclude(at, Error(Errc::cancelled, reason), true);
 }
@@ -152,9 +171,21 @@ bool Core::Impl::conclude_rejected(Index at) {
     std::string reason = std::move(found->second);
     rejections_.erase(found);
     items_[at].take_hold_request();
-    set_state(at, ItemState::scheduled);
+    if (items_[at].state() == ItemState::sending) set_state(at, ItemState::scheduled);
     conclude(at, Error(Errc::cancelled, std::move(reason)), true);
     return true;
+}
+
+// A new item that was given up in an earlier life, during an attempt of which the journal knows no end. True when it has left its place.
+// One that is held may be what ended that life: it bounces when somebody releases it.
+bool Core::Impl::give_up_again(Index at, std::string_view standing) {
+    bool removed = false;
+    each_value(standing, [&](char letter, std::string_view value) {
+        if (letter == removed_letter) removed = true;
+        if (letter == rejected_letter) rejections_[at] = std::string(value);
+    });
+    if (removed) return remove(at), true;
+    return items_[at].state() != ItemState::held && conclude_rejected(at);
 }
 
 // What makes a lane may be others then: a ready item goes to the end of the one where it belongs.
@@ -227,7 +258,16 @@ void Core::Impl::forget_changes(Index at) {
 void Core::Impl::say_standing(Index at) {
     const Item& item = items_[at];
     const bool held = item.state() == ItemState::held || item.hold_requested;
-    actions_->push_back(HoldChanged{item.key(), held, std::string(changes_of(at))});
+    actions_->push_back(HoldChanged{item.key(), held, standing_of(at)});
+}
+
+std::string Core::Impl::standing_of(Index at) const {
+    std::string standing;
+    if (items_[at].remove_requested) append_value(standing, removed_letter, {});
+    const auto rejected = rejections_.find(at);
+    if (rejected != rejections_.end()) append_value(standing, rejected_letter, rejected->second);
+    standing += changes_of(at);
+    return standing;
 }
 
 }  // namespace sluice::queue

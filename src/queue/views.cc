@@ -213,7 +213,10 @@ void Core::Impl::audit_items() const {
     }
     for (unsigned state = 0; state < 4; ++state) ASSERT(count[state] == count_[state]);
     ASSERT(with_progress == progress_.size());
-    for (const auto& [at, reason] : rejections_) ASSERT(items_.contains(at) && items_[at].state() == ItemState::sending);
+    for (const auto& [at, reason] : rejections_) {
+        ASSERT(items_.contains(at));
+        ASSERT(items_[at].state() == ItemState::sending || items_[at].state() == ItemState::held);
+    }
     for (const auto& [at, changes] : changes_) ASSERT(items_.contains(at));
     ASSERT(asking == consulting_);
     std::uint64_t bytes = 0;

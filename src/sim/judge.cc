@@ -57,6 +57,7 @@ bool Judge::check_item(const queue::Deliver& action, Entry& entry, Instant now) 
     if (entry.fate != Fate::queued) return wrong("it has ended");
     if (entry.sending) return wrong("it is being attempted");
     if (entry.admit.held) return wrong("it is held");
+    if (entry.remove_asked) return wrong("it is to be removed");
     if (entry.admit.due > now) return wrong("it is not due");
     if (entry.admit.lifetime.count() != 0 && now >= entry.admit.arrival + Duration(entry.admit.lifetime)) return wrong("its time is over");
     if (action.work.attempts != entry.admit.attempts) return wrong("attempts are counted otherwise");
@@ -301,10 +302,11 @@ void Judge::removed(const queue::Removed& action) {
 
 void Judge::hold_changed(const queue::HoldChanged& action) {
     Entry& entry = entries_[action.item];
-    if (entry.fate != Fate::queued || entry.admit.held == action.held) {
+    if (entry.fate != Fate::queued || (entry.admit.held == action.held && entry.admit.changes == action.changes)) {
         violate("item " + action.item.text() + " cannot change its hold");
     }
     entry.admit.held = action.held;
+    entry.admit.changes = action.changes;
     if (entry.sending) return;
     entry.route = nullptr;
     entry.tried.clear();
@@ -391,7 +393,7 @@ void Judge::crashed() {
         if (entry.fate != Fate::queued) continue;
         if (entry.sending) ++cut_short_;
         waiting_items_.insert(id);
-        entry.sending = entry.remove_asked = false;
+        entry.sending = false;
         entry.route = nullptr;
         entry.tried.clear();
         entry.perhaps_tried.clear();

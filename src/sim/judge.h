@@ -16,7 +16,7 @@ namespace sluice::sim {
 enum class Fate : std::uint8_t { queued, delivered, failed, removed };
 
 // Keeps books of its own and checks every action of the core against them:
-//  · every item ends exactly once, and is attempted only when it is queued, due, not held and not being attempted;
+//  · every item ends exactly once, and is attempted only when it is queued, due, not held, not to be removed and not being attempted;
 //  · an attempt never repeats a candidate, stays within one level, and says truly whether others are left;
 //  · what belongs to a transport goes out from its addresses, and nothing is tried after its own time;
 //  · a session carries one message at a time, to a remote that is on the item's route;

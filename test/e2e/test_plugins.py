@@ -417,6 +417,23 @@ class Restarts(Plugins):
         self.engine.route("dst.test", self.sink.endpoint).start()
         self.sink.wait(1)
 
+    def test_what_is_given_up_while_a_plugin_thinks_is_not_sent_by_the_next_engine(self):
+        self.plugin("exports.hook_get_mx = (next, hmail, domain) => domain === 'dst.test' ? say('asked') : next(OK, SINK)").start()
+        cases = [(command, kill) for command in (("delete", "removed"), ("bounce", "bounced")) for kill in (True, False)]
+        for number, ((command, event), kill) in enumerate(cases):
+            self.submit()
+            self.what_was_said(number + 1)
+            self.engine.cli("queue", command, "--where", "domain=dst.test")
+            if kill:
+                self.engine.process.kill()
+            else:
+                self.assertEqual(self.engine.stop(), 0)
+            self.plugins.start()
+            self.engine.wait_event(event, count=number % 2 + 1)
+            self.engine.wait_empty()
+        self.assertEqual(len(self.what_was_said(len(cases))), len(cases))
+        self.assertEqual([line["to"] for line in self.sink.ledger()], [["a@src.test"]] * 2)  # the bounces
+
     def test_a_killed_engine_leaves_no_host_behind(self):
         self.plugin("exports.hook_get_mx = function () { say(process.pid); for (;;); }").start()
         self.submit()

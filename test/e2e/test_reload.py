@@ -313,6 +313,23 @@ class WhatNeedsARestart(ReloadTest):
             self.assertEqual(client.ehlo("test")[0], 250)
 
 
+class Routes(ReloadTest):
+    def test_an_answer_to_a_question_from_before_a_reload_does_not_count(self):
+        sink = self.world.sink()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.settimeout(20)
+            engine = self.world.engine()
+            engine.set("net-utils.ini", "dns", servers=f"127.0.0.1:{silent.getsockname()[1]}", timeout="3000").start()
+            self.send(engine, "b@dst.test")
+            silent.recv(4096)
+            engine.route("dst.test", sink.endpoint).write()
+            engine.cli("reload")
+            sink.wait(1)
+            self.assertEqual(engine.events("deferred"), [])
+            self.assertEqual(engine.stop(), 0)
+
+
 class Restarts(ReloadTest):
     def setUp(self):
         super().setUp()
