@@ -185,5 +185,25 @@ TEST(Reclaiming, EndsWhereWhatIsKnownOfItemsIsLargerThanTheMail) {
     EXPECT_EQ(again.told.at(ItemId{MessageId{4}, 99}).last_reply.size(), 450u);
 }
 
+// Nothing dies and nothing new comes, and yet most of what stands there does not matter any more.
+TEST(Reclaiming, BeginsWhenMuchWasDecidedThoughNoSegmentDied) {
+    FakeDisk disk;
+    TurnedSpool world(disk, reclaiming_options(), quick_tuning());
+    constexpr std::uint64_t last = 135;
+    for (std::uint64_t id = 1; id <= last; ++id)
+        ASSERT_TRUE(world.append(MessageRecord{test_message(id, 4000)}));
+    const std::uint64_t segments = world.spool().status().segments;
+    ASSERT_GE(segments, 10u);
+    ASSERT_EQ(world.spool().status().rewritten_bytes, 0u);
+    Batch batch;
+    for (std::uint64_t id = 1; id <= last; ++id) {
+        if (id % 6 != 0) batch.push_back(delivered(id));
+    }
+    ASSERT_TRUE(world.append(std::move(batch)));
+    EXPECT_TRUE(finishes(world));
+    EXPECT_LT(world.spool().status().segments, segments / 2 + 2);
+    EXPECT_EQ(world.spool().status().live_messages, last / 6);
+}
+
 }  // namespace
 }  // namespace sluice::spool
