@@ -261,5 +261,24 @@ TEST(FullDisk, WhatIsCarriedToTheEndIsNotLostWithoutAWord) {
     EXPECT_THAT(problems.back(), testing::StartsWith("2 batches could not be written before the journal was closed"));
 }
 
+TEST(FullDisk, RoomForAReserveAloneIsNoReasonToLeaveIt) {
+    FakeDisk disk;
+    disk.set_capacity(512 << 10);
+    TurnedSpool world(disk, reclaiming_options(), quick_tuning());
+    disk.overwrite("/other", std::string((512 - 96 - 40) << 10, 'x'));  // a segment takes 64, the reserve 32
+    for (std::uint64_t id = 1; world.append(MessageRecord{test_message(id, 4000)}); ++id)
+        ASSERT_LT(id, 20u);
+    world.spool().turn();
+    ASSERT_EQ(world.spool().status().why_not, "the disk is full; only outcomes are recorded");
+    const std::uint64_t syncs = disk.syncs();
+    for (int turn = 0; turn < 20; ++turn)
+        world.spool().turn();
+    EXPECT_EQ(disk.syncs(), syncs);
+    EXPECT_TRUE(world.append(delivered(1)));
+    disk.overwrite("/other", "");
+    world.spool().turn();
+    EXPECT_TRUE(world.spool().accepting()) << world.spool().status().why_not;
+}
+
 }  // namespace
 }  // namespace sluice::spool
