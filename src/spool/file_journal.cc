@@ -251,8 +251,11 @@ Result<> FileJournal::make_reserve() {
 }
 
 void FileJournal::restore_reserve(std::uint64_t free_bytes, std::uint64_t wanted_free) {
-    const bool room = free_bytes >= wanted_free + settings_.reserve_bytes;
-    if (on_reserve() && (spare_bytes() > 0 || room)) seal_head(true);
+    const std::uint64_t needed = wanted_free + settings_.reserve_bytes;
+    const bool room = free_bytes >= needed;
+    // Without room for a segment beside it the next reserve would be the current segment again at once, and so on.
+    const bool room_beside = free_bytes >= needed + std::min(settings_.segment_bytes, small_segment_bytes);
+    if (on_reserve() && (spare_bytes() > 0 || room_beside)) seal_head(true);
     if (!on_reserve() && reserve_bytes_ == 0 && settings_.reserve_bytes > 0 && room) {
         static_cast<void>(make_reserve());  // asked again later
     }

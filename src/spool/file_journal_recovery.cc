@@ -4,13 +4,6 @@
 #include "spool/file_journal.h"
 
 namespace sluice::spool {
-namespace {
-
-// Far below the last number: what a process uses up while it lives fits behind it.
-constexpr std::uint32_t segment_number_max = 4'000'000'000;
-
-}  // namespace
-
 Result<> FileJournal::recover(const std::function<Result<>(Found)>& on_segment, RecoveryReport& report) {
     std::vector<std::uint32_t> segments;
     TRY_VOID(take_stock(segments, report));

@@ -19,6 +19,8 @@ constexpr std::uint32_t format_version = 1;
 constexpr std::size_t batch_header_bytes = 64;
 constexpr std::size_t record_header_bytes = 16;
 constexpr std::uint64_t batch_bytes_max = 2ull << 30;
+// Above it no journal is opened. What a process uses up while it lives fits behind it.
+constexpr std::uint32_t segment_number_max = 2'000'000'000;
 
 constexpr std::uint64_t round_up(std::uint64_t bytes, std::uint64_t unit) {
     return (bytes + unit - 1) / unit * unit;

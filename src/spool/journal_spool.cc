@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/assert.h"
 #include "base/working_on.h"
@@ -10,6 +11,9 @@
 
 namespace sluice::spool {
 namespace {
+
+// Where there is little room, a group takes about this much at least.
+constexpr std::uint64_t small_group_bytes = 4096;
 
 // A message may move while it is read; more often than this it does not.
 constexpr int load_attempts = 4;
@@ -176,9 +180,7 @@ void JournalSpool::close() {
         wake_.notify_one();
         if (writer_.joinable()) writer_.join();
         while (take_work()) work_off();  // without a thread
-        // One last try for what nobody waits for.
-        retry_at_ = {};
-        if (!carried_.empty()) write_chunk();
+        write_what_is_carried();
     }
     journal_.close();
     lock_.reset();
@@ -208,12 +210,12 @@ bool JournalSpool::work_waits() const {
 void JournalSpool::work_off() {
     steps_.fetch_add(1, std::memory_order_relaxed);
     look_at_disk();
-    for (std::size_t from = 0; from < work_.size();) {
-        next_chunk(from);
-        write_chunk();
+    write_work();
+    if (!carried_.empty()) {
+        write_work();  // a new segment, or a smaller group, may well work
+    } else if (reclaimer_.busy()) {
+        static_cast<void>(write_chunk());
     }
-    work_.clear();
-    if (chunk_.empty() && (reclaimer_.busy() || !carried_.empty())) write_chunk();
     quarantine_damaged();  // before its segment may go
     reclaim();
     publish_status();
@@ -249,17 +251,60 @@ bool JournalSpool::take_work() {
     return !work_.empty() || !stopping_;
 }
 
-// Moves the batches of the next group from work_ to chunk_; those that nobody waits for and that failed
-// before, first.
-void JournalSpool::next_chunk(std::size_t& from) {
-    chunk_ = std::exchange(carried_, {});
+// Writes what is in work_, behind what failed before: of an item's schedules and holds the last one counts. So
+// nothing is written any more in this round once something has to wait for the next.
+void JournalSpool::write_work() {
+    if (!carried_.empty()) {
+        std::move(work_.begin(), work_.end(), std::back_inserter(carried_));
+        work_ = std::exchange(carried_, {});
+    }
+    for (std::size_t from = 0; from < work_.size();) {
+        from = next_chunk(from);
+        if (const auto written = write_chunk(); !written) {
+            put_off(from, written.error());
+            break;
+        }
+    }
+    work_.clear();
+    if (carried_.empty()) cramped_ = false;
+}
+
+// While there is little room, groups fit into what there is, index included; a small one asks for more.
+std::uint64_t JournalSpool::group_limit() const {
+    if (!cramped_) return tuning_.group_bytes_max;
+    const std::uint64_t left = journal_.on_reserve() ? journal_.reserve_left() : journal_.head_left();
+    return std::min(std::max(left / 4, small_group_bytes), tuning_.group_bytes_max);
+}
+
+// Moves the batches of the next group from work_ to chunk_. Gives where those begin that are left.
+std::size_t JournalSpool::next_chunk(std::size_t from) {
+    const std::uint64_t limit = group_limit();
     std::uint64_t bytes = 0;
-    while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= tuning_.group_bytes_max)
-    ) {
+    while (from < work_.size() && (bytes == 0 || bytes + work_[from].weight.record <= limit)) {
         name_recipients(work_[from]);
         bytes += work_[from].weight.record;
         chunk_.push_back(std::move(work_[from++]));
     }
+    return from;
+}
+
+// What is left of work_ is not tried now: who waits is told so, the rest is carried.
+void JournalSpool::put_off(std::size_t from, const Error& error) {
+    std::move(work_.begin() + static_cast<std::ptrdiff_t>(from), work_.end(), std::back_inserter(chunk_));
+    complete_chunk(fail(error));
+}
+
+// One last try for what nobody waits for; a second one with what the first taught of the room.
+void JournalSpool::write_what_is_carried() {
+    for (int tries = 0; tries < 2 && !carried_.empty(); ++tries) {
+        retry_at_ = {};
+        write_work();
+    }
+    if (carried_.empty()) return;
+    note_problem(
+        std::to_string(carried_.size()) +
+        " batches could not be written before the journal was closed: what they record is done again after the next start"
+    );
 }
 
 // In the journal outcomes have a list of recipients.
@@ -302,8 +347,7 @@ Result<std::vector<std::uint32_t>> JournalSpool::undecided(const ItemId& item) {
     return fail(Errc::corrupt, "the index of " + segment_name(place->segment) + " does not know it");
 }
 
-void JournalSpool::write_chunk() {
-    if (chunk_.empty()) chunk_ = std::exchange(carried_, {});
+Result<> JournalSpool::write_chunk() {
     Result<> written = write_group();
     const auto has_message = [](const Waiting& waiting) { return waiting.has_message; };
     if (!written && written.error().code == Errc::disk_full &&
@@ -312,7 +356,13 @@ void JournalSpool::write_chunk() {
         refuse_messages(written.error());
         written = write_group();
     }
+    if (!written && written.error().code == Errc::disk_full) {
+        // A small group found no room in the reserve: it is used up.
+        if (cramped_ && journal_.on_reserve()) note_failure(written.error());
+        cramped_ = true;
+    }
     complete_chunk(written);
+    return written;
 }
 
 // Makes chunk_ durable, together with what reclaiming has to write again.
@@ -364,6 +414,7 @@ Room JournalSpool::room_of_chunk() const {
 // Rewriting never opens the reserve: that is for what is new. Once it is open, gather() knows what may go there.
 Room JournalSpool::with_rewriting(Room room) {
     if (journal_.on_reserve() && !room.from_reserve) return room;  // refused, whatever comes with it
+    if (room.records > tuning_.group_bytes_max) return room;       // a large message, and the next may be as large
     const Weight rewritten = reclaimer_.gather(tuning_.rewrite_bytes_max);
     if (!reclaimer_.gathered()) return room;
     room.records += rewritten.record;

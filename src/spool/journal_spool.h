@@ -74,10 +74,14 @@ private:
     void wait_for_work();
     bool take_work();
     void work_off();
-    void next_chunk(std::size_t& from);
+    void write_work();
+    std::size_t next_chunk(std::size_t from);
+    void put_off(std::size_t from, const Error& error);
+    void write_what_is_carried();
     void name_recipients(Waiting& waiting);
     Result<std::vector<std::uint32_t>> undecided(const ItemId& item);
-    void write_chunk();
+    Result<> write_chunk();
+    std::uint64_t group_limit() const;
     Result<> write_group();
     Room room_of_chunk() const;
     Room with_rewriting(Room room);
@@ -124,6 +128,7 @@ private:
     std::vector<Waiting> work_;
     Chunk chunk_;
     Chunk carried_;  // nobody waits for them, so nobody would repeat them: tried again
+    bool cramped_ = false;  // there was no room for a group, and what was carried since is not all written
     std::vector<std::pair<CommitListener*, std::vector<Committed>>> completions_;
     std::uint32_t head_segment_ = 0;
     Instant next_disk_check_;

@@ -96,6 +96,7 @@ private:
         MessageId key() const { return MessageId{std::uint64_t{id_high} << 32 | id_low}; }
     };
     static_assert(sizeof(Live) == 28);
+    static_assert(segment_number_max + 100'000'000 < 1U << 31);
     struct ItemNotes {
         std::uint32_t schedule = 0;
         std::uint32_t hold = 0;

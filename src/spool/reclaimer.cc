@@ -13,6 +13,9 @@ constexpr std::uint64_t slack_segments = 3;
 // Where more than this part of a segment matters, copying it would give next to nothing back, again and again.
 constexpr double worth_emptying = 0.7;
 
+// While nothing dies, one look for each of these parts of a segment that was decided.
+constexpr std::uint64_t looks_per_segment = 8;
+
 // On a full disk, emptying a segment may use at most this part of what is left of the reserve.
 constexpr std::uint64_t reserve_parts = 4;
 
@@ -48,8 +51,10 @@ Result<> Reclaimer::look(std::uint32_t head) {
         const std::lock_guard lock(mutex_);
         maybe_dead = ledger_.take_maybe_dead();
     }
-    if (!maybe_dead && head == looked_at_head_) return {};
+    const bool much_decided = much_was_decided();
+    if (!maybe_dead && head == looked_at_head_ && !much_decided) return {};
     looked_at_head_ = head;
+    most_live_bytes_ = ledger_.live_bytes();
     if (auto dropped = drop_dead(head); !dropped) {
         looked_at_head_ = 0;
         return dropped;
@@ -58,6 +63,12 @@ Result<> Reclaimer::look(std::uint32_t head) {
         if (const auto segment = choose(head)) begin(*segment);
     }
     return {};
+}
+
+// So much that a segment may be worth emptying, although none of them is dead and nothing new is written.
+bool Reclaimer::much_was_decided() {
+    most_live_bytes_ = std::max(most_live_bytes_, ledger_.live_bytes());
+    return most_live_bytes_ - ledger_.live_bytes() >= segment_bytes_ / looks_per_segment;
 }
 
 // One segment's end can be that of others: the outcomes of its messages stop to matter.

@@ -74,6 +74,7 @@ private:
         bool exhausted = false;
     };
 
+    bool much_was_decided();
     Result<> drop_dead(std::uint32_t head);
     Result<> drop(std::uint32_t segment);
     std::optional<std::uint32_t> choose(std::uint32_t head) const;
@@ -91,6 +92,7 @@ private:
     std::deque<Copy> copies_;
     std::set<std::uint32_t> pinned_;  // holds a damaged record of an undecided message
     std::uint32_t looked_at_head_ = 0;
+    std::uint64_t most_live_bytes_ = 0;  // since the last look
     std::uint64_t reclaimed_bytes_ = 0;
     std::uint64_t rewritten_bytes_ = 0;
     std::vector<std::string> problems_;

@@ -185,5 +185,100 @@ TEST(Reclaiming, EndsWhereWhatIsKnownOfItemsIsLargerThanTheMail) {
     EXPECT_EQ(again.told.at(ItemId{MessageId{4}, 99}).last_reply.size(), 450u);
 }
 
+// Nothing dies and nothing new comes, and yet most of what stands there does not matter any more.
+TEST(Reclaiming, BeginsWhenMuchWasDecidedThoughNoSegmentDied) {
+    FakeDisk disk;
+    TurnedSpool world(disk, reclaiming_options(), quick_tuning());
+    constexpr std::uint64_t last = 135;
+    for (std::uint64_t id = 1; id <= last; ++id)
+        ASSERT_TRUE(world.append(MessageRecord{test_message(id, 4000)}));
+    const std::uint64_t segments = world.spool().status().segments;
+    ASSERT_GE(segments, 10u);
+    ASSERT_EQ(world.spool().status().rewritten_bytes, 0u);
+    Batch batch;
+    for (std::uint64_t id = 1; id <= last; ++id) {
+        if (id % 6 != 0) batch.push_back(delivered(id));
+    }
+    ASSERT_TRUE(world.append(std::move(batch)));
+    EXPECT_TRUE(finishes(world));
+    EXPECT_LT(world.spool().status().segments, segments / 2 + 2);
+    EXPECT_EQ(world.spool().status().live_messages, last / 6);
+}
+
+// Room for all of it may not come back for long; what there is takes what it can.
+TEST(FullDisk, WhatWasCarriedGoesIntoWhateverRoomThereIs) {
+    FakeDisk disk;
+    disk.set_capacity(512 << 10);
+    std::vector<std::string> problems;
+    Options options = reclaiming_options();
+    options.on_problem = [&](const std::string& sentence) { problems.push_back(sentence); };
+    constexpr std::uint16_t count = 600;
+    {
+        TurnedSpool world(disk, options, quick_tuning());
+        const auto turn = [&](int times) {
+            for (int i = 0; i < times; ++i)
+                world.spool().turn();
+            return world.spool().status().waiting_bytes;
+        };
+        ASSERT_TRUE(world.append(MessageRecord{test_message(1, 100)}));
+        disk.overwrite("/other", std::string(415 << 10, 'x'));  // all but the head and the reserve
+        for (std::uint16_t attempt = 1; attempt <= count; ++attempt) {
+            ScheduleRecord schedule = scheduled(1, std::string(450, 'r'));
+            schedule.attempts = attempt;
+            world.spool().append({schedule}, nullptr, 0);
+        }
+        const std::uint64_t all = world.spool().status().waiting_bytes;
+        ASSERT_GT(all, 3 * options.segment_bytes);
+        const std::uint64_t on_reserve = turn(40);
+        EXPECT_LT(on_reserve, all);
+        EXPECT_FALSE(world.spool().accepting());
+        EXPECT_EQ(problems.size(), 2u) << "the disk is full, and the reserve: " << testing::PrintToString(problems);
+        disk.overwrite("/other", std::string(350 << 10, 'x'));  // room for one segment
+        const std::uint64_t with_a_segment = turn(40);
+        EXPECT_LT(with_a_segment, on_reserve - options.segment_bytes / 4);
+        disk.overwrite("/other", "");
+        EXPECT_EQ(turn(40), 0u);
+        EXPECT_TRUE(world.spool().accepting()) << world.spool().status().why_not;
+    }
+    TurnedSpool again(disk, options, quick_tuning());
+    ASSERT_EQ(again.told.size(), 1u);
+    EXPECT_EQ(again.told.begin()->second.item.attempts, count) << "not in their order";
+}
+
+TEST(FullDisk, WhatIsCarriedToTheEndIsNotLostWithoutAWord) {
+    FakeDisk disk;
+    std::vector<std::string> problems;
+    Options options = reclaiming_options();
+    options.on_problem = [&](const std::string& sentence) { problems.push_back(sentence); };
+    TurnedSpool world(disk, options, quick_tuning());
+    ASSERT_TRUE(world.append(MessageRecord{test_message(1, 100)}));
+    disk.fail_syncs(true);
+    world.spool().append({delivered(1)}, nullptr, 0);
+    world.spool().append({scheduled(1)}, nullptr, 0);
+    world.spool().turn();
+    world.spool().close();
+    ASSERT_FALSE(problems.empty());
+    EXPECT_THAT(problems.back(), testing::StartsWith("2 batches could not be written before the journal was closed"));
+}
+
+TEST(FullDisk, RoomForAReserveAloneIsNoReasonToLeaveIt) {
+    FakeDisk disk;
+    disk.set_capacity(512 << 10);
+    TurnedSpool world(disk, reclaiming_options(), quick_tuning());
+    disk.overwrite("/other", std::string((512 - 96 - 40) << 10, 'x'));  // a segment takes 64, the reserve 32
+    for (std::uint64_t id = 1; world.append(MessageRecord{test_message(id, 4000)}); ++id)
+        ASSERT_LT(id, 20u);
+    world.spool().turn();
+    ASSERT_EQ(world.spool().status().why_not, "the disk is full; only outcomes are recorded");
+    const std::uint64_t syncs = disk.syncs();
+    for (int turn = 0; turn < 20; ++turn)
+        world.spool().turn();
+    EXPECT_EQ(disk.syncs(), syncs);
+    EXPECT_TRUE(world.append(delivered(1)));
+    disk.overwrite("/other", "");
+    world.spool().turn();
+    EXPECT_TRUE(world.spool().accepting()) << world.spool().status().why_not;
+}
+
 }  // namespace
 }  // namespace sluice::spool

@@ -126,9 +126,10 @@ class QueueFolder(Folders):
         self.start_and_stop()
 
     def test_numbers_of_segments_do_not_begin_again(self):
-        """Behind the last number there would be a first one, whose mail counted as older than all the rest: refused, not lost."""
+        """Behind the last number there would be a first one, whose mail counted as older than all the rest, and before it there are
+        numbers that no ledger holds: refused, not lost."""
         self.fill()
-        for number in (0xFFFFFFFF, 0xFFFFFFFE):
+        for number in (0xFFFFFFFF, 0xFFFFFFFE, 3_000_000_000, 1 << 31, (1 << 31) - 1, 2_000_000_001):
             with self.subTest(number):
                 foreign = self.queue / f"{number:010}.seg"
                 foreign.write_bytes(b"")
