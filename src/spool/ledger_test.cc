@@ -63,6 +63,31 @@ TEST_F(LedgerTest, AnOutcomeMattersWhileTheSegmentOfItsMessageExists) {
     EXPECT_FALSE(ledger_.matters(2, told));
 }
 
+TEST_F(LedgerTest, WhatMattersIsCountedAsLongAsItIs) {
+    const auto deferred = [&](std::uint64_t id, std::size_t reply) {
+        std::string body;
+        append_schedule(body, {ItemId{MessageId{id}, 0}, 1, instant_from_ms(9), false, std::string(reply, 'r')});
+        Fact fact = this->fact(RecordType::schedule, body, 1024);
+        fact.length = static_cast<std::uint32_t>(fact.body.size());
+        return fact;
+    };
+    apply(1, message(1, 512));
+    apply(1, message(2, 1024));
+    EXPECT_GT(ledger_.matter_bytes(1), 2u * 116) << "the records, and what the index says of them";
+    apply(2, deferred(1, 450));
+    apply(2, deferred(2, 50));
+    EXPECT_NEAR(static_cast<double>(ledger_.matter_bytes(2)), 2 * (450 + 50), 200) << "records and index";
+    apply(3, deferred(1, 10));
+    EXPECT_GT(ledger_.matter_bytes(2), 0u);
+    apply(3, deferred(2, 10));
+    EXPECT_EQ(ledger_.matter_bytes(2), 0u);
+    EXPECT_TRUE(ledger_.dead(2));
+    apply(4, policy("key", std::string(5000, 'v')));
+    EXPECT_GT(ledger_.matter_bytes(4), 5000u);
+    apply(5, policy("key", "v"));
+    EXPECT_EQ(ledger_.matter_bytes(4), 0u);
+}
+
 TEST_F(LedgerTest, AnOutcomeInTheSegmentOfItsMessageGoesWithIt) {
     apply(1, message(1, 512));
     apply(1, outcome(1, 1));
