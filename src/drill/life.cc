@@ -1,5 +1,6 @@
 #include "drill/life.h"
 
+#include <algorithm>
 #include <boost/asio/detail/epoll_reactor.hpp>
 #include <boost/asio/detail/scheduler.hpp>
 
@@ -9,11 +10,14 @@
 namespace sluice::drill {
 namespace {
 
+// Each group is filled up to whole sectors: rewriting of single records would take as much room as it gives back, for ever.
+constexpr std::uint64_t rewrite_bytes_least = 8 << 10;
+
 spool::Tuning by_hand(std::uint64_t group_bytes_max) {
     spool::Tuning tuning;
     tuning.own_thread = false;
     tuning.group_bytes_max = group_bytes_max;
-    tuning.rewrite_bytes_max = std::min(tuning.rewrite_bytes_max, group_bytes_max);
+    tuning.rewrite_bytes_max = std::clamp(group_bytes_max, rewrite_bytes_least, tuning.rewrite_bytes_max);
     return tuning;
 }
 
