@@ -36,11 +36,11 @@ class Registry {
         this.ignoreBroken = config.get('smtp.ini', { booleans: ['-main.ignore_bad_plugins'] }).main.ignore_bad_plugins
     }
 
-    // In the order of the list, each name once; those that the engine does itself are left to it.
-    // With `only`, these instead of what is listed.
+    // In the order of the list, each name once; those that the engine does itself are left to it. What the engine counts on
+    // runs until it says otherwise, whatever the list says now. With `only`, these instead of all that.
     async loadAll(native = [], only = undefined) {
         const seen = new Set(only ? [] : native)
-        for (const listed of only || config.get('plugins', 'list')) {
+        for (const listed of only || [...config.get('plugins', 'list'), ...this.order]) {
             const name = currentName(listed)
             if (seen.has(name)) continue
             seen.add(name)
@@ -48,8 +48,8 @@ class Registry {
         }
     }
 
-    // A plugin that does not load is left out, with all that it registered until then. One that is installed and broken
-    // is the engine's business: mail that it would have decided about must not go without it.
+    // A plugin that does not load is left out, with all that it registered until then. One that is installed and broken, or
+    // was installed, is the engine's business: mail that it would have decided about must not go without it.
     async load(name) {
         let installed = false
         try {
@@ -62,18 +62,20 @@ class Registry {
         } catch (error) {
             const absent = error instanceof PluginNotFound
             const trouble = absent ? {} : { sentence: sentenceOf(error), ...placeOf(error, [this.runtime.directory]) }
-            this.leaveOut(name, { reason: absent ? error.message : String(error.stack || error), ...trouble }, installed)
+            // What the engine counts on was there: it is being replaced.
+            const due = installed || this.order.includes(name)
+            this.leaveOut(name, { reason: absent ? error.message : String(error.stack || error), ...trouble }, due)
         }
     }
 
     // `trouble`: reason, and perhaps sentence, file and line.
-    leaveOut(name, trouble, installed = true) {
+    leaveOut(name, trouble, due = true) {
         this.leftOut.add(name)
         this.plugins = this.plugins.filter((plugin) => plugin.name !== name)
         for (const [hook, list] of this.listeners) {
             this.listeners.set(hook, list.filter((listener) => listener.plugin.name !== name))
         }
-        const list = installed && !this.ignoreBroken ? this.broken : this.failed
+        const list = due && !this.ignoreBroken ? this.broken : this.failed
         list.push({ name, ...trouble })
     }
 

@@ -57,6 +57,17 @@ test('without its packages it says how they are installed', (t) => {
     }
 })
 
+test('what the engine counts on is broken when it is gone, listed or not', async (t) => {
+    const engine = new Engine(t).plugin('here', ROUTE)
+    engine.list.push('absent', 'never')
+    await engine.start({ order: ['absent', 'here', 'unlisted'] })
+    assert.deepStrictEqual(engine.ready.plugins, ['here'])
+    assert.deepStrictEqual(engine.ready.broken.map(({ name, reason }) => [name, reason.slice(0, 16)]), [
+        ['absent', 'plugin `absent` '], ['unlisted', 'plugin `unlisted'],
+    ])
+    assert.deepStrictEqual(engine.ready.failed.map(({ name }) => name), ['never'])
+})
+
 test('broken plugins may be ignored', async (t) => {
     const engine = new Engine(t).config('smtp.ini', 'ignore_bad_plugins=true\n')
     engine.plugin('bad', 'exports.register = function () { this.inherits("absent") }').plugin('good', ROUTE)

@@ -21,6 +21,7 @@
 #include "cli/new_plugin.h"
 #include "cli/table.h"
 #include "config/load.h"
+#include "config/plugins.h"
 #include "plugin/node_host.h"
 
 namespace sluice::cli {
@@ -165,8 +166,9 @@ struct NewOptions {
 
 void make_plugin(Session& session, const NewOptions& options) {
     const config::Loaded loaded = config::load(session.directory);
-    NewPluginTerms terms{.host = {}, .instead = {options.name}, .enable = options.enable};
+    NewPluginTerms terms{.host = {}, .instead = {}, .enable = options.enable};
     // Settings that are in error may lack just this plugin, which they want to be one.
+    if (config::may_run_instead(options.name)) terms.instead = {options.name};
     if (loaded.settings) {
         terms.host = plugin::find_plugin_host(*loaded.settings);
         terms.instead = loaded.settings->plugin_host.instead;

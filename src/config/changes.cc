@@ -1,5 +1,9 @@
 #include "config/changes.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "config/plugins.h"
 #include "config/schema.h"
 #include "policy/assignment.h"
 #include "policy/delivery.h"
@@ -31,12 +35,29 @@ Changes compare(const Settings& before, const Settings& after) {
     return changes;
 }
 
+namespace {
+
+// A JavaScript plugin whose name is a shared object's from the next start on runs as it is until then.
+void keep_scripts(Settings& settings, const Settings& running, const std::vector<NativePlugin>& natives) {
+    auto& scripts = settings.javascript_plugins;
+    std::size_t kept = 0;
+    for (const NativePlugin& object : natives) {
+        const std::string name = current_plugin_name(object.listed);
+        const bool runs = std::ranges::find(running.javascript_plugins, name) != running.javascript_plugins.end();
+        if (!runs || std::ranges::find(scripts, name) != scripts.end()) continue;
+        scripts.insert(scripts.begin() + static_cast<std::ptrdiff_t>(std::min(object.after + kept++, scripts.size())), name);
+    }
+}
+
+}  // namespace
+
 std::vector<std::string> keep_until_restart(Settings& settings, const Settings& running) {
     std::vector<std::string> waiting = compare(running, settings).needs_restart;
     for (const Setting& setting : schema()) {
         if (setting.effect == Effect::restart) setting.kind.copy(settings, running);
     }
-    settings.native_plugins = running.native_plugins;
+    const std::vector<NativePlugin> natives = std::exchange(settings.native_plugins, running.native_plugins);
+    keep_scripts(settings, running, natives);
     return waiting;
 }
 

@@ -108,6 +108,23 @@ TEST(Watching, NobodySeesWhatWaitsForARestart) {
     EXPECT_THAT(settings.smtp.smtps_ports, IsEmpty());
 }
 
+TEST(Watching, AScriptRunsUntilASharedObjectTakesItsPlace) {
+    const TemporaryFolder instance;
+    instance.write("config/plugins", "first\nacme\nlast\n");
+    for (const char* name : {"first", "acme", "last"}) instance.write(std::string("plugins/") + name + ".js", "");
+    Watched watched(instance);
+    test::fs::remove(instance.path() / "plugins/acme.js");
+    instance.write("plugins/acme.so", "");
+    instance.write("config/outbound.ini", "concurrency_max=7\n");
+    watched.await(1);
+    ASSERT_THAT(watched.reloads, SizeIs(1));
+    const Reload& reload = watched.reloads[0];
+    EXPECT_THAT(reload.settings->javascript_plugins, ElementsAre("first", "acme", "last"));
+    EXPECT_THAT(reload.settings->native_plugins, IsEmpty());
+    EXPECT_THAT(reload.needs_restart, ElementsAre("plugins: shared objects"));
+    EXPECT_THAT(reload.changes.live, ElementsAre("outbound.ini [main] concurrency_max"));
+}
+
 // Whether there is TLS follows from the listeners; while one is open it must not be taken from under it.
 TEST(Watching, TlsIsForTheListenersThatAreOpen) {
     const TemporaryFolder instance;

@@ -308,15 +308,23 @@ class Reloads(Tools):
         self.sink.wait(1)
 
     def test_a_plugin_that_vanishes_for_a_moment_goes_on(self):
+        self.expects_errors = True  # it cannot be loaded meanwhile
         self.plugins.add("route", ROUTE.format(self.sink.endpoint)).start()
         self.ready()
         file = self.engine.directory / "plugins" / "route.js"
         file.rename(file.with_suffix(".away"))
         self.cli("reload")
         self.engine.wait_logged("plugin `route` is no longer in plugins/ nor in node_modules/; what is loaded of it goes on")
+        wait_for(lambda: self.shown()["host"]["failed_reloads"] == 1, "the attempt without it")
         self.submit()
         self.sink.wait(1)
+        # One that starts meanwhile waits for it.
+        os.kill(self.plugins.host(), signal.SIGKILL)
+        self.submit()
+        self.engine.wait_logged("plugin `route` is neither in plugins/ nor in node_modules/", 2)
         file.with_suffix(".away").rename(file)
+        self.sink.wait(2)
+        wait_for(lambda: self.shown()["host"]["state"] == "ready", "the plugin host")
         self.assertEqual(self.cli("plugins", "reload").stdout, "in service: route\n")
         self.assertEqual(self.cli("reload").stdout, "")
 
@@ -477,9 +485,9 @@ class Authors(Tools):
         self.engine.set("plugin_host.ini", instead="relay")
         self.engine.files["plugins"] += "relay\n"  # an error until the plugin is there
         self.engine.write()
+        self.assertEqual(self.cli("plugin", "new", "tls", check=False).returncode, 1)
         self.assertIn("it is listed in config/plugins", self.cli("plugin", "new", "relay").stdout)
         self.assertEqual(self.cli("check").returncode, 0)
-        self.assertEqual(self.cli("plugin", "new", "tls", check=False).returncode, 1)
 
     def test_hooks_of_mail_in_are_rehearsed_with_a_client(self):
         self.plugins.add("gate", """exports.hook_connect = (next, connection) => connection.remote.ip === '192.0.2.66' ? next(DENY, 'go away') : next()
