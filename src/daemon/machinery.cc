@@ -298,7 +298,7 @@ void Machinery::on_actions(std::vector<queue::Action>& actions) {
 
 // Who releases a message wants another try.
 void Machinery::forget_crashes(const queue::HoldChanged& change) {
-    if (change.held || !crash_guard_->crashed_on(change.item.message)) return;
+    if (!change.released || !crash_guard_->crashed_on(change.item.message)) return;
     workers_.post([this, message = change.item.message] { crash_guard_->forget(message); });
 }
 

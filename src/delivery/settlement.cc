@@ -68,7 +68,7 @@ std::string seconds(Duration duration) {
 // Places by what becomes of them.
 struct Settlement::Sorted {
     Places delivered, failed, deferred, expired, duplicated, dropped;
-    Places recorded;                // of the delivered ones
+    Places recorded;                // of the delivered ones; both ascend
     std::optional<Fate> again;      // next_candidate or fresh_session: the attempt goes on elsewhere
     bool refused_for_good = false;  // with next_candidate
     bool source_at_fault = false;
@@ -193,7 +193,7 @@ spool::Batch Settlement::record(
             spool::OutcomeRecord{attempted.work.item, outcome, recipients_at(attempted, places), now, by});
     };
     Places delivered = sorted.delivered;
-    std::erase_if(delivered, [&](std::size_t place) { return std::ranges::count(sorted.recorded, place) > 0; });
+    std::erase_if(delivered, [&](std::size_t place) { return std::ranges::binary_search(sorted.recorded, place); });
     add(spool::Outcome::delivered, delivered);
     add(spool::Outcome::bounced, sorted.failed);
     add(spool::Outcome::expired, sorted.expired);

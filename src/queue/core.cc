@@ -147,7 +147,11 @@ void Core::Impl::on(RouteResolved& event) {
     const Index at = find_destination(event.key, event.via);
     if (at == none) return;
     const bool was_asked = std::exchange(destinations_[at].resolving, false);
-    if (was_asked && destinations_[at].asked != configured_) return resolve_anew(at);
+    const bool stale = was_asked && destinations_[at].asked != configured_;
+    const bool anew = std::exchange(destinations_[at].asked_anew, false);
+    // Settings that change faster than name servers time out must not keep mail from being deferred.
+    const bool only_defers = anew && !event.route && event.route.error().code == Errc::dns_temporary;
+    if (stale && !only_defers) return resolve_anew(at);
     if (event.route) {
         set_path(at, paths_.add(std::move(*event.route)));
     } else {

@@ -236,6 +236,7 @@ struct HoldChanged {
     ItemId item;
     bool held;
     std::string changes = {};  // ItemChanges::format() of all changes, and whether it is given up when its attempt ends; for Admit
+    bool released = false;     // it is to be tried again
 };
 
 // A condition or suspension that is not in the files was added, replaced, or is gone.

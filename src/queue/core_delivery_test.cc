@@ -302,6 +302,21 @@ TEST(CoreDelivery, AReloadMovesTheEndOfWhoWaits) {
 }
 
 // A reload may make another route, and nothing else tells the core.
+// Where name servers are silent, each answer may be older than the latest settings.
+TEST(CoreDelivery, MailIsDeferredHoweverOftenSettingsChange) {
+    World world(options(1));
+    world.admit("x.test");
+    world.take<Resolve>();
+    world.tell(Configure{options(1)});
+    world.tell(RouteResolved{"x.test", fail(Errc::dns_temporary, "no answer")});
+    EXPECT_THAT(world.take<Conclude>(), IsEmpty());
+    EXPECT_THAT(world.take<Resolve>(), SizeIs(1)) << "under the new settings";
+    world.tell(Configure{options(1)});
+    world.tell(RouteResolved{"x.test", fail(Errc::dns_temporary, "no answer")});
+    EXPECT_THAT(world.take<Conclude>(), SizeIs(1));
+    EXPECT_THAT(world.take<Resolve>(), IsEmpty());
+}
+
 TEST(CoreDelivery, AnAnswerFromBeforeAReloadDoesNotCount) {
     World world(options(1));
     world.admit("x.test");

@@ -55,6 +55,7 @@ struct Destination {
     std::uint32_t sessions = 0;
     bool resolving = false;
     std::uint32_t asked = 0;      // while resolving: Impl::configured_ when that was asked
+    bool asked_anew = false;      // while resolving: because the answer before did not count
     Key key() const { return {name, via}; }
 };
 

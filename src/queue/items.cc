@@ -301,6 +301,7 @@ void Core::Impl::refresh(Index at) {
 
 // What makes a route has changed, so that an answer to an older question does not count.
 void Core::Impl::resolve_anew(Index at) {
+    destinations_[at].asked_anew = true;
     if (destinations_[at].path != none && has_ready(destinations_[at])) return refresh(at);
     drop_path(at);
     if (!destinations_[at].unrouted.empty()) resolve(at);

@@ -130,7 +130,7 @@ void Core::Impl::release(Index at) {
     Item& item = items_[at];
     if (item.state() != ItemState::held && !item.hold_requested) return;
     const bool was_sending = item.take_hold_request();
-    actions_->push_back(HoldChanged{item.key(), false, standing_of(at)});
+    actions_->push_back(HoldChanged{item.key(), false, standing_of(at), true});
     if (!was_sending && !conclude_rejected(at)) schedule(at);
 }
 
