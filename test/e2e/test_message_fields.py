@@ -133,6 +133,7 @@ class Fields(EndToEnd):
                    answer="450 not now")
         self.send("X-Tenant: acme\r\nX-Job: spring\r\nX-Class: urgent\r\nX-List: news\r\nX-Lifetime: 2h\r\n")
         self.engine.wait_event("deferred")
+        self.engine.wait_recorded()
         self.engine.process.kill()
         self.engine.start()
         item = self.engine.api("GET", "/v1/queue")[1]["items"][0]

@@ -248,6 +248,7 @@ class Restarts(Plugins):
         host = self.plugins.host()
         os.kill(host, signal.SIGKILL)
         self.engine.wait_event("deferred", count=2)
+        self.engine.wait_recorded()
         self.engine.process.kill()
         self.plugins.start()
         self.engine.wait_event("delivered", attempts=3)

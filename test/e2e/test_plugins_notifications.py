@@ -198,6 +198,7 @@ class Divided(Plugins):
             """).start()
         self.submit(["b@dst.test", "c@dst.test"])
         self.engine.wait_event("deferred", count=2)
+        self.engine.wait_recorded()
         self.engine.process.kill()
         self.plugins.start()
         self.engine.wait_empty()

@@ -212,6 +212,7 @@ class Envelopes(Plugins):
             exports.hook_get_mx = (next) => next(OK, '{peer.endpoint}')""").start()
         self.submit("b@dst.test")
         self.engine.wait_event("deferred")
+        self.engine.wait_recorded()
         self.engine.process.kill()
         self.plugins.start()
         self.engine.wait_event("delivered", attempts=2)

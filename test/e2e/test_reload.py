@@ -361,6 +361,7 @@ class Restarts(ReloadTest):
                 self.send(engine, f"{end}@late.test")
                 deferred = engine.wait_event("deferred", recipients=[f"{end}@late.test"])[0]
                 due = judge.milliseconds(deferred["next"])
+                engine.wait_recorded()
                 getattr(engine.process, end)()
                 self.make_peer_friendly()
                 engine.start()
@@ -376,6 +377,7 @@ class Restarts(ReloadTest):
         engine = self.engine_with_a_busy_peer(temp_fail_intervals="5s,1h").start()
         self.send(engine, "b@late.test")
         due = judge.milliseconds(engine.wait_event("deferred")[0]["next"])
+        engine.wait_recorded()
         engine.process.kill()
         self.make_peer_friendly()
         wait_for(lambda: time.time() * 1000 > due, "its time")
@@ -388,6 +390,7 @@ class Restarts(ReloadTest):
         self.send(engine, "b@late.test")
         for attempts in (1, 2, 3):
             engine.wait_event("deferred", attempts)
+            engine.wait_recorded()
             engine.restart_after_kill()
             item = engine.api("GET", "/v1/queue")[1]["items"][0]
             self.assertEqual(item["attempts"], attempts)

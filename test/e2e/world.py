@@ -234,6 +234,11 @@ class Engine:
         """Until the log shows `text`: a thread of its own writes it, some time after what it tells of."""
         wait_for(lambda: self.process.output().count(text) >= count, f"{text!r} in the log", patience)
 
+    def wait_recorded(self):
+        """Until the journal has all that events told of: an event may be some milliseconds ahead of it, this answer is behind both."""
+        code, answer = self.api("POST", "/v1/suspensions", {"id": "marker", "recipientdomain": "nowhere.test"})
+        assert code in (200, 201), answer
+
     def wait_empty(self, patience=PATIENCE):
         wait_for(lambda: self.api("GET", "/v1/status")[1]["queue"]["items"] == 0, "an empty queue", patience)
 
