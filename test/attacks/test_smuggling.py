@@ -131,7 +131,7 @@ class Smuggling(Attack):
         for number, name in enumerate(SEQUENCES):
             (old / name_of(number, now - 60_000, now - 1000)).write_bytes(queue_file([self.recipient(name, "import")], with_sequence(name) + b".\r\n"))
         self.engine.start()
-        self.engine.cli("queue", "import", old)
+        self.engine.import_queue(old)
         self.assert_exactly([self.recipient(name, "import") for name in SEQUENCES])
 
     def test_SMUG_I16_after_the_size_limit(self):

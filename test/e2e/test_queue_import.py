@@ -88,7 +88,7 @@ class QueueImport(EndToEnd):
             self.put(name, queue_file([f"{form}@dst.test", f"second-{form}@dst.test"], content, **options))
             expected[form] = digest(content)
         self.engine.start()
-        done = self.engine.cli("queue", "import", self.old)
+        done = self.engine.import_queue(self.old)
         self.assertIn("imported 8 of 8 files", done.stdout)
         self.sink.wait(8)
         self.engine.wait_empty()
@@ -104,7 +104,7 @@ class QueueImport(EndToEnd):
         arrival, due = now_ms() - 7_200_000, now_ms() + 3_600_000
         self.put(name_of(1, arrival, due, 4), queue_file(["later@dst.test"], b"\r\nx\r\n", queue_time=arrival - 1000))
         self.engine.start()
-        self.engine.cli("queue", "import", self.old)
+        self.engine.import_queue(self.old)
         for _ in range(2):
             item = self.items()["later@dst.test"]
             self.assertEqual((item["state"], item["attempts"], item["domain"]), ("scheduled", 4, "dst.test"))

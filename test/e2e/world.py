@@ -234,6 +234,16 @@ class Engine:
         """Until the log shows `text`: a thread of its own writes it, some time after what it tells of."""
         wait_for(lambda: self.process.output().count(text) >= count, f"{text!r} in the log", patience)
 
+    def import_queue(self, folder):
+        """As soon as the import that a start begins with is over; what the command said."""
+        def tried():
+            done = self.cli("queue", "import", folder, check=False)
+            return None if "is running; wait for its end" in done.stderr else done
+
+        done = wait_for(tried, f"the import of {folder}")
+        assert done.returncode == 0, done.stderr
+        return done
+
     def wait_recorded(self):
         """Until the journal has all that events told of: an event may be some milliseconds ahead of it, this answer is behind both."""
         code, answer = self.api("POST", "/v1/suspensions", {"id": "marker", "recipientdomain": "nowhere.test"})
