@@ -22,10 +22,8 @@ Options model_options() {
 }
 
 // `rewrite_bytes_max` 1: every copied record goes out in a group of its own.
-Tuning quick_tuning(std::uint64_t rewrite_bytes_max = 4 << 10) {
-    Tuning tuning;
-    tuning.retry_after = Duration(0);
-    tuning.disk_check = Duration(0);
+Tuning model_tuning(std::uint64_t rewrite_bytes_max = 4 << 10) {
+    Tuning tuning = quick_tuning();
     tuning.rewrite_bytes_max = rewrite_bytes_max;
     return tuning;
 }
@@ -46,7 +44,7 @@ struct ModelMessage {
 class Model {
 public:
     explicit Model(std::uint64_t seed)
-        : random_(seed), disk_(seed * 31 + 7), tuning_(quick_tuning(seed % 2 == 0 ? 1 : 4 << 10)) {}
+        : random_(seed), disk_(seed * 31 + 7), tuning_(model_tuning(seed % 2 == 0 ? 1 : 4 << 10)) {}
 
     void run(int lives) {
         for (int life = 0; life < lives; ++life) {
@@ -256,7 +254,7 @@ TEST(PowerCut, AnIndexNeverSurvivesWithoutItsBatches) {
         SCOPED_TRACE("seed " + std::to_string(seed));
         FakeDisk disk(seed);
         {
-            OpenSpool first(disk, model_options(), quick_tuning());
+            OpenSpool first(disk, model_options(), model_tuning());
             ASSERT_TRUE(first.append(MessageRecord{test_message(1, 3000)}));
             disk.fail_syncs(true);
             EXPECT_FALSE(first.append(MessageRecord{test_message(2, 3000)}));
@@ -265,11 +263,11 @@ TEST(PowerCut, AnIndexNeverSurvivesWithoutItsBatches) {
         disk.restart_process();
         disk.fail_syncs(seed % 2 == 0);
         {
-            const OpenSpool second(disk, model_options(), quick_tuning());
+            const OpenSpool second(disk, model_options(), model_tuning());
             disk.cut_power_at(1);
         }
         disk.restart();
-        const OpenSpool third(disk, model_options(), quick_tuning());
+        const OpenSpool third(disk, model_options(), model_tuning());
         ASSERT_FALSE(third.error) << third.error->text();
         EXPECT_EQ(third.report.corrupt_batches, 0u);
         EXPECT_TRUE(third.told.contains(ItemId{MessageId{1}, 0}));
@@ -297,7 +295,7 @@ TEST(Reclaiming, KeepsTheLatestScheduleAndHold) {
     FakeDisk disk;
     std::uint64_t id = 1;
     for (int life = 0; life < 5; ++life) {
-        OpenSpool world(disk, model_options(), quick_tuning(1));
+        OpenSpool world(disk, model_options(), model_tuning(1));
         if (life > 0) {
             ASSERT_EQ(world.told.size(), 1u);
             const RecoveredItem& told = world.told.begin()->second.item;

@@ -28,13 +28,6 @@ Options fault_options() {
     return options;
 }
 
-Tuning quick_tuning() {
-    Tuning tuning;
-    tuning.retry_after = Duration(0);
-    tuning.disk_check = Duration(0);
-    return tuning;
-}
-
 // A bit of everything, in a fixed order; says what was acknowledged.
 struct Story {
     std::set<std::uint64_t> accepted, refused, decided, maybe_decided;

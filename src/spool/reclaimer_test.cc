@@ -20,13 +20,6 @@ Options reclaiming_options() {
     return options;
 }
 
-Tuning quick_tuning() {
-    Tuning tuning;
-    tuning.retry_after = Duration(0);
-    tuning.disk_check = Duration(0);
-    return tuning;
-}
-
 // A spool whose writer is the test: what gathers, and when it is written, is known.
 class TurnedSpool {
 public:

@@ -71,6 +71,14 @@ inline void expect_same(const mail::Message& a, const mail::Message& b) {
     EXPECT_EQ(a.auth_user, b.auth_user);
 }
 
+// What failed is tried again at once.
+inline Tuning quick_tuning() {
+    Tuning tuning;
+    tuning.retry_after = Duration(0);
+    tuning.disk_check = Duration(0);
+    return tuning;
+}
+
 inline OutcomeRecord delivered(
     std::uint64_t id, std::uint32_t item = 0, std::vector<std::uint32_t> recipients = {0}
 ) {
